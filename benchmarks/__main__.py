@@ -34,7 +34,7 @@ AREAS = {
     "serving_log": "what the serving log costs lookups",
     "serving": "answers over HTTP, beside Feast's server",
     "http_pushes": "pushes over HTTP, beside the same in process",
-    "origins": "databases and Delta Lake as sources",
+    "origins": "files, lakes, objects of S3 and databases as sources",
     "parity_speed": "values that parity fuzz compares a second",
     "live_parity": "values that parity sample compares a second",
 }

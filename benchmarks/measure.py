@@ -8,15 +8,28 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
 import statistics
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 OURS = "featurekit"
 SIZES = ("smoke", "medium", "full")
+
+
+@contextmanager
+def compiled() -> Iterator[dict[str, str]]:
+    """An environment in which processes keep compiled modules, as an installation leaves them,
+    whatever this process's environment says. The first process compiles what it loads."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = os.environ | {"PYTHONPYCACHEPREFIX": folder}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        yield environment
 
 
 @dataclass(frozen=True, slots=True)

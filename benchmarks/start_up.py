@@ -11,11 +11,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.measure import OURS, Curve, Result, interleaved
+from benchmarks.measure import OURS, Curve, Result, compiled, interleaved
 from benchmarks.online_lookups import SIZES, Bench, Wide
 from featurekit.online.store.server import scratch_redis
 
@@ -69,14 +68,12 @@ def results(size: str, runs: int) -> Iterator[Result | Curve]:
 def _taken(commands: dict[str, Sequence[str]], runs: int) -> dict[str, float]:
     """Median seconds of Python processes with these arguments."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    with tempfile.TemporaryDirectory() as compiled:
-        environment = os.environ | {"PYTHONPATH": path, "PYTHONPYCACHEPREFIX": compiled}
-        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    with compiled() as environment:
 
         def run(arguments: Sequence[str]) -> None:
             subprocess.run(
                 [sys.executable, *arguments],
-                check=True, stdout=subprocess.DEVNULL, env=environment,
+                check=True, stdout=subprocess.DEVNULL, env=environment | {"PYTHONPATH": path},
             )  # fmt: skip
 
         return interleaved(

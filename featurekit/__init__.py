@@ -14,12 +14,15 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from featurekit.core.types import Vector as Vector
+    from featurekit.define.arrivals import Commit as Commit
+    from featurekit.define.arrivals import Delay as Delay
     from featurekit.define.definitions import Entity as Entity
     from featurekit.define.definitions import EventSource as EventSource
     from featurekit.define.definitions import FeatureService as FeatureService
     from featurekit.define.definitions import FeatureView as FeatureView
     from featurekit.define.origins import Delta as Delta
     from featurekit.define.origins import DuckDB as DuckDB
+    from featurekit.define.origins import Iceberg as Iceberg
     from featurekit.define.origins import Postgres as Postgres
     from featurekit.define.origins import SQLite as SQLite
     from featurekit.errors import FeaturekitError as FeaturekitError

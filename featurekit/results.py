@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from featurekit.project.catalog import Item as Item
     from featurekit.project.checks import SourceCheck as SourceCheck
     from featurekit.project.gc import Collection as Collection
+    from featurekit.project.history import Revision as Revision
     from featurekit.project.lineage.graph import Lineage as Lineage
     from featurekit.project.lineage.impact import Impact as Impact
     from featurekit.project.ownership import Adopted as Adopted

@@ -30,6 +30,7 @@ from featurekit.project.changes import Changes
 from featurekit.project.checks import SourceCheck, check_sources
 from featurekit.project.config import RepoConfig
 from featurekit.project.gc import Collection, collect, collect_files
+from featurekit.project.history import Revision, history
 from featurekit.project.leases import Lease
 from featurekit.project.lineage.told import (
     telling_training_sets,
@@ -240,7 +241,13 @@ class FeatureStore(Named):
         views = html.table(
             ["view", "join keys", "source", "feature", "type"],
             [
-                (v.name, ", ".join(p.name for p in v.join_keys), v.source.name, f.name, str(f.type))
+                (
+                    v.name,
+                    ", ".join(p.name for p in v.join_keys),
+                    v.source.title,
+                    f.name,
+                    str(f.type),
+                )
                 for v in repo.compiled_views.values()
                 for f in v.features
             ],
@@ -339,6 +346,16 @@ class FeatureStore(Named):
         fed. RegistryError for an unknown service.
         """
         return versions(self.online, self.project, self.registry, service)
+
+    @checked
+    def history(self, name: str) -> list[Revision]:
+        """How a feature, written view:feature, a view or a service came to be what it is, oldest
+        first: who added, changed, rolled back or removed it, when, and what that changed.
+
+        Of a feature only the changes that changed its own meaning are told. RegistryError for a
+        name that was never applied.
+        """
+        return history(self.registry, name)
 
     @checked
     def rollback(self, service: str, to: str | None = None) -> RolledBack:

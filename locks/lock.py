@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 FILES = {
     "default.txt": ["--extra", "dev"],
     "lowest.txt": ["--extra", "dev", "--resolution", "lowest-direct"],
+    "lakes.txt": ["--extra", "dev", "--extra", "lakes"],
     "bench.txt": ["--extra", "feast", "--extra", "server"],
     "server.txt": ["--extra", "server"],
 }

@@ -290,7 +290,7 @@ SOURCE_MISTAKES = [
         'path="data/orders.csv",',
         'path="data/orders.csv", format="json",',
     ),
-    edit("path_of_a_bucket", "data/orders.csv", "s3://shop/orders.csv"),
+    edit("path_of_another_store", "data/orders.csv", "hdfs://shop/orders.csv"),
     edit("path_of_a_folder", "data/orders.csv", "data"),
     edit(
         "column_that_only_the_timestamp_resembles",

@@ -17,9 +17,17 @@ from featurekit.core.sql import quote
 from featurekit.core.status import NEVER
 from featurekit.core.types import Type
 from featurekit.define.compile_service import compile_service
-from featurekit.define.definitions import EventSource, FeatureSelection, FeatureService, FeatureView
+from featurekit.define.compile_view import compile_source
+from featurekit.define.definitions import (
+    EventSource,
+    FeatureSelection,
+    FeatureService,
+    FeatureView,
+    Union,
+)
 from featurekit.define.plan import Service, View
 from featurekit.define.published import plan_bytes, read_plan
+from featurekit.define.union import united_sql
 from featurekit.feed.events import prepare as prepare_push
 from featurekit.feed.materialise import materialize_view
 from featurekit.feed.settle import write
@@ -87,10 +95,15 @@ class Paths:
         views = [f.view if isinstance(f, FeatureSelection) else f for f in definition.features]
         self.views = {v.name: v for v in views if isinstance(v, FeatureView)}
         self.transforms = {f.name: f for f in definition.features if isinstance(f, Transform)}
+        self.tables: list[str] = []
         self.events = {v.name: self._events(v.source) for v in self.views.values()}
         self.made: list[str] = []
 
-    def _events(self, source: EventSource) -> EventRows:
+    def _events(self, source: EventSource | Union) -> EventRows:
+        if isinstance(source, Union):
+            parts = [self._events(one) for one in source.sources]
+            relation = united_sql(compile_source(source), [part.relation for part in parts])
+            return EventRows(relation, all(part.prompt for part in parts))
         name = f"events_{next(_numbers)}"
         rows = self.rows[source.name]
         columns = {n: column(t, [r[n] for r in rows]) for n, t in source.schema.items()}
@@ -102,12 +115,13 @@ class Paths:
             f"FROM {name}"
         )
         self.con.unregister(name)
+        self.tables.append(f"{name}_typed")
         return EventRows(f"{name}_typed", source.created_timestamp_column is None)
 
     def close(self) -> None:
         """Drop the tables."""
-        for events in self.events.values():
-            self.con.execute(f"DROP TABLE IF EXISTS {events.relation}")
+        for table in self.tables:
+            self.con.execute(f"DROP TABLE IF EXISTS {table}")
 
     # --- the opinions -----------------------------------------------------------------------------
 
@@ -123,7 +137,7 @@ class Paths:
             written = self.views[view.name]
             if v not in known:
                 key = {p.name: question.row[p.name] for p in view.join_keys}
-                rows = self.rows[view.source.name]
+                rows = self._rows_of(view)
                 known[v] = oracle.known_events(written, rows, key, question.t)
             if (v, f) not in seen:
                 name = view.features[f].name
@@ -144,6 +158,12 @@ class Paths:
         return [
             feature(o.view, o.index) if o.view >= 0 else made[o.index] for o in self.service.outputs
         ]
+
+    def _rows_of(self, view: View) -> Sequence[Row]:
+        """The rows of a view's source as the oracle takes them, those of a union with its name."""
+        if view.source.parts is None:
+            return self.rows[view.source.name]
+        return [row | {"__source": name} for name in view.source_names for row in self.rows[name]]
 
     def offline(self, questions: Sequence[Question], *, buckets: int | None = 1) -> Answers:
         name = f"labels_{next(_numbers)}"
@@ -189,10 +209,10 @@ class Paths:
 
     def push(self, store: OnlineStore, rows: Sequence[Row], source: str) -> None:
         """One push of `rows`, events of `source`."""
-        write(store, prepare_push("tests", self.of_source(source), rows))
+        write(store, prepare_push("tests", self.of_source(source), rows, source=source))
 
     def of_source(self, source: str) -> list[View]:
-        return [v for v in self.service.views if v.source.name == source]
+        return [v for v in self.service.views if source in v.source_names]
 
     def push_arrivals(
         self, store: OnlineStore, after: int, until: int, *, shuffled: Any = None
@@ -219,6 +239,18 @@ class Paths:
         for question in questions:
             store = MemoryStore()
             self.push_arrivals(store, NEVER, question.t, shuffled=shuffled)
+            answers += self.online([question], store)
+        return answers
+
+    def by_pushes_in_order(self, questions: Iterable[Question]) -> Answers:
+        """As `by_pushes`, in the order of arrival over all sources, which ids need (T7)."""
+        rows = [(r["__created"], name, r) for name, some in self.rows.items() for r in some]
+        answers: Answers = []
+        for question in questions:
+            store = MemoryStore()
+            for created, name, row in sorted(rows, key=lambda one: one[:2]):
+                if created <= question.t:
+                    self.push(store, [row], name)
             answers += self.online([question], store)
         return answers
 

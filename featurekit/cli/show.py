@@ -91,8 +91,8 @@ def notes_of(store: FeatureStore) -> dict[str, Any]:
     from featurekit.project.carried import unended
 
     repo = store.repo
-    read = {v.source.name: v.source for v in repo.compiled_views.values()}
-    unknown = [n for n, s in sorted(read.items()) if s.created_timestamp_column is None]
+    read = {s.name: s for v in repo.compiled_views.values() for s in v.source.sources}
+    unknown = [n for n, s in sorted(read.items()) if not s.arrival_known]
     called: dict[str, list[str]] = {}
     for view in repo.compiled_views.values():
         for feature in view.features:
@@ -132,7 +132,7 @@ def show_notes(screen: Screen, notes: Mapping[str, Any]) -> None:
     if notes["arrival_unknown"]:
         screen.line(
             f"\narrival unknown: {', '.join(notes['arrival_unknown'])} – rows of files count as "
-            "known from their own instant on; name a created_timestamp_column where there is one"
+            "known from their own instant on; name a created_timestamp_column, or say arrives="
         )
     for text in notes["slow_patterns"]:
         screen.line(f"\nwarning: {text}")

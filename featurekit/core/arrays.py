@@ -1,12 +1,15 @@
-"""Turns arrays of Arrow into arrays of the same shape whose innermost arrays are others.
+"""Makes arrays of Arrow: of values, and of others of the same shape whose innermost arrays differ.
 
 Arrow's own casts between such types are not used: that of a list view drops elements.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import datetime as dt
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
+
+from featurekit.core.types import MICROSECOND
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -17,6 +20,49 @@ Leaf = Callable[[Any], Any]
 
 class Unmapped(Exception):
     """A type that has no plain shape; the text is its name."""
+
+
+def array_of(values: Sequence[Any], type_: pa.DataType) -> pa.Array:
+    """An array of a type of values of Python. Raises what Arrow raises for one that does not fit.
+
+    Arrow counts a duration from its days on, so it makes none of a timedelta that lies within a day
+    of the least one. Where it fails, durations are given to it as numbers.
+    """
+    import pyarrow as pa
+
+    try:
+        return pa.array(values, type_)
+    except pa.ArrowInvalid:
+        numbers = _of_numbers(type_)
+        if numbers.equals(type_):
+            raise
+        return pa.array([_in_numbers(value) for value in values], numbers).cast(type_)
+
+
+def _of_numbers(type_: pa.DataType) -> pa.DataType:
+    """The type with whole numbers for durations of microseconds."""
+    import pyarrow as pa
+
+    is_ = pa.types
+    if is_.is_map(type_):
+        return pa.map_(_of_numbers(type_.key_type), _of_numbers(type_.item_type))
+    if is_.is_struct(type_):
+        return pa.struct([field.with_type(_of_numbers(field.type)) for field in type_])
+    if is_.is_list(type_):
+        return pa.list_(type_.value_field.with_type(_of_numbers(type_.value_type)))
+    return pa.int64() if type_.equals(pa.duration("us")) else type_
+
+
+def _in_numbers(value: Any) -> Any:
+    match value:
+        case dt.timedelta():
+            return value // MICROSECOND
+        case list():
+            return [_in_numbers(one) for one in value]
+        case dict():
+            return {_in_numbers(k): _in_numbers(v) for k, v in value.items()}
+        case _:
+            return value
 
 
 def plain_type(type_: pa.DataType) -> pa.DataType:

@@ -151,8 +151,19 @@ def table_of(data: Any, *, refuse: Refuse, objects_as_text: bool = False) -> pa.
             f"{type(data).__name__} is no table; give a dict, a list of dicts, or a "
             "table of pandas, polars or Arrow"
         )
-    refuse_doubles(table.column_names, refuse)
+    refuse_doubles(names_of(table.schema, refuse), refuse)
     return table
+
+
+def names_of(schema: pa.Schema, refuse: Refuse) -> list[str]:
+    """The names of columns. Raises what `refuse` makes of one that is no text."""
+    try:
+        names: list[str] = schema.names
+    except UnicodeDecodeError as error:  # Arrow itself does not look at them
+        raise refuse(
+            f"a column's name is not UTF-8, found {bytes(error.object)!r}; rename it"
+        ) from None
+    return names
 
 
 def refuse_doubles(names: list[str], refuse: Refuse) -> None:
@@ -211,6 +222,7 @@ def own(data: Any, *, refuse: Refuse) -> Any:
     if is_polars(data):
         return _own_polars(data, refuse)
     if isinstance(data, (pa.Table, pa.RecordBatch)):
+        names_of(data.schema, refuse)  # Arrow makes no stream of a name that is no text
         sink = pa.BufferOutputStream()
         _write(pa.RecordBatchReader.from_stream(data), sink, refuse)
         return pa.ipc.open_stream(sink.getvalue()).read_all()
@@ -286,6 +298,7 @@ def _mapped(data: Any, refuse: Refuse) -> pa.Table:
 def _write(stream: Any, sink: Any, refuse: Refuse) -> None:
     import pyarrow as pa
 
+    names_of(stream.schema, refuse)
     try:
         with pa.ipc.new_stream(sink, stream.schema) as writer:
             for batch in stream:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from featurekit.core.arrays import array_of
 from featurekit.core.sql import quote
 from featurekit.core.types import Type
 
@@ -84,11 +85,10 @@ def in_types(table: Any, types: Mapping[str, Type]) -> Any:
 def _array(type_: Type, values: Sequence[Any]) -> Any:
     """An Arrow array in the form of DuckDB's canonical columns: naive UTC instants and one NaN
     (S1)."""
-    import pyarrow as pa
 
     if "float" in (type_.name, type_.item and type_.item.name):
         values = [_one_nan(value) for value in values]
-    made = pa.array(values, type_.arrow)
+    made = array_of(values, type_.arrow)
     return made if made.type == type_.stored else made.cast(type_.stored)
 
 

@@ -172,7 +172,7 @@ def is_broken(value: Any) -> bool:
     if isinstance(value, Broken):
         return True
     if isinstance(value, Mapping):
-        return any(map(is_broken, value.values()))
+        return any(map(is_broken, value)) or any(map(is_broken, value.values()))
     return isinstance(value, (list, tuple, set)) and any(map(is_broken, value))
 
 

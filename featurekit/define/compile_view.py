@@ -13,17 +13,23 @@ from featurekit.core.calls import found, near
 from featurekit.core.durations import duration_us, window_us
 from featurekit.core.types import BOOL, DATETIME, FLOAT, INT, Type
 from featurekit.core.written import Place, place_of, placed
-from featurekit.define.definitions import EventSource, FeatureView
+from featurekit.define.arrivals import text_of
+from featurekit.define.definitions import EventSource, FeatureView, Union
+from featurekit.define.explode import POSITION
 from featurekit.define.identity import ViewIdentity, nameless
 from featurekit.define.parameters import misfit, read_transform, shadowed
-from featurekit.define.plan import Asked, Feature, Slot, Source, View
+from featurekit.define.plan import Asked, Feature, Part, Slot, Source, View
+from featurekit.define.union import unite
 from featurekit.errors import DefinitionError
 from featurekit.language import ir, wire
 from featurekit.language.transform import INSTANT, Transform, known_features
 
 
-def compile_source(source: EventSource) -> Source:
+def compile_source(source: EventSource | Union) -> Source:
     """The part of a source's definition that decides values."""
+    if isinstance(source, Union):
+        parts = [Part(compile_source(one), tuple(c.values())) for one, c in source.parts]
+        return unite(tuple(source.schema), parts)
     return Source(
         source.name,
         tuple(ir.Param(n, t) for n, t in source.schema.items()),
@@ -34,6 +40,7 @@ def compile_source(source: EventSource) -> Source:
         source.event_id,
         source.op,
         _format(source),
+        text_of(source.arrives, what=f"EventSource {source.name!r}"),
     )
 
 
@@ -47,11 +54,14 @@ def compile_view(view: FeatureView) -> View:
     return _ViewCompiler(view).compile()
 
 
-def _columns(source: EventSource | FeatureView) -> dict[str, Slot]:
-    """The columns that a source offers, as slots. An EventSource offers its own columns; a view
-    offers its join keys and features, expressed over the row of its EventSource."""
-    if isinstance(source, EventSource):
-        return {name: Slot(type_, column=name) for name, type_ in source.schema.items()}
+def _columns(
+    source: EventSource | Union | FeatureView, schema: Mapping[str, Type]
+) -> dict[str, Slot]:
+    """The columns that a source offers, as slots. An EventSource offers its own columns, a union
+    those that all of its sources have; a view offers its join keys and features, expressed over the
+    row of its EventSource. `schema` has the columns of an event."""
+    if not isinstance(source, FeatureView):
+        return {name: Slot(type_, column=name) for name, type_ in schema.items()}
     compiled = compile_view(source)
     for feature in compiled.features:
         if feature.asked is not None:
@@ -118,10 +128,22 @@ class _ViewCompiler:
     def __init__(self, view: FeatureView) -> None:
         self.view = view
         self.source = view.event_source
-        self.columns = _columns(view.source)
+        self.schema = self._schema()
+        self.columns = _columns(view.source, self.schema)
         self.slots: list[Slot] = []
         self.known: dict[str, int] = {}
         """The index of each slot, by the slot's text."""
+
+    def _schema(self) -> dict[str, Type]:
+        """The columns of an event: those of the source, an element in the place of a list that is
+        exploded."""
+        schema = dict(self.source.schema)
+        exploded = self.view.exploded
+        if exploded is not None:
+            item = schema[exploded].item
+            assert item is not None  # `FeatureView` has checked it
+            schema[exploded] = item
+        return schema
 
     def fail(
         self, feature: str | None, message: str, *, place: Place | None = None
@@ -154,11 +176,17 @@ class _ViewCompiler:
         ]
         ordered = not windows or any(f.implementation().ordered for f in made)
         if ordered:
-            for column, type_ in self.source.schema.items():
-                if column not in view.join_keys:
-                    self._place(Slot(type_, column=column))
+            # Rows of a union that differ in their source alone are one to every feature.
+            for column in source.schema:
+                own = column.name in self.source.schema or column.name == source.sequence
+                if own and column.name not in view.join_keys:
+                    type_ = self.schema.get(column.name, column.type)
+                    self._place(Slot(type_, column=column.name))
+            if view.exploded is not None:
+                self._place(Slot(INT, column=POSITION))
         if source.event_id is not None:
-            self._place(Slot(self.source.schema[source.event_id], column=source.event_id))
+            types = {p.name: p.type for p in source.schema}
+            self._place(Slot(types[source.event_id], column=source.event_id))
         memory = self._memory(made)
         keys = tuple(ir.Param(k, t) for k, t in view.join_keys.items())
         ttl_us = None if view.ttl is None else duration_us(view.ttl, what="ttl")
@@ -168,7 +196,7 @@ class _ViewCompiler:
             join_keys=keys,
             source=source,
             slots=tuple(self.slots),
-            order=self._order(),
+            order=self._order(source),
             features=tuple(made),
             ttl_us=ttl_us,
             history_us=duration_us(view.history or "0s", what="history", zero=True),
@@ -180,6 +208,7 @@ class _ViewCompiler:
             ),
             on_error=view.on_error,
             dedupe_us=memory,
+            explode=view.exploded,
         )
         identity = ViewIdentity(compiled)
         features = tuple(replace(f, fingerprint=identity.feature(f)) for f in made)
@@ -214,6 +243,8 @@ class _ViewCompiler:
 
     @property
     def _from(self) -> str:
+        if isinstance(self.view.source, Union):
+            return f"the union of {' and '.join(repr(s.name) for s in self.view.source.sources)}"
         kind = "source" if self.view.source is self.source else "view"
         return f"{kind} {self.view.source.name!r}"
 
@@ -223,6 +254,11 @@ class _ViewCompiler:
         if self.view.source is not self.source:
             said = f"the join key {key!r} is not in the features of {self._from}{at}"
             return f'{said}; add it there, as in features={{"{key}": "{key}", …}}'
+        if isinstance(self.view.source, Union):
+            return (
+                f"the join key {key!r} is no column of {self._from}; map the column of each source "
+                f'that has another name for it, as in {{app: {{"{key}": "user_id"}}}}'
+            )
         said = f"the join key {key!r} is not in the schema of {self._from}{at}"
         close = get_close_matches(key, self.columns, n=1, cutoff=0.7)
         meant = f"rename {close[0]!r}, if that is meant, or " if close else ""
@@ -249,9 +285,11 @@ class _ViewCompiler:
                     place=self._declared(key),
                 )
 
-    def _order(self) -> tuple[int, ...]:
-        sequence = self.source.sequence
-        places = {name: i for i, name in enumerate(self.source.schema)}
+    def _order(self, source: Source) -> tuple[int, ...]:
+        sequence = source.sequence
+        names = [p.name for p in source.schema if p.name != self.view.exploded]
+        # The elements of a row follow one another: where it stands is said by its other values.
+        places = {name: i for i, name in enumerate([*names, POSITION, self.view.exploded])}
 
         def rank(i: int) -> tuple[int, int]:
             column = self.slots[i].column
@@ -283,7 +321,7 @@ class _ViewCompiler:
             )
         function = self._read(value, feature)
         try:
-            bound = _bound(function, self.columns, self.source.schema)
+            bound = _bound(function, self.columns, self.schema)
         except DefinitionError as error:
             raise self.fail(feature, str(error)) from None
         return self._place(Slot(function.returns, transform=bound))

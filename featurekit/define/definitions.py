@@ -19,6 +19,7 @@ from featurekit.core.examples import assigned
 from featurekit.core.formats import Format, formats_of
 from featurekit.core.types import Type, from_hint
 from featurekit.core.written import Defined, Place
+from featurekit.define.arrivals import Commit, Delay, text_of
 from featurekit.define.dialect import Compression, Dialect, dialect_of, ending_of
 from featurekit.define.given import GivenFrame
 from featurekit.define.instead import (
@@ -32,7 +33,8 @@ from featurekit.define.instead import (
     elsewhere,
     of_ending,
 )
-from featurekit.define.origins import Origin
+from featurekit.define.object_stores import scheme_of
+from featurekit.define.origins import LakeTable, Origin
 from featurekit.errors import DefinitionError
 from featurekit.language.transform import INSTANT, Transform, check_name
 
@@ -45,6 +47,7 @@ _RESERVED = {
     INSTANT: "names the instant that is asked for",
 }
 """Names that a row of an entity frame or of a lookup, and a transform, have for something else."""
+_NO_SOURCE: Any = None
 _OF_CSV = ("encoding", "delimiter", "quote", "decimal", "null_values")
 
 
@@ -154,16 +157,19 @@ class EventSource(Described):
     """Events in files (Parquet or CSV, one path or glob), in a frame, in a database or in a table
     of a lake, with a declared schema (S1, S4).
 
-    `path` is relative to the feature repo. The files may be still to come: until there is one, the
+    `path` is relative to the feature repo, or names objects of a store elsewhere, as in
+    `s3://bucket/orders/*.parquet`. The files may be still to come: until there is one, the
     source has what is pushed to it, and its services serve after `apply` alone. In its place,
     `frame` is a pandas or polars frame, an Arrow table or reader, or a DuckDB relation. It is
     copied here and now: what is done to it later does not change the events. Manifests have its
-    hash (F2). Or `origin` says where the events are: `SQLite`, `DuckDB`, `Postgres` or `Delta`.
-    Each call reads it once, as it is then.
+    hash (F2). Or `origin` says where the events are: `SQLite`, `DuckDB`, `Postgres`, `Delta` or
+    `Iceberg`. Each call reads it once, as it is then.
 
     `schema` maps the columns that are read to their types; the columns of the two timestamps may be
     left out of it. `timestamp_field` is the instant of the event. `created_timestamp_column` is the
-    instant at which the store came to know the event (T3); without it, both instants are the same.
+    instant at which the store came to know the event (T3). Where no column says it, `arrives` may:
+    `Delay("6h")` for files that land so long after the event, or `Commit()`, the commit of a Delta
+    Lake or Iceberg table that appended the row. Without either, both instants are the same.
     `timezone` is the zone of naive timestamps (T1). `sequence`, a column of the schema, orders the
     events of one instant (T6). `on_bad_row` is "error", or "quarantine" to set bad rows aside,
     counted and kept.
@@ -204,6 +210,7 @@ class EventSource(Described):
     schema: Mapping[str, Any] = field(kw_only=True)
     timestamp_field: str = field(kw_only=True)
     created_timestamp_column: str | None = field(default=None, kw_only=True)
+    arrives: Delay | Commit | None = field(default=None, kw_only=True)
     timezone: str = field(default="UTC", kw_only=True)
     sequence: str | None = field(default=None, kw_only=True)
     event_id: str | None = field(default=None, kw_only=True)
@@ -219,6 +226,10 @@ class EventSource(Described):
     null_values: Sequence[str] = field(default=(), kw_only=True)
     compression: Compression | None = field(default=None, kw_only=True)
     timestamp_format: str | Mapping[str, str] | None = field(default=None, kw_only=True)
+
+    def __hash__(self) -> int:
+        """By the name: a source is a key where a view maps its columns, and a schema is a dict."""
+        return hash(self.name)
 
     def __post_init__(self) -> None:
         check_name(self.name, what="EventSource")
@@ -251,6 +262,7 @@ class EventSource(Described):
                     "datetime, or leave it out of the schema, whatever the files hold: dates are "
                     "read as midnights, texts and numbers by timestamp_format"
                 )
+        self._check_arrives(what)
         self._check_reading(what)
         if self.sequence is not None and self.sequence not in schema:
             raise DefinitionError(
@@ -269,8 +281,8 @@ class EventSource(Described):
         """Take the format of the origin, in place of any other."""
         if not isinstance(self.origin, Origin):
             raise DefinitionError(
-                f"{what}: origin is SQLite(…), DuckDB(…), Postgres(…) or Delta(…), found "
-                f'{_found(self.origin)}; write origin=SQLite("data/shop.db", table="orders")'
+                f"{what}: origin is SQLite(…), DuckDB(…), Postgres(…), Delta(…) or Iceberg(…), "
+                f'found {_found(self.origin)}; write origin=SQLite("data/shop.db", table="orders")'
             )
         kind = self.origin.kind
         if self.path or self.frame is not None or self.format not in (None, kind):
@@ -279,6 +291,20 @@ class EventSource(Described):
                 "path= or frame= alone, and no format= beside an origin"
             )
         object.__setattr__(self, "format", kind)
+
+    def _check_arrives(self, what: str) -> None:
+        """Whether `arrives` is one, and may stand there."""
+        text_of(self.arrives, what=what)
+        if self.arrives is not None and self.created_timestamp_column is not None:
+            raise DefinitionError(
+                f"{what}: arrives and created_timestamp_column both say when a row became known; "
+                "write one"
+            )
+        if isinstance(self.arrives, Commit) and not isinstance(self.origin, LakeTable):
+            raise DefinitionError(
+                f"{what}: arrives=Commit() is about a table that keeps its commits, as in origin="
+                'Delta("lake/orders"); for other files write arrives=Delay("6h")'
+            )
 
     def _take_frame(self, what: str, schema: Mapping[str, Type]) -> None:
         """Copy the frame, and check that it has the columns."""
@@ -316,7 +342,9 @@ class EventSource(Described):
             )
         not_here = elsewhere(self.path)
         if not_here is not None:
-            raise DefinitionError(f"{what}: the path {self.path!r}: {not_here}")
+            secret = scheme_of(self.path) is not None and any(c in self.path for c in "@?")
+            shown = "" if secret else f" {self.path!r}"
+            raise DefinitionError(f"{what}: the path{shown}: {not_here}")
         if self.format is None:
             ending = ending_of(self.path)
             if ending not in FORMATS:
@@ -347,9 +375,11 @@ class EventSource(Described):
         )
 
     def in_parquet(self, path: str) -> EventSource:
-        """The same source with its rows in a Parquet file."""
+        """The same source with its rows in a Parquet file, which arrive when they happen if no
+        column says otherwise."""
         plain: dict[str, Any] = {n: self.__dataclass_fields__[n].default for n in _OF_CSV}
-        made = replace(self, path=path, origin=None, format="parquet", compression=None, **plain)
+        plain |= {"frame": None, "origin": None, "arrives": None, "compression": None}
+        made = replace(self, path=path, format="parquet", **plain)
         object.__setattr__(made, "place", self.place)
         return made
 
@@ -418,6 +448,156 @@ class EventSource(Described):
             duration_us(self.dedupe_within, what=f"{what}, dedupe_within")
 
 
+@dataclass(frozen=True, slots=True)
+class Union:
+    """Several sources with the same columns, whose events are those of one view (T11);
+    `FeatureView(sources=[…])` makes it.
+
+    `parts` has each source with the source's column for each column that all of them have, in the
+    order of the first one. `place` is None: each source has its own.
+    """
+
+    parts: tuple[tuple[EventSource, Mapping[str, str]], ...]
+    place: Place | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def sources(self) -> tuple[EventSource, ...]:
+        """The sources, in their order."""
+        return tuple(source for source, _ in self.parts)
+
+    @property
+    def name(self) -> str:
+        """The names of the sources."""
+        return " and ".join(source.name for source in self.sources)
+
+    @property
+    def schema(self) -> Mapping[str, Type]:
+        """The columns that all of the sources have, and their types."""
+        source, columns = self.parts[0]
+        return {name: source.schema[column] for name, column in columns.items()}
+
+    @property
+    def event_id(self) -> str | None:
+        """The column of ids of the first source: all of them have one, or none."""
+        return self.sources[0].event_id
+
+    @property
+    def dedupe_within(self) -> Duration | None:
+        """How long ids are remembered, which is the same for all of the sources."""
+        return self.sources[0].dedupe_within
+
+
+def _united(given: Any, *, what: str) -> Union:
+    """The union of these sources (T11); DefinitionError where they are none that one can have."""
+    what = f"{what}, sources"
+    parts: list[tuple[EventSource, Mapping[str, str]]] = []
+    for item in given if isinstance(given, (list, tuple)) else [given]:
+        pairs = item.items() if isinstance(item, Mapping) else [(item, {})]
+        for source, mapping in pairs:
+            if not isinstance(source, EventSource):
+                raise DefinitionError(
+                    f"{what}: a list of EventSources and their mappings, found {_found(source)}; "
+                    'write sources=[web, {app: {"amount": "price"}}]'
+                )
+            parts.append((source, _offered(source, mapping, what=what)))
+    if len(parts) < 2:
+        raise DefinitionError(
+            f"{what}: a union has two sources or more, found {len(parts)}; for one, write source="
+        )
+    names = [source.name for source, _ in parts]
+    for name in names:
+        if names.count(name) > 1:
+            raise DefinitionError(
+                f"{what}: EventSource {name!r} stands there twice; a union has a source once"
+            )
+    _check_alike([source for source, _ in parts], what=what)
+    columns = [n for n in parts[0][1] if all(n in offered for _, offered in parts)]
+    shared = [n for n in columns if _is_shared(parts, n, what=what)]
+    if not shared:
+        raise DefinitionError(
+            f"{what}: {' and '.join(map(repr, names))} have no column of one name; write which "
+            'column is which, as in {app: {"amount": "price"}}'
+        )
+    return Union(tuple((source, {n: found[n] for n in shared}) for source, found in parts))
+
+
+def _offered(source: EventSource, mapping: Any, *, what: str) -> dict[str, str]:
+    """The columns of a source by the names that they have in the union: those of the mapping, and
+    the others by their own."""
+    if not isinstance(mapping, Mapping):
+        raise DefinitionError(
+            f"{what}: the mapping of {source.name!r} is a dict of the view's columns and of the "
+            f'source\'s, found {_found(mapping)}; write {{{source.name}: {{"amount": "price"}}}}'
+        )
+    for name, column in mapping.items():
+        if column not in source.schema:
+            raise DefinitionError(
+                f"{what}: the view's column {name!r} is to be {column!r} of source "
+                f"{source.name!r}, which has no such column; {near(str(column), source.schema)}"
+            )
+    check_columns(mapping, what=f"{what}, the mapping of {source.name!r}")
+    own = {n: n for n in source.schema if n not in mapping.values() and n not in mapping}
+    made = {**mapping, **own}
+    places = {n: i for i, n in enumerate(source.schema)}
+    return {n: made[n] for n in sorted(made, key=lambda n: places[made[n]])}
+
+
+def _is_shared(
+    parts: Sequence[tuple[EventSource, Mapping[str, str]]], name: str, *, what: str
+) -> bool:
+    """Whether a column that all sources have is one of the union. Ids, versions, sequences and
+    timestamps that differ in their types are none: they are each source's own. DefinitionError for
+    other columns that differ."""
+    first, columns = parts[0]
+    wanted = first.schema[columns[name]]
+    for source, offered in parts[1:]:
+        found = source.schema[offered[name]]
+        if str(found) == str(wanted):
+            continue
+        own = [
+            one == name
+            and one in (s.event_id, s.op, s.sequence, s.timestamp_field, s.created_timestamp_column)
+            for s, one in ((first, columns[name]), (source, offered[name]))
+        ]
+        if any(own):
+            return False
+        raise DefinitionError(
+            f"{what}: the column {name!r} is {wanted} in source {first.name!r} "
+            f"({columns[name]!r}) and {found} in source {source.name!r} ({offered[name]!r}); write "
+            "one type at both, or give one of them another name by a mapping"
+        )
+    return True
+
+
+def _check_alike(sources: Sequence[EventSource], *, what: str) -> None:
+    """DefinitionError where sources differ in what a union has once: whether they have ids and
+    corrections, for how long ids are remembered, and what orders events (T6, T7)."""
+    first = sources[0]
+    for other in sources[1:]:
+        pair = f"sources {first.name!r} and {other.name!r}"
+        for role, why in (
+            ("event_id", "copies of an event are told in all sources of a union, or in none"),
+            ("op", "all sources of a union bring corrections, or none does"),
+        ):
+            if (getattr(first, role) is None) != (getattr(other, role) is None):
+                lacking = first if getattr(first, role) is None else other
+                raise DefinitionError(
+                    f"{what}: {why}; name the column at {lacking.name!r}, as in "
+                    f"{assigned('EventSource', role)}, or leave {role} out at the other"
+                )
+        if first.dedupe_within != other.dedupe_within:
+            raise DefinitionError(
+                f"{what}: {pair} remember ids for {first.dedupe_within} and "
+                f"{other.dedupe_within}; write one dedupe_within= at both"
+            )
+    kinds = {s.name: s.schema[s.sequence].base for s in sources if s.sequence is not None}
+    if len(set(kinds.values())) > 1:
+        shown = " and ".join(f"{kind} in {name!r}" for name, kind in kinds.items())
+        raise DefinitionError(
+            f"{what}: the sequence is {shown}, so it orders no events of both; write one type"
+        )
+
+
 def _each_window(features: Mapping[str, Any], *, what: str) -> dict[str, Any]:
     """The features by name; an aggregate with `windows=` becomes one feature for each window."""
     made: dict[str, Any] = {}
@@ -439,6 +619,18 @@ class FeatureView(Described):
     that view are the columns, row by row, and its events are the events of this view; its ttl only
     concerns its own latest row.
 
+    `sources`, in the place of `source`, are several EventSources whose events are those of the view
+    (T11), as in `sources=[web, {app: {"amount": "price"}}]`. A mapping says which column of a
+    source is the view's column of that name; the others keep their names. The columns of the view
+    are those that all of the sources have, and each has one type in all of them. Each source keeps
+    its files, pushes, time zone and ids; the same id in two sources is two events.
+
+    `explode` names a list column of the source: each of its elements is an event of its own, with
+    the row's other columns. In the view the column is the element, of the list's item type, and it
+    may be a join key. A row with an empty list, or None, has no event. Ids are those of the row: a
+    copy or a correction concerns all of its elements (T7). Events of one row stand in the order of
+    the list.
+
     `features` maps names to columns, transforms or aggregates. Either all are columns and
     transforms of the latest row (V1), or all are window aggregates. `ttl` is how old the latest row
     may be (T4), and in a view of aggregates how old the entity's latest event may be. If that event
@@ -449,8 +641,12 @@ class FeatureView(Described):
 
     name: str
     entities: Sequence[Entity] = field(kw_only=True)
-    source: EventSource | FeatureView = field(kw_only=True)
+    source: EventSource | FeatureView | Union = field(default=_NO_SOURCE, kw_only=True)
+    sources: Sequence[EventSource | Mapping[EventSource, Mapping[str, str]]] = field(
+        default=(), kw_only=True
+    )
     features: Mapping[str, str | Transform | Aggregate] = field(kw_only=True)
+    explode: str | None = field(default=None, kw_only=True)
     ttl: Duration | None = field(default=None, kw_only=True)
     history: Duration | None = field(default=None, kw_only=True)
     on_error: Literal["null", "fail"] = field(default="null", kw_only=True)
@@ -464,11 +660,21 @@ class FeatureView(Described):
                 f"{what}: entities is a list of Entity, found {_found(self.entities)}; write "
                 "entities=[customer], the variable in brackets and without quotes"
             )
-        if not isinstance(self.source, (EventSource, FeatureView)):
+        if self.source is _NO_SOURCE and self.sources != ():
+            object.__setattr__(self, "source", _united(self.sources, what=what))
+            object.__setattr__(self, "sources", ())
+        elif self.sources != ():
+            raise DefinitionError(
+                f"{what}: its events are those of one source or of several; write source= or "
+                "sources=[…], not both"
+            )
+        if not isinstance(self.source, (EventSource, FeatureView, Union)):
             raise DefinitionError(
                 f"{what}: source is an EventSource or a FeatureView, found {_found(self.source)}; "
                 f"write {as_source(self.source)}"
             )
+        if self.explode is not None:
+            self._check_explode(what)
         if isinstance(self.source, FeatureView) and self.source.aggregates:
             raise DefinitionError(
                 f"{what}: its source is view {self.source.name!r}, whose features are aggregates, "
@@ -568,10 +774,45 @@ class FeatureView(Described):
         """Whether its features are window aggregates."""
         return any(isinstance(f, Aggregate) for f in self.features.values())
 
+    def _check_explode(self, what: str) -> None:
+        if isinstance(self.source, FeatureView):
+            raise DefinitionError(
+                f"{what}: its source is view {self.source.name!r}, whose events it takes as they "
+                "are; write explode= there"
+            )
+        schema = self.source.schema
+        type_ = schema.get(self.explode or "")
+        if type_ is None or type_.item is None:
+            lists = [name for name, one in schema.items() if one.item is not None]
+            there = f"its lists are {', '.join(lists)}" if lists else "it has no list"
+            of = "no column" if type_ is None else str(type_)
+            raise DefinitionError(
+                f"{what}: explode is the name of a list column of {self.source.name!r}, and "
+                f"{self.explode!r} is {of}; {there}"
+            )
+
     @property
-    def event_source(self) -> EventSource:
-        """The EventSource of its events, found through any views between."""
-        return self.source if isinstance(self.source, EventSource) else self.source.event_source
+    def exploded(self) -> str | None:
+        """The list column whose elements are its events, found through any views between."""
+        return self.source.exploded if isinstance(self.source, FeatureView) else self.explode
+
+    @property
+    def event_source(self) -> EventSource | Union:
+        """The EventSource or the union of its events, found through any views between."""
+        return self.source.event_source if isinstance(self.source, FeatureView) else self.source
+
+    @property
+    def event_sources(self) -> tuple[EventSource, ...]:
+        """Every EventSource of its events; one, but for a union."""
+        found = self.event_source
+        return found.sources if isinstance(found, Union) else (found,)
+
+    def columns_of(self, source: str) -> Mapping[str, str] | None:
+        """The column of an EventSource of this name for each column of the view's events: the same,
+        or that of a union. None where the view's events are of other sources."""
+        found = self.event_source
+        parts = found.parts if isinstance(found, Union) else [(found, {n: n for n in found.schema})]
+        return next((columns for one, columns in parts if one.name == source), None)
 
     @property
     def join_keys(self) -> dict[str, Type]:

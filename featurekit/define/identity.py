@@ -44,6 +44,7 @@ class ViewIdentity:
         """The texts of what stands in every feature's identity, before and behind the ttl."""
         view = self.view
         memory = [] if view.dedupe_us is None else [wire.canonical(view.dedupe_us)]
+        memory += [] if view.explode is None else [wire.canonical(["explode", view.explode])]
         return [wire.canonical(view.join_keys), wire.canonical(view.source)], memory
 
     def feature(self, feature: Feature) -> str:

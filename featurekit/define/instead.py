@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from featurekit.aggregates.base import Aggregate
 from featurekit.core.examples import assigned
 from featurekit.core.frames import is_frame
+from featurekit.define.object_stores import no_objects, scheme_of
 
 _OTHER_FORMATS = frozenset(
     {"json", "jsonl", "ndjson", "xlsx", "xls", "avro", "orc", "feather", "arrow", "db", "sqlite"}
@@ -56,17 +56,16 @@ def as_source(given: Any) -> str:
     if isinstance(given, str):
         name = given if given.isidentifier() else "orders"
         return f"source={name}, the variable and not its name"
+    if isinstance(given, (list, tuple)):
+        return "sources=[web, app] for the events of several sources"
     return "source=orders, the variable of an EventSource"
 
 
 def elsewhere(path: str) -> str | None:
-    """Why a path names no file of this machine, and what to write; None where it may."""
-    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", path)
-    if scheme:
-        return (
-            f"{scheme[0]}… is not read: the path is one of this machine; copy the files there, "
-            'and write path="data/orders.csv", or hand over their events with frame='
-        )
+    """Why a path names no file of this machine or of a store of objects, and what to write; None
+    where it may."""
+    if scheme_of(path) is not None:
+        return no_objects(path)
     if path == "~" or path.startswith("~/"):
         return f'~ is not read as a home folder; write path="{Path(path).expanduser()}"'
     return None

@@ -37,7 +37,7 @@ def numeric_fingerprint(service: Service) -> dict[str, str]:
     found = {f"libm {op.key}": _probe(op) for op in rows if op.platform == "libm"}
     if any(op.platform == "unicode" for op in rows):
         found["unicode"] = unicodedata.unidata_version
-    zoned = any(view.source.timezone != "UTC" for view in service.views)
+    zoned = any(s.timezone != "UTC" for v in service.views for s in v.source.sources)
     if zoned or any(op.platform == "tzdata" for op in rows):
         from featurekit.core.timezones import tzdata_version
 

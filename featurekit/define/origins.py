@@ -6,17 +6,17 @@ An origin is data alone. `sources/origins` has a module for each, which reads it
 from __future__ import annotations
 
 import datetime as dt
-import re
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Self
 from urllib.parse import parse_qsl, urlsplit
 
 from featurekit.core.calls import found
+from featurekit.core.variables import VARIABLE
 from featurekit.errors import DefinitionError
 
-VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-"""A variable of the environment in a URL."""
 _SECRETS = ("password", "sslpassword")
+_SECRET_NAMES = ("secret", "token", "password", "credential", "access-key", "account-key", "sas-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,21 @@ class Origin:
 
     def _refuse(self, why: str) -> DefinitionError:
         return DefinitionError(f"{type(self).__name__}: {why}")
+
+    def _instant(self, at: Any) -> dt.datetime:
+        """The instant of an `as_of`, in UTC."""
+        given = at
+        if isinstance(at, str):
+            try:
+                at = dt.datetime.fromisoformat(at)
+            except ValueError:
+                at = None
+        if not isinstance(at, dt.datetime) or at.tzinfo is None:
+            raise self._refuse(
+                f"as_of is an instant with its offset, as in "
+                f'"2026-01-02T00:00:00+00:00", found {given!r}'
+            )
+        return at.astimezone(dt.UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +156,16 @@ def _holds_secret(url: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Delta(Origin):
+class LakeTable(Origin):
+    """A table of a lake, which keeps versions of itself."""
+
+    def then(self, told: Mapping[str, Any]) -> Self:
+        """The table at the version that a manifest tells of. KeyError where it tells of none."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Delta(LakeTable):
     """A Delta Lake table in a folder, relative to the feature repo, as in `Delta("lake/orders")`.
 
     `version` or `as_of`, an instant, pins it; otherwise the newest version is read.
@@ -166,21 +190,7 @@ class Delta(Origin):
         if self.version is not None and not whole:
             raise self._refuse(f"version is a number from 0 on, found {self.version!r}")
         if self.as_of is not None:
-            object.__setattr__(self, "as_of", self._instant())
-
-    def _instant(self) -> dt.datetime:
-        at = self.as_of
-        if isinstance(at, str):
-            try:
-                at = dt.datetime.fromisoformat(at)
-            except ValueError:
-                at = None
-        if not isinstance(at, dt.datetime) or at.tzinfo is None:
-            raise self._refuse(
-                f"as_of is an instant with its offset, as in "
-                f'"2026-01-02T00:00:00+00:00", found {self.as_of!r}'
-            )
-        return at.astimezone(dt.UTC)
+            object.__setattr__(self, "as_of", self._instant(self.as_of))
 
     @property
     def about(self) -> dict[str, Any]:
@@ -191,3 +201,86 @@ class Delta(Origin):
         if isinstance(self.as_of, dt.datetime):
             made["as_of"] = self.as_of.isoformat()
         return made
+
+    def then(self, told: Mapping[str, Any]) -> Self:
+        """See `LakeTable.then`."""
+        return replace(self, version=told["version"], as_of=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Iceberg(LakeTable):
+    """An Iceberg table of a catalogue, as in `Iceberg("shop.orders", catalog="lake")`, or one that
+    a metadata file tells of, as in `Iceberg(metadata="lake/orders/metadata/00003.metadata.json")`.
+
+    `catalog` is the name of a catalogue that PyIceberg's own configuration has, or a mapping of its
+    properties, with its `name` where it has one. In it, `${VAR}` is replaced by a variable of the
+    environment whenever the table is read; a password or a key is never written there itself. The
+    path of a metadata file is relative to the feature repo.
+
+    `snapshot_id` or `as_of`, an instant, pins it, with the columns that it had then; otherwise the
+    newest snapshot is read. `schema_id` is the schema of the table whose names are meant, if it is
+    another one.
+    """
+
+    kind: ClassVar[str] = "iceberg"
+    table: str | None = None
+    catalog: str | Mapping[str, str] | None = field(default=None, kw_only=True, hash=False)
+    metadata: str | None = field(default=None, kw_only=True)
+    snapshot_id: int | None = field(default=None, kw_only=True)
+    schema_id: int | None = field(default=None, kw_only=True)
+    as_of: dt.datetime | str | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        named = isinstance(self.table, str) and "." in self.table and self.catalog is not None
+        filed = isinstance(self.metadata, str) and self.metadata != ""
+        both = self.table is not None or self.catalog is not None
+        if (filed and both) or not (named or filed):
+            raise self._refuse(
+                'write a table and its catalog, as in Iceberg("shop.orders", catalog="lake"), or '
+                'metadata="lake/orders/metadata/00003.metadata.json", its metadata file, alone'
+            )
+        self._check_catalog()
+        if self.snapshot_id is not None and self.as_of is not None:
+            raise self._refuse("snapshot_id and as_of both say which is read; write one")
+        for name in ("snapshot_id", "schema_id"):
+            if getattr(self, name) is not None and type(getattr(self, name)) is not int:
+                raise self._refuse(f"{name} is a number, found {found(getattr(self, name))}")
+        if self.as_of is not None:
+            object.__setattr__(self, "as_of", self._instant(self.as_of))
+
+    def _check_catalog(self) -> None:
+        """Copy the properties; none of them holds a secret."""
+        if self.catalog is None or (isinstance(self.catalog, str) and self.catalog):
+            return
+        if not isinstance(self.catalog, Mapping) or not all(
+            isinstance(part, str) for pair in self.catalog.items() for part in pair
+        ):
+            raise self._refuse(
+                'catalog is the name of a catalogue, or texts by their names, as in {"type": '
+                '"sql", "uri": "sqlite:///lake/catalog.db"}; what was written is not shown, since '
+                "it may hold a password"
+            )
+        for name, value in self.catalog.items():
+            secret = any(sign in name.lower() for sign in _SECRET_NAMES)
+            if (secret and VARIABLE.fullmatch(value) is None) or _holds_secret(value):
+                raise self._refuse(
+                    f"a secret stands in {name!r} of its catalog; write a variable of the "
+                    f'environment in its place, as in "{name}": "${{LAKE_SECRET}}"'
+                )
+        object.__setattr__(self, "catalog", dict(self.catalog))
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """See `Origin.about`."""
+        made: dict[str, Any] = {self.kind: self.table or self.metadata}
+        for name in ("catalog", "snapshot_id", "schema_id"):
+            if getattr(self, name) is not None:
+                made[name] = getattr(self, name)
+        if isinstance(self.as_of, dt.datetime):
+            made["as_of"] = self.as_of.isoformat()
+        return made
+
+    def then(self, told: Mapping[str, Any]) -> Self:
+        """See `LakeTable.then`."""
+        ids = {"snapshot_id": told["snapshot_id"], "schema_id": told["schema_id"]}
+        return replace(self, **ids, as_of=None)

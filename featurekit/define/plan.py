@@ -28,7 +28,8 @@ class Source:
 
     `event_id` names the column of ids, `op` the column of corrections and deletions (T7).
     `timestamp_format` is how timestamps are written that are texts or numbers: a format, or JSON of
-    the formats by column (T1).
+    the formats by column (T1). `parts` are the sources that a union has, in its order (T11);
+    `define.union` makes its schema of theirs.
     """
 
     name: str
@@ -40,6 +41,32 @@ class Source:
     event_id: str | None = field(default=None, metadata=OPTIONAL)
     op: str | None = field(default=None, metadata=OPTIONAL)
     timestamp_format: str | None = field(default=None, metadata=OPTIONAL)
+    arrives: str | None = field(default=None, metadata=OPTIONAL)
+    parts: tuple[Part, ...] | None = field(default=None, metadata=OPTIONAL)
+
+    @property
+    def arrival_known(self) -> bool:
+        """Whether it says when each row arrived (T3)."""
+        return self.created_timestamp_column is not None or self.arrives is not None
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The sources whose rows it has: itself, or those that it unites."""
+        return (self,) if self.parts is None else tuple(part.source for part in self.parts)
+
+    @property
+    def title(self) -> str:
+        """What it is called in messages."""
+        return " and ".join(source.name for source in self.sources)
+
+
+@wire.portable
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of the sources of a union. `columns` names its column for each of the union's own."""
+
+    source: Source
+    columns: tuple[str, ...]
 
 
 @wire.portable
@@ -136,6 +163,9 @@ class View:
     windows it covers the ttl too. `dedupe_us` is how long the ids of a source with an `event_id`
     are remembered (T7); such a view has a slot for the id.
 
+    `explode` is a list column of the source, of which each element is an event
+    (`define.explode`).
+
     `role` is only set in a service, and decides nothing that is stored: roles of a view have one
     fingerprint, and read the same states.
     """
@@ -154,6 +184,7 @@ class View:
     fingerprint: str = ""
     dedupe_us: int | None = field(default=None, metadata=OPTIONAL)
     role: Role | None = field(default=None, metadata=OPTIONAL)
+    explode: str | None = field(default=None, metadata=OPTIONAL)
 
     @property
     def functions(self) -> tuple[ir.Function, ...]:
@@ -181,9 +212,14 @@ class View:
         return {key.name: row[field.name] for key, field in named}
 
     @property
+    def source_names(self) -> tuple[str, ...]:
+        """The names of the sources that its events come from; one, but for a union (T11)."""
+        return tuple(source.name for source in self.source.sources)
+
+    @property
     def arrival_known(self) -> bool:
         """Whether the source says when each row arrived (T3)."""
-        return self.source.created_timestamp_column is not None
+        return self.source.arrival_known
 
 
 def full_name(view: View, feature: Feature) -> str:

@@ -157,7 +157,8 @@ def _compiled(values: Iterable[Any], collected: Collected) -> Repo:
             case EventSource():
                 add(repo.sources, value)
     for view in repo.views.values():
-        add(repo.sources, view.event_source)
+        for source in view.event_sources:
+            add(repo.sources, source)
     repo.compiled_views = _each(compile_view, repo.views, collected)
     made = {id(repo.views[name]): view for name, view in repo.compiled_views.items()}
 

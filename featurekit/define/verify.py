@@ -15,17 +15,22 @@ from featurekit import aggregates
 from featurekit.aggregates.base import Aggregate
 from featurekit.core.durations import LIFETIME_US
 from featurekit.core.types import BOOL, DATETIME, Type
+from featurekit.define.arrivals import COMMIT, delay_us
+from featurekit.define.explode import event_schema
 from featurekit.define.plan import (
     Asked,
     Feature,
     Input,
     Output,
+    Part,
     RequestTransform,
     Service,
     Slot,
+    Source,
     View,
     full_name,
 )
+from featurekit.define.union import unite
 from featurekit.errors import DefinitionError
 from featurekit.language.ir import Param
 from featurekit.language.transform import INSTANT
@@ -99,7 +104,7 @@ class _View:
 
     def __init__(self, view: View) -> None:
         self.view, self.what = view, f"view {view.name!r}"
-        self.schema = {p.name: p.type for p in view.source.schema}
+        self.schema = {p.name: p.type for p in event_schema(view)}
 
     def check(self) -> None:
         view, what = self.view, self.what
@@ -162,30 +167,12 @@ class _View:
 
     def source(self) -> None:
         source = self.view.source
-        _name(source.name, "source")
-        what = f"{self.what}, source {source.name!r}"
-        if not source.schema:
-            raise Unsound(f"{what} has no columns")
-        _columns(source.schema, what)
-        for name in (source.timestamp_field, source.created_timestamp_column):
-            _column(name, what)
-            if self.schema.get(name or "", Type("datetime")).name != "datetime":
-                raise Unsound(f"{what}: {name!r} is no instant")
-        if source.sequence is not None:
-            self.column(source.sequence)
-        if source.op is not None and (
-            source.event_id is None or self.column(source.op).name != "str"
-        ):
-            raise Unsound(f"{what}: {source.op!r} says nothing of corrections")
-        if source.event_id is not None and self.column(source.event_id).name not in _IDS:
-            raise Unsound(f"{what}: {source.event_id!r} holds no ids")
-        if source.timezone != "UTC":
-            from featurekit.core.timezones import zone
-
-            try:
-                zone(source.timezone)
-            except DefinitionError as error:
-                raise Unsound(f"{what}: {error}") from None
+        _source(source, self.what)
+        lists = {p.name for p in source.schema if p.type.item is not None}
+        if self.view.explode is not None and self.view.explode not in lists:
+            raise Unsound(f"{self.what}: {self.view.explode!r} is no list to explode")
+        if source.parts is not None:
+            _union(source, source.parts, f"{self.what}, source {source.name!r}")
 
     def slot(self, slot: Slot) -> None:
         verify_type(slot.type, where=self.what)
@@ -266,6 +253,72 @@ class _View:
             return made.result(None if item is None else item.base)
         except (DefinitionError, TypeError, ValueError) as error:
             raise Unsound(f"{what}: {error}") from None
+
+
+def _source(source: Source, of: str) -> None:
+    """One source of a view."""
+    _name(source.name, "source")
+    what = f"{of}, source {source.name!r}"
+    if not source.schema:
+        raise Unsound(f"{what} has no columns")
+    _columns(source.schema, what)
+    schema = {p.name: p.type for p in source.schema}
+
+    def column(name: str) -> Type:
+        if name not in schema:
+            raise Unsound(f"{of}: {name!r} is no column of its source")
+        return schema[name]
+
+    for name in (source.timestamp_field, source.created_timestamp_column):
+        _column(name, what)
+        if schema.get(name or "", Type("datetime")).name != "datetime":
+            raise Unsound(f"{what}: {name!r} is no instant")
+    if source.sequence is not None:
+        column(source.sequence)
+    _arrives(source, what)
+    if source.op is not None and (source.event_id is None or column(source.op).name != "str"):
+        raise Unsound(f"{what}: {source.op!r} says nothing of corrections")
+    if source.event_id is not None and column(source.event_id).name not in _IDS:
+        raise Unsound(f"{what}: {source.event_id!r} holds no ids")
+    if source.timezone != "UTC":
+        from featurekit.core.timezones import zone
+
+        try:
+            zone(source.timezone)
+        except DefinitionError as error:
+            raise Unsound(f"{what}: {error}") from None
+
+
+def _arrives(source: Source, what: str) -> None:
+    try:
+        known = source.arrives in (None, COMMIT) or (delay_us(source.arrives) or 0) > 0
+    except ValueError:
+        known = False
+    if not known or (source.arrives is not None and source.created_timestamp_column):
+        raise Unsound(f"{what}: {source.arrives!r} does not say when rows arrive")
+
+
+def _union(source: Source, parts: Sequence[Part], what: str) -> None:
+    """The sources of a union, which is what `unite` makes of them (T11)."""
+    if len(parts) < 2 or any(part.source.parts is not None for part in parts):
+        raise Unsound(f"{what}: a union is of two sources or more, and of no union")
+    _distinct((part.source.name for part in parts), f"{what}: sources")
+    columns = [p.name for p in source.schema[: len(parts[0].columns)]]
+    wanted = [p.type for p in source.schema[: len(columns)]]
+    for part in parts:
+        _source(part.source, what)
+        types = {p.name: p.type for p in part.source.schema}
+        found = [types.get(name) for name in part.columns]
+        if not found or list(map(str, found)) != list(map(str, wanted)):
+            raise Unsound(f"{what}: the columns of source {part.source.name!r} are others")
+    alike = {(p.source.event_id is None, p.source.op is None) for p in parts}
+    kinds = {
+        next(c.type.base for c in p.source.schema if c.name == p.source.sequence)
+        for p in parts
+        if p.source.sequence is not None
+    }
+    if len(alike) > 1 or len(kinds) > 1 or source != unite(columns, parts):
+        raise Unsound(f"{what}: it is not the union of its sources")
 
 
 def _aggregate(name: str) -> type[Aggregate]:

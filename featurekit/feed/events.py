@@ -21,8 +21,10 @@ from featurekit.core.keys import (
     state_prefix,
 )
 from featurekit.core.values import ERROR
+from featurekit.define.explode import exploded_rows
 from featurekit.define.plan import View
 from featurekit.define.published import broken
+from featurekit.define.union import united_rows
 from featurekit.language.to_python import to_python
 from featurekit.online.state.ids import Ids, Row
 from featurekit.online.state.seal import marked
@@ -172,6 +174,7 @@ class RowEvents:
         self.numbers = {} if numbers is None else numbers
         self.memories = {} if memories is None else memories
         self.more: dict[int, tuple[Row, bytes | None, Event]] = {}
+        self.exploded: dict[int, tuple[Row, list[tuple[bytes | None, Event]]]] = {}
 
     def __call__(self, row: Row) -> tuple[bytes | None, Event]:
         number = self.numbers.get(id(row))
@@ -184,19 +187,39 @@ class RowEvents:
             found = self.more[id(row)] = row, key, event
         return found[1], found[2]
 
+    def each(self, row: Row) -> Sequence[tuple[bytes | None, Event]]:
+        """The entities and the events of a row: one of each, or of a list that is exploded as many
+        as it has elements."""
+        if self.writer.view.explode is None:
+            return (self(row),)
+        found = self.exploded.get(id(row))
+        if found is None:
+            writer = self.writer
+            made = exploded_rows(writer.view, [row])
+            found = self.exploded[id(row)] = (
+                row, [(writer.key(one), writer.event(one)) for one in made]
+            )  # fmt: skip
+        return found[1]
+
     def memory(self, row: Row) -> bytes:
         """The bytes by which an id is remembered that has this row alone, as `sealed_marked` takes
         them."""
         found = self.memories.get(id(row))
         if found is None:
             assert self.writer.ids is not None
-            self(row)  # it holds the row
+            if self.writer.view.explode is None:
+                self(row)  # it holds the row
+            else:
+                self.each(row)
             found = self.memories[id(row)] = marked(self.writer.ids.encode([row]))
         return found
 
     def entities(self, rows: Sequence[Row]) -> list[bytes]:
         """The keys of the states of the rows' entities, each once."""
         numbers, keys = self.numbers, self.keys
+        if self.writer.view.explode is not None:
+            of_rows = (self.each(row) for row in rows)
+            return [k for k in dict.fromkeys(k for one in of_rows for k, _ in one) if k is not None]
         try:
             found = [keys[numbers[id(row)]] for row in rows]
         except KeyError:  # they are not those of a push
@@ -216,26 +239,27 @@ class Prepared:
     """For each entry of `rows`, the events that its rows have become."""
 
 
-def prepare(project: str, views: Iterable[View], rows: Sequence[Mapping[str, Any]]) -> Prepared:
+def prepare(
+    project: str, views: Iterable[View], rows: Sequence[Row], *, source: str | None = None
+) -> Prepared:
     """The events of `rows` for each of `views`. A row has a source's columns, and `__ts` and
-    `__created` in microseconds UTC."""
+    `__created` in microseconds UTC.
+
+    With `source`, the rows are of the source of that name, which may stand in the union of a view
+    (T11). Without it they are rows of what the views read, a union's those of `united_row`.
+    """
     null_keys = erring = entities = 0
     found: list[tuple[View, dict[bytes, list[Event]]]] = []
     by_id: list[tuple[ViewWriter, dict[bytes, list[Row]]]] = []
     made: list[RowEvents] = []
-    # Many views have the same join keys, and most have the same source: what depends on these alone
-    # is made once. So a push to many views makes few objects for each of its rows.
-    numbers = {id(row): i for i, row in enumerate(rows)}
-    entities_of: dict[Any, tuple[list[bytes | None], dict[bytes, list[int]]]] = {}
-    named_of: dict[str, tuple[dict[bytes, list[Row]], dict[int, bytes]]] = {}
+    given = _AllGiven(rows, source)
     for view in views:
         writer = writer_of(project, view)
-        if writer.joins not in entities_of:
-            entities_of[writer.joins] = _entities(writer, rows)
-        named, grouped = entities_of[writer.joins]
+        mine = given.rows if view.source.parts is None and view.explode is None else given.of(view)
+        named, grouped = mine.entities(writer)
         first = writer.before_entity
         keys = [None if name is None else first + name + b"}" for name in named]
-        events = writer.events(rows, keys)
+        events = writer.events(mine.rows, keys)
         null_keys += keys.count(None)
         if writer.columns is None:
             erring += sum(ERROR in event[2] for event in events)
@@ -247,13 +271,76 @@ def prepare(project: str, views: Iterable[View], rows: Sequence[Mapping[str, Any
             }
             found.append((view, of_entities))
             continue
-        if view.source.name not in named_of:
-            named_of[view.source.name] = _named(writer.ids, rows), {}
-        of_names, memories = named_of[view.source.name]
+        whole = mine if view.explode is None else given.whole(view)
+        of_names, memories = whole.names(writer.ids)
         prefix = writer.ids_prefix
         by_id.append((writer, {prefix + name: of_name for name, of_name in of_names.items()}))
-        made.append(RowEvents(writer, rows, keys, events, numbers=numbers, memories=memories))
+        kept = whole is mine  # else each of its rows makes events of its own
+        made.append(
+            RowEvents(
+                writer,
+                whole.rows,
+                keys if kept else (),
+                events if kept else (),
+                numbers=whole.numbers,
+                memories=memories,
+            )
+        )
     return Prepared(found, Pushed(len(rows), entities, null_keys, erring), by_id, made)
+
+
+class _AllGiven:
+    """The rows of a push as each view takes them, made once for all that take them alike."""
+
+    def __init__(self, rows: Sequence[Row], source: str | None) -> None:
+        self._source, self.rows = source, _Given(rows)
+        self._united: dict[str, _Given] = {}
+        self._exploded: dict[tuple[str, str], _Given] = {}
+
+    def whole(self, view: View) -> _Given:
+        """The rows of what the view reads: of its source, or of its union (T11)."""
+        name = view.source.name
+        if view.source.parts is None or self._source is None:
+            return self.rows
+        if name not in self._united:
+            self._united[name] = _Given(united_rows(view.source, self._source, self.rows.rows))
+        return self._united[name]
+
+    def of(self, view: View) -> _Given:
+        """The rows as the view's events: those of `whole`, or the elements of their lists."""
+        whole = self.whole(view)
+        if view.explode is None:
+            return whole
+        kind = view.source.name, view.explode
+        if kind not in self._exploded:
+            self._exploded[kind] = _Given(exploded_rows(view, whole.rows))
+        return self._exploded[kind]
+
+
+class _Given:
+    """Rows of a source or of a union, and what is made of them alone.
+
+    Many views have the same join keys, and most have the same source: what depends on these is made
+    once. So a push to many views makes few objects for each of its rows.
+    """
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.rows = rows
+        self.numbers = {id(row): i for i, row in enumerate(rows)}
+        self._entities: dict[Any, tuple[list[bytes | None], dict[bytes, list[int]]]] = {}
+        self._names: tuple[dict[bytes, list[Row]], dict[int, bytes]] | None = None
+
+    def entities(self, writer: ViewWriter) -> tuple[list[bytes | None], dict[bytes, list[int]]]:
+        """The names of the rows' entities, and the numbers of the rows of each."""
+        if writer.joins not in self._entities:
+            self._entities[writer.joins] = _entities(writer, self.rows)
+        return self._entities[writer.joins]
+
+    def names(self, ids: Ids) -> tuple[dict[bytes, list[Row]], dict[int, bytes]]:
+        """The rows of each id, by its name, and what is remembered of a row."""
+        if self._names is None:
+            self._names = _named(ids, self.rows), {}
+        return self._names
 
 
 def _entities(

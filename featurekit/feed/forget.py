@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
@@ -29,8 +29,10 @@ from featurekit.core.tables import rows, temp_table
 from featurekit.core.types import Type, instant
 from featurekit.core.waiting import until as wait_until
 from featurekit.define.definitions import Entity, EventSource
+from featurekit.define.explode import exploded_sql
 from featurekit.define.origins import Database
 from featurekit.define.plan import View
+from featurekit.define.union import own_row
 from featurekit.errors import (
     DamagedState,
     DefinitionError,
@@ -52,7 +54,7 @@ from featurekit.log.segments import (
     segments,
 )
 from featurekit.log.sums import check
-from featurekit.log.tombstones import Tombstone, has_events, make_secret
+from featurekit.log.tombstones import Columns, Tombstone, key_columns, make_secret
 from featurekit.offline.buckets import explaining_disk
 from featurekit.online.state.blocks import head_key, state_keys
 from featurekit.online.state.ids import Ids
@@ -66,6 +68,7 @@ from featurekit.project.project import Project
 from featurekit.project.rights import check_may_record
 from featurekit.sources.events import numbered_rows
 from featurekit.sources.files import absent
+from featurekit.sources.objects import drop_older_objects
 from featurekit.sources.origins.copies import drop_older_copies
 from featurekit.sources.protocol import FileInfo
 from featurekit.sources.reading import files_of
@@ -133,8 +136,8 @@ def _forget(
 ) -> Forgot:
     """Forget an entity; `found` gets what the audit log is to say of it."""
     name, types = entity.name, dict(entity.join_keys)
-    views = project.repo.views.values()
-    sources = [s for s in project.repo.sources.values() if has_events(views, s, name, types)]
+    held = _held(project, name, types)
+    sources = [s for n, s in project.repo.sources.items() if held[n]]
     if rewrite_files:
         for one in sources:
             rewriting(one)  # refused before anything is forgotten
@@ -156,18 +159,18 @@ def _forget(
         _settle(online, project.name, sources, online.stamp(clock_key(project.name)) - 1)
         con = project.connect()
         stack.callback(con.close)
-        mine = _Rows(con, types, values, until, _repair_of(project))
+        mine = _Rows(con, types, values, until, _repair_of(project), held)
         repaired = {
             f"{view.name}:{view.fingerprint}": _repair(project, online, con, view, mine, until)
             for view in others
         }
         tell = progress or (lambda what, done, total: None)
-        states, unknown = _remove_states(project, online, con, name, types, values, until, tell)
+        states, unknown = _remove_states(project, online, con, name, types, values, mine, tell)
         log_rows = sum(mine.strip_log(project.state_dir, s.name) for s in sources)
         files = tuple(
             f for s in sources for f in _files(project, con, s, mine, rewrite=rewrite_files)
         )
-        aside = tuple(f for s in sources for f in _set_aside(project, s, values))
+        aside = tuple(f for s in sources for f in _set_aside(project, s, values, held[s.name]))
         fed = fed_views(project.online, project.name)
         known = project.registry.tombstones()
         project.marks.carried(fed, known[:number], but=tombstone, store=online)
@@ -192,6 +195,20 @@ def _entity(project: Project, name: str) -> Entity:
         close = near(name, known, listed="there are")
         raise DefinitionError(f"no view is of an entity {name!r}; {close}")
     return known[name]
+
+
+def _held(project: Project, name: str, types: Mapping[str, Type]) -> dict[str, list[Columns]]:
+    """The columns of each source that hold the entity's keys. DefinitionError where an event of the
+    entity is no row, but one element of a row's list."""
+    views = project.repo.views.values()
+    for view in views:
+        if view.exploded in types and any(e.name == name for e in view.entities):
+            raise DefinitionError(
+                f"an event of {name!r} in view {view.name!r} is one element of the list "
+                f"{view.exploded!r}, whose row may hold others; rows are forgotten whole, so take "
+                "the elements out of the rows where they lie, and run `featurekit materialize`"
+            )
+    return {n: key_columns(views, s, name, types) for n, s in project.repo.sources.items()}
 
 
 def _checked(entity: Entity, keys: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,11 +236,11 @@ def _others(
     found = []
     for view in fed_views(project.online, project.name, trust=project.trust):
         apart = not _keyed_by(view, types) or view.dedupe_us is not None
-        if view.source.name in names and apart:
+        if not names.isdisjoint(view.source_names) and apart:
             if not project.readable(view):
                 raise RegistryError(
                     f"view {view.name}:{view.fingerprint[:12]} is fed with these events and reads "
-                    f"source {view.source.name!r} as it was defined before, so its states cannot "
+                    f"source {view.source.title!r} as it was defined before, so its states cannot "
                     "be computed again; make its successor live (`featurekit materialize`), and "
                     "if it is retained, release it (`featurekit gc --retained`)"
                 )
@@ -257,7 +274,8 @@ def _settle(online: OnlineStore, project: str, sources: Sequence[EventSource], u
 
 
 class _Rows:
-    """The rows of the entity that arrived up to an instant, in any relation or file."""
+    """The rows of the entity that arrived up to an instant, in any relation or file. `held` has for
+    each source the columns that hold the entity's keys, in every way that some view takes them."""
 
     def __init__(
         self,
@@ -266,18 +284,29 @@ class _Rows:
         values: Mapping[str, Any],
         until: int,
         repair: Repair,
+        held: Mapping[str, Sequence[Columns]],
     ) -> None:
         self.con, self.types, self.until, self.repair = con, types, until, repair
+        self.held = held
         temp_table(con, "__who", types, [[values[name] for name in types]])
 
-    def sql(self, relation: str) -> str:
+    def sql(self, source: EventSource, relation: str) -> str:
         """Those rows in a relation that has the source's columns and `__created`."""
-        return f"(SELECT * FROM {self.whenever(relation)} WHERE __created <= {self.until})"
+        return f"(SELECT * FROM {self.whenever(source, relation)} WHERE __created <= {self.until})"
 
-    def whenever(self, relation: str) -> str:
+    def whenever(self, source: EventSource, relation: str) -> str:
         """As `sql`, of whatever arrival: a state may hold a row that arrived after the clock."""
-        names = ", ".join(map(quote, self.types))
-        return f"(SELECT * FROM {relation} SEMI JOIN __who USING ({names}))"
+        return f"(SELECT * FROM {relation} s SEMI JOIN __who w ON {self._same(source.name)})"
+
+    def _same(self, source: str, there: Collection[str] | None = None) -> str:
+        """Whether a row `s` of a source is of the entity `w`, in SQL; with `there`, of the columns
+        that a file has."""
+        ways = [
+            " AND ".join(f"w.{quote(n)} = s.{quote(c)}" for n, c in columns.items())
+            for columns in self.held[source]
+            if there is None or {*columns.values()} <= {*there}
+        ]
+        return f"({' OR '.join(f'({way})' for way in ways) or 'FALSE'})"
 
     def strip_log(self, state_dir: Path, source: str) -> int:
         """Rewrite the segments of a source's log that hold some of the rows; the number of rows
@@ -302,10 +331,10 @@ class _Rows:
                 if path.suffix == SUFFIX:
                     journal.end(path)  # a writer that appends to it goes on in another
             counted = segments(state_dir, source)
-            gone = {path: self._strip(path) for path in found}
+            gone = {path: self._strip(path, source) for path in found}
         return sum(gone.get(path, 0) for path in counted)
 
-    def _strip(self, path: Path) -> int:
+    def _strip(self, path: Path, source: str) -> int:
         if path.suffix == SUFFIX:
             table = read_segment(path)
             if table is None:
@@ -315,11 +344,10 @@ class _Rows:
             check(path)
             relation, put = parquet_sql([str(path)]), put_segment
         columns = self.con.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
-        if not {name for name, *_ in columns} >= self.types.keys():
-            return 0  # written before the source had such a column
+        # What was written before the source had such a column holds no row of the entity.
+        same = self._same(source, [name for name, *_ in columns])
         # No event arrives after the clock from now on, and a row that says so was there before.
         gone = f"__created <= {self.until} OR __created > {self.repair.latest_now()}"
-        same = " AND ".join(f"w.{quote(n)} = s.{quote(n)}" for n in self.types)
         held = self.con.execute(
             f"SELECT __row FROM (SELECT *, row_number() OVER () - 1 AS __row FROM {relation}) s "
             f"SEMI JOIN __who w ON {same} WHERE {gone}"
@@ -337,7 +365,7 @@ def _files(
     """The source's files that hold rows of the entity, each rewritten where `rewrite` says so."""
     there = not absent(source, project.path)
     for file in files_of(con, source, project.path, project.state_dir) if there else ():
-        found = mine.sql(numbered_rows(con, source, file, project.state_dir))
+        found = mine.sql(source, numbered_rows(con, source, file, project.state_dir))
         rows = [n for (n,) in con.execute(f'SELECT "__source_row" FROM {found}').fetchall()]
         if rows:
             if rewrite:
@@ -345,21 +373,25 @@ def _files(
             yield FileRows(_shown(source, file), len(rows), rewritten=rewrite)
     if source.origin is not None:
         drop_older_copies(source, project.state_dir)
+    drop_older_objects(source, project.state_dir)
 
 
 def _shown(source: EventSource, file: FileInfo) -> str:
     if isinstance(source.origin, Database):
         return source.origin.text
-    return file.path if file.digest is None else f"the frame of {source.name}"
+    return file.shown if file.digest is None else f"the frame of {source.name}"
 
 
 def _set_aside(
-    project: Project, source: EventSource, values: Mapping[str, Any]
+    project: Project,
+    source: EventSource,
+    values: Mapping[str, Any],
+    held: Sequence[Columns],
 ) -> Iterator[FileRows]:
     """The files of quarantined rows where some row has the texts of the entity's keys."""
     import pyarrow.parquet as pq
 
-    wanted = {name: str(value) for name, value in values.items()}
+    wanted = [{column: str(values[n]) for n, column in columns.items()} for columns in held]
     for path in sorted((project.state_dir / "quarantine").glob(f"{source.name}.*")):
         if path.suffix == ".jsonl":
             lines = path.read_text(encoding="utf-8").splitlines()
@@ -368,7 +400,7 @@ def _set_aside(
             rows = pq.read_table(path, partitioning=None).to_pylist()
         else:
             continue
-        count = sum(_may_hold(row, wanted) for row in rows)
+        count = sum(any(_may_hold(row, way) for way in wanted) for row in rows)
         if count:
             yield FileRows(str(path), count, rewritten=False)
 
@@ -409,9 +441,9 @@ def _repair(
         )
         return done.entities
     types = {p.name: p.type for p in view.join_keys}
-    relation = project.all_events(con, project.source(view.source.name))
+    relation = exploded_sql(view, project.all_events(con, view, mine.whenever))
     known = " AND ".join(f"{quote(n)} IS NOT NULL" for n in types)
-    named = f"(SELECT DISTINCT {', '.join(map(quote, types))} FROM {mine.whenever(relation)})"
+    named = f"(SELECT DISTINCT {', '.join(map(quote, types))} FROM {relation})"
     entities = [[*row.values()] for row in rows(con, named, types, then=f"WHERE {known}")]
     if entities:
         events = project.events(con, view)
@@ -435,7 +467,7 @@ def _remove_states(
     name: str,
     types: Mapping[str, Type],
     values: Mapping[str, Any],
-    until: int,
+    mine: _Rows,
     progress: Progress,
 ) -> tuple[dict[str, int], tuple[str, ...]]:
     """Remove the entity's states for every version of every view.
@@ -474,14 +506,14 @@ def _remove_states(
             if is_mine(view, rest):
                 version = (view.name, view.fingerprint)
                 repair = repairs[version][1] if version in repairs else None
-                _remove_state(online, view, key, until, repair)
+                _remove_state(online, view, key, mine.until, repair)
                 removed[":".join(version)] += 1
     for key, view, rest in chain.from_iterable(stored("block")):
         if is_mine(view, rest):
             _remove_left_block(online, view, key)
     for key, view, _ in chain.from_iterable(stored("ids")):
         if (view.name, view.fingerprint) not in repairs:  # fed ones were computed again
-            _remove_memory(online, view, key, types, wanted)
+            _remove_memory(online, view, key, types, wanted, mine.held)
     for view, repair in repairs.values():
         if repair.keys and project.readable(view):
             remake(project, online, con, view, repair)  # of what has arrived since
@@ -507,22 +539,26 @@ def _remove_memory(
     key: bytes,
     types: Mapping[str, Type],
     wanted: Mapping[str, bytes],
+    held: Mapping[str, Sequence[Columns]],
 ) -> None:
     """Remove what a version that is no longer fed remembers of an id, if one of the rows is the
     entity's."""
     (blob,) = online.read([key])
     try:
-        held = Ids(view).read(key, blob)
+        known = Ids(view).read(key, blob)
     except DamagedState:  # nobody can tell any more whose rows it has
         online.delete([key])
         return
-    for row in held:
-        values = {name: row.get(name) for name in types}
-        if None in values.values():
-            continue
-        if {n: encode_key(types[n], value) for n, value in values.items()} == wanted:
-            online.delete([key])
-            return
+    for row in known:
+        source, own = own_row(view.source, row)
+        # A version may read a source that is no longer defined, where its keys have their names.
+        for columns in held.get(source) or [{name: name for name in types}]:
+            values = {name: own.get(column) for name, column in columns.items()}
+            if None in values.values():
+                continue
+            if {n: encode_key(types[n], value) for n, value in values.items()} == wanted:
+                online.delete([key])
+                return
 
 
 def _all_views(project: Project) -> Iterator[View]:

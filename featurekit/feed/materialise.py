@@ -27,13 +27,14 @@ from featurekit.core.status import NEVER, NEVER_VISIBLE
 from featurekit.core.tables import temp_table
 from featurekit.core.types import instant, micros
 from featurekit.core.waiting import until as wait_until
+from featurekit.define.explode import exploded_sql
 from featurekit.define.plan import View
 from featurekit.define.proven import warn_unproven
 from featurekit.errors import OnlineError, RegistryError
 from featurekit.feed.entity_events import Counts, Group, count, found, remembering
 from featurekit.feed.remember import Lost, remember
 from featurekit.feed.repair import Repair
-from featurekit.feed.seen import LogNow, logs_now
+from featurekit.feed.seen import LogNow, Names, logs_now
 from featurekit.feed.selection import of_entities, of_names
 from featurekit.log.ahead import set_ahead_aside
 from featurekit.offline.buckets import explaining_disk
@@ -174,14 +175,14 @@ def _fill_all(
             after = _after(project, logs, view, until) if incremental and logs else NEVER
             if after >= until:
                 continue
-            mine, some = held[view.source.name], None if only is None else only[i]
+            mine, some = held[view.source_names[0]], None if only is None else only[i]
             move = partial(tell, view.name)
             made = _fill(
                 project, mine, con, view, after=after, until=until, only=some, move=move, bad=bad
             )
             done.append(made)
             if only is None:
-                _note_filled(project, mine, view, after, until, logs[view.source.name])
+                _note_filled(project, mine, view, after, until, logs[view.source_names])
                 project.marks.filled(
                     view,
                     begun.health,
@@ -204,13 +205,28 @@ def _held(
     stack: ExitStack, project: Project, views: Sequence[View], *, waiting: bool
 ) -> tuple[dict[str, OnlineStore], int]:
     """The store by the name of each source that the views read, for this run alone, and the arrival
-    up to which no push to any of them is under way."""
-    held, until = {}, NEVER_VISIBLE
-    for name in sorted({view.source.name for view in views}):
-        held[name] = stack.enter_context(alone(project.online, project.name, name, "materialize"))
-        of_source = [view for view in views if view.source.name == name]
-        until = min(until, _settled(project, name, of_source, waiting=waiting))
+    up to which no push to any of them is under way. What is written of a source that stands in a
+    union is written while all sources of it are held."""
+    held: dict[str, OnlineStore] = {}
+    until = NEVER_VISIBLE
+    for names in _together(views):
+        store = project.online
+        for name in names:
+            store = stack.enter_context(alone(store, project.name, name, "materialize"))
+            of_source = [view for view in views if name in view.source_names]
+            until = min(until, _settled(project, name, of_source, waiting=waiting))
+        held |= dict.fromkeys(names, store)
     return held, until
+
+
+def _together(views: Sequence[View]) -> list[list[str]]:
+    """The names of the sources, those together that stand in one union."""
+    groups: list[set[str]] = []
+    for view in views:
+        mine = set(view.source_names)
+        mine = mine.union(*(group for group in groups if not mine.isdisjoint(group)))
+        groups = [group for group in groups if mine.isdisjoint(group)] + [mine]
+    return sorted(map(sorted, groups))
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,12 +251,12 @@ def _begun(project: Project, names: Sequence[str] | None) -> _Begun:
     return _Begun(health, chosen, project.online.now_us())
 
 
-def _after(project: Project, logs: Mapping[str, LogNow], view: View, until: int) -> int:
+def _after(project: Project, logs: Mapping[Names, LogNow], view: View, until: int) -> int:
     """The arrival after which an incremental run up to `until` reads a view's events."""
-    whole = view.dedupe_us is not None and must_be_whole(
-        project.online, project.name, view, view.source.name, until
+    whole = view.dedupe_us is not None and any(
+        must_be_whole(project.online, project.name, view, name, until) for name in view.source_names
     )
-    return NEVER if whole else logs[view.source.name].after(view)
+    return NEVER if whole else logs[view.source_names].after(view)
 
 
 def _note_filled(
@@ -289,7 +305,7 @@ def _fill(
     """Fill a view's states, and count the bad rows of its source. States that hold an arrival after
     the clock are made anew, and damaged values are written again."""
     snapshot = project.snapshot(con, view)
-    bad[view.source.name] = snapshot.about["quarantined"]
+    bad |= {name: s.about["quarantined"] for name, s in snapshot.each(view.source.name).items()}
     repair, lost = Repair(project.online, project.name, project.tolerance_us), Lost()
     made = materialize_view(
         con,
@@ -322,17 +338,16 @@ def remake(project: Project, online: OnlineStore, con: Any, view: View, repair: 
 
 
 def _settled_now(project: Project, online: OnlineStore, view: View) -> int:
-    """An instant by which every push to the view's source that is under way has ended."""
-    name = view.source.name
+    """An instant by which every push to the view's sources that is under way has ended."""
     since = online.stamp(clock_key(project.name)) - 1
     return wait_until(
-        lambda: settled_until(online, project.name, name),
+        lambda: min(settled_until(online, project.name, name) for name in view.source_names),
         holds=lambda until: until >= since,
         within_s=_PATIENCE_S,
         every_s=_POLL_S,
         or_say=lambda _: OnlineError(
-            f"a push to source {name!r} does not end, and states that are written again may lack "
-            "its events; run this again when it is over"
+            f"a push to source {view.source.title!r} does not end, and states that are written "
+            "again may lack its events; run this again when it is over"
         ),
     )
 
@@ -449,9 +464,9 @@ def materialize_view(
         after = max(after - view.dedupe_us, NEVER + 1)
     arrived = f"(SELECT * FROM {events.relation} WHERE __created <= {until})"
     since = f"__created > {after}" if after != NEVER else "TRUE"
-    relation = f"(SELECT * FROM {arrived} WHERE {since})"
+    relation = exploded_sql(view, f"(SELECT * FROM {arrived} WHERE {since})")
     counting = make_counted_rows(con, view, arrived)
-    made_of = f"(SELECT * FROM {counting} WHERE {since})"
+    made_of = exploded_sql(view, f"(SELECT * FROM {counting} WHERE {since})")
     if only is not None:
         relation, made_of = _of_entities(con, view, only, relation, made_of)
     made = view_events(con, view, made_of)

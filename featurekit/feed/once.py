@@ -32,6 +32,8 @@ from featurekit.core.keys import project_key
 from featurekit.core.openness import make_folder
 from featurekit.core.types import instant, micros
 from featurekit.core.waiting import until as wait_until
+from featurekit.define.explode import exploded_rows
+from featurekit.define.union import taken_rows
 from featurekit.errors import DamagedNote, RequestRefused, StoreUnavailable, WriteError
 from featurekit.feed.events import Pushed
 from featurekit.feed.materialise import materialize
@@ -209,10 +211,13 @@ class Once:
         with tempfile.TemporaryDirectory() as aside:  # what was set aside is, by the first push
             pushed = read_rows(source, rows, state_dir=Path(aside)).pushed
         for view in project.fed():
-            if view.source.name != self.source or not project.readable(view):
+            if self.source not in view.source_names or not project.readable(view):
                 continue
             names = [p.name for p in view.join_keys]
-            keys = {tuple(row[name] for name in names) for row in pushed}
+            rows_of_view = taken_rows(view.source, self.source, pushed)
+            if view.explode is not None:
+                rows_of_view = exploded_rows(view, rows_of_view)
+            keys = {tuple(row[name] for name in names) for row in rows_of_view}
             wanted = [dict(zip(names, key, strict=True)) for key in keys if None not in key]
             if wanted:
                 materialize(project, None, views=[view.name], entities=wanted)

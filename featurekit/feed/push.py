@@ -16,7 +16,7 @@ from featurekit.feed.events import Pushed
 from featurekit.feed.once import Key, Once, once, open_claims
 from featurekit.log.compaction import compact
 from featurekit.log.tombstones import Forgotten
-from featurekit.online.store.protocol import Closing, OnlineStore
+from featurekit.online.store.protocol import Closing, OnlineStore, Pending
 from featurekit.project.deployment import missed
 from featurekit.project.died import note_died
 from featurekit.project.leases import alone, check_if_late, fence_key, holder, pushing
@@ -77,7 +77,7 @@ def take(project: Project, source: str, rows: Any, work_once: Once | None = None
             # Read after the announcement: a version published later waits for this push.
             fed = project.feeding.views(asked, values[len(marks) :])
             with pushing(online, project.name, source, token, fence) as fenced:
-                of_source = [v for v in fed if v.source.name == source]
+                of_source = [v for v in fed if source in v.source_names]
                 store, before, work.damaged = project.marks.pushing(source, of_source, values)
                 done = work.done(fenced, of_source, now, Closing(pushes, token, clock, now))
                 if done.entities or (definition.event_id is not None and done.rows):
@@ -137,13 +137,13 @@ class _Push:
         stamps = [now] * len(events)
         if definition.event_id is not None and not self.own:
             self.claimed = True
-            with settle.open_claim(online, project.name, views, events, now) as claiming:
+            with self._claim(online, views, events, now) as claiming:
                 self.find_forgotten()
                 stamps, events = claiming.result()
         arrived, repeated = len(events), len(events) - stamps.count(now)
         forgotten = self.find_forgotten() if self.forgotten is None else self.forgotten
         events = forgotten.left(events)
-        prepared = events_module.prepare(project.name, views, events)
+        prepared = events_module.prepare(project.name, views, events, source=definition.name)
         if self.own:
             settle.check(online, prepared)
         missed(online, project.name, [v for v in of_source if v not in views])
@@ -179,6 +179,13 @@ class _Push:
                 "`featurekit materialize` brings them online"
             ) from error
         return done
+
+    def _claim(
+        self, online: OnlineStore, views: list[View], events: list[Any], now: int
+    ) -> Pending[tuple[list[int], list[Any]]]:
+        """The arrivals of rows with ids, and the rows that have them (T7)."""
+        name = self.project.name
+        return settle.open_claim(online, name, views, events, now, source=self.definition.name)
 
     def find_forgotten(self) -> Forgotten:
         """The source's entities that are forgotten, as far as it is known now."""

@@ -55,15 +55,24 @@ class Seen:
         return {"until": self.until, "sums": self.sums} if self.sums else {}
 
 
+Names = tuple[str, ...]
+"""The names of the sources of a view: one, or those of a union."""
+
+
 class LogNow:
-    """A source's log, as it is when a run up to `until` begins: `seen` is what this run sees of it,
-    whatever is logged meanwhile.
+    """The log of some sources, as it is when a run up to `until` begins: `seen` is what this run
+    sees of it, whatever is logged meanwhile.
 
     `marks` has views that were filled before, each with the arrival up to which.
     """
 
     def __init__(
-        self, project: Project, con: Any, source: str, until: int, marks: Sequence[tuple[View, int]]
+        self,
+        project: Project,
+        con: Any,
+        sources: Names,
+        until: int,
+        marks: Sequence[tuple[View, int]],
     ) -> None:
         keys = [seen_key(project.name, view) for view, _ in marks]
         self._before = {
@@ -72,7 +81,7 @@ class LogNow:
         }
         ends = {until, *(seen.until for seen in self._before.values())}
         arrivals = sorted({at for end in ends for at in _arrivals(end)})
-        self._sums = _sums(project, con, source, arrivals)
+        self._sums = _all_sums([_sums(project, con, source, arrivals) for source in sources])
         found = [self._sums[at] for at in _arrivals(until)]
         self.seen = Seen(until, tuple(itertools.takewhile(lambda sum_: sum_ != _NOTHING, found)))
 
@@ -83,16 +92,16 @@ class LogNow:
         return NEVER if before is None or not view.arrival_known else before.same(self._sums)
 
 
-def logs_now(project: Project, con: Any, views: Sequence[View], until: int) -> dict[str, LogNow]:
-    """The log of each source that the views read, by the source's name. It is made before anything
+def logs_now(project: Project, con: Any, views: Sequence[View], until: int) -> dict[Names, LogNow]:
+    """The log of the sources of each view, by the names of the sources. It is made before anything
     is read for the views."""
     mark = materialized_marks(project.online, project.name)
-    of_source: dict[str, list[tuple[View, int]]] = {view.source.name: [] for view in views}
+    of_sources: dict[Names, list[tuple[View, int]]] = {view.source_names: [] for view in views}
     for view in views:
         known = mark(view)
         if known is not None:
-            of_source[view.source.name].append((view, known))
-    return {name: LogNow(project, con, name, until, marks) for name, marks in of_source.items()}
+            of_sources[view.source_names].append((view, known))
+    return {names: LogNow(project, con, names, until, marks) for names, marks in of_sources.items()}
 
 
 def _read(key: bytes, value: bytes | None, mark: int) -> Seen:
@@ -109,6 +118,16 @@ def _read(key: bytes, value: bytes | None, mark: int) -> Seen:
 def _arrivals(until: int) -> list[int]:
     """The arrivals for which a run up to `until` keeps sums, latest first."""
     return [until - age for age in _AGES]
+
+
+def _all_sums(of_sources: Sequence[dict[int, _Sum]]) -> dict[int, _Sum]:
+    """The sums of the logs of several sources as those of one log."""
+    if len(of_sources) == 1:
+        return of_sources[0]
+    return {
+        at: (sum(one[at][0] for one in of_sources), sum(one[at][1] for one in of_sources) % 2**64)
+        for at in of_sources[0]
+    }
 
 
 def _sums(project: Project, con: Any, source: str, arrivals: Sequence[int]) -> dict[int, _Sum]:

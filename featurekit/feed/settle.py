@@ -10,10 +10,11 @@ from zlib import crc32
 from featurekit.core.status import FOREVER, NEVER
 from featurekit.core.types import instant
 from featurekit.define.plan import View
+from featurekit.define.union import number_of, taken_rows
 from featurekit.errors import OnlineError
 from featurekit.feed.events import Prepared, Pushed, RowEvents, ViewWriter, writer_of
 from featurekit.online.state.blocks import Moved, Patience, is_head, open_state
-from featurekit.online.state.ids import Row
+from featurekit.online.state.ids import Row, stamped
 from featurekit.online.state.rewrite import change_blocks, written
 from featurekit.online.state.seal import (
     UNREADABLE,
@@ -105,25 +106,40 @@ def check(store: OnlineStore, prepared: Prepared) -> None:
 
 
 def open_claim(
-    store: OnlineStore, project: str, views: Sequence[View], rows: Sequence[Row], now: int
+    store: OnlineStore,
+    project: str,
+    views: Sequence[View],
+    rows: Sequence[Row],
+    now: int,
+    *,
+    source: str | None = None,
 ) -> Pending[tuple[list[int], list[Row]]]:
-    """The arrivals of rows that are pushed at `now`, and the rows with these arrivals.
+    """The arrivals of rows that are pushed at `now`, and the rows with these arrivals; `source` as
+    `prepare` takes it.
 
     `now` is the store's clock, and the arrival that `rows` have. The rows are noted in the memory
-    of the first of `views`, before anything else is written (T3, T7). A row that repeats one in
-    force, value for value, keeps the arrival that it had; every other row arrives `now`. So rows
-    that are pushed again, after a crash or by two at once, are the same rows and leave no trace.
-    Nothing is noted where the result is not asked for.
+    of one of `views`, before anything else is written (T3, T7). A row that repeats one in force,
+    value for value, keeps the arrival that it had; every other row arrives `now`. So rows that are
+    pushed again, after a crash or by two at once, are the same rows and leave no trace. Nothing is
+    noted where the result is not asked for.
     """
-    return Pending(_claiming(store, project, views, rows, now))
+    return Pending(_claiming(store, project, views, rows, now, source))
 
 
 def _claiming(
-    store: OnlineStore, project: str, views: Sequence[View], rows: Sequence[Row], now: int
+    store: OnlineStore,
+    project: str,
+    views: Sequence[View],
+    given: Sequence[Row],
+    now: int,
+    source: str | None,
 ) -> PendingSteps[tuple[list[int], list[Row]]]:
     writer = writer_of(project, views[0])
     ids, within = writer.ids, min(view.dedupe_us or 0 for view in views)
     assert ids is not None
+    of = writer.view.source
+    # A row of a union tells all of the row that it was, so it repeats another one as that does.
+    rows = given if source is None else taken_rows(of, source, given)
     named: dict[bytes, list[int]] = {}
     for i, row in enumerate(rows):
         named.setdefault(writer.ids_prefix + ids.name(row), []).append(i)
@@ -154,7 +170,10 @@ def _claiming(
         with store.open_update(part, partial(change, part=part)) as pending:
             yield
             pending.result()
-    return stamps, held
+    if of.parts is None or source is None:
+        return stamps, held
+    mine = of.sources[number_of(of, source)]
+    return stamps, [stamped(mine, row, at) for row, at in zip(given, stamps, strict=True)]
 
 
 class _OtherEntities(Exception):
@@ -287,6 +306,7 @@ class _Settling:
         """The memories that change, and the rows before and after of those that had some. For each
         entity all events of the ids, and those that count, are put into `changed`."""
         writer, ids, events = self.writer, self.ids, self.events
+        alike = self.view.explode is None  # a row is one event, which is found sooner
         out: dict[bytes, bytes] = {}
         merged: list[tuple[list[Row], list[Row]]] = []
         lasts, fresh = ids.op is None, dict[bytes, list[Event]]()
@@ -298,9 +318,9 @@ class _Settling:
                 if blob is None:
                     out[name] = made
                 if lasts:
-                    key, event = events(new[0])
-                    if key is not None:
-                        fresh.setdefault(key, []).append(event)
+                    for key, event in (events(new[0]),) if alike else events.each(new[0]):
+                        if key is not None:
+                            fresh.setdefault(key, []).append(event)
                     continue
                 after = new
             else:
@@ -310,13 +330,13 @@ class _Settling:
                     merged.append((before, after))
                     out[name] = ids.written(name, after)
             for row in after:
-                key, event = events(row)
-                if key is not None:
-                    changed.setdefault(key, ([], []))[0].append(event)
+                for key, event in (events(row),) if alike else events.each(row):
+                    if key is not None:
+                        changed.setdefault(key, ([], []))[0].append(event)
             for row, end in ids.counting(after):
-                key, event = events(row)
-                if key is not None:
-                    changed[key][1].append(writer.ending(event, end))
+                for key, event in (events(row),) if alike else events.each(row):
+                    if key is not None:
+                        changed[key][1].append(writer.ending(event, end))
         for key, some in fresh.items():  # they count, and are all events of their ids
             every, counting = changed.setdefault(key, (some, some))
             if every is not some:
@@ -366,13 +386,15 @@ def _check_order(
         return
     after = {writer.ids.order(row): end for row, end in writer.ids.counting(merged)}
     for row, end in writer.ids.counting(known):
-        key, event = events(row)
-        if key is None or after.get(writer.ids.order(row)) == end:
+        if after.get(writer.ids.order(row)) == end:
             continue
-        blob = states[key]
-        state = State(writer.view, newest_arrival=NEVER if blob is None else newest_arrival(blob))
-        if state.settled(writer.ending(event, end)):
-            raise _too_late(writer, row, "what it would change")
+        for key, event in events.each(row):
+            if key is None:
+                continue
+            blob, view = states[key], writer.view
+            state = State(view, newest_arrival=NEVER if blob is None else newest_arrival(blob))
+            if state.settled(writer.ending(event, end)):
+                raise _too_late(writer, row, "what it would change")
 
 
 def _too_late(writer: ViewWriter, row: Row, what: str) -> OnlineError:

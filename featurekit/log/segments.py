@@ -15,6 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from featurekit.core.arrays import array_of
 from featurekit.core.files import sync_folder, write_whole
 from featurekit.core.kept import Kept
 from featurekit.core.openness import make_folder
@@ -110,7 +111,7 @@ class Columns:
         columns = []
         for given, stored in zip(self.given, self.schema, strict=True):
             if isinstance(rows, list):
-                column = pa.array([row[given.name] for row in rows], given.type)
+                column = array_of([row[given.name] for row in rows], given.type)
             else:
                 column = rows[given.name]
             columns.append(column if column.type == stored.type else column.cast(stored.type))
@@ -123,7 +124,7 @@ class Columns:
             return None
         if isinstance(rows, list):
             # One call for all columns: a call for each column takes three times as long.
-            array = pa.array(rows, self.given)
+            array = array_of(rows, self.given)
             if isinstance(array, pa.ChunkedArray):
                 return None
             made = pa.RecordBatch.from_struct_array(array)

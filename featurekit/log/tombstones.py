@@ -13,7 +13,7 @@ import hmac
 import itertools
 import os
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,34 +124,75 @@ def read_secret(state_dir: Path, tombstones: Sequence[Tombstone]) -> Secret:
     return secret
 
 
-def has_events(
+Columns = Mapping[str, str]
+"""For each key of an entity, the column of a source that holds it."""
+
+
+def key_columns(
     views: Iterable[FeatureView], source: EventSource, entity: str, keys: Mapping[str, Type]
-) -> bool:
-    """Whether the events of a source are events of an entity. The source must have columns with the
-    names and types of the entity's keys. Then its events are the entity's if a view of that entity
-    reads the source, or if no other entity has one of these keys."""
-    if any(name not in source.schema or source.schema[name].base != keys[name] for name in keys):
-        return False
+) -> list[Columns]:
+    """The columns by which the events of a source are events of an entity; none where they are
+    not, and several where views take different ones for the keys (T11).
+
+    A view of the entity that reads the source says which columns hold the keys: those of their
+    names, but for a source that stands in a union. Without such a view the columns of these names
+    do, if no other entity has one of these keys. The columns must have the types of the keys.
+    """
+    found: list[Columns] = []
     others: set[str] = set()
+    read = False
     for view in views:
         for known in view.entities:
-            if known.name == entity and view.event_source.name == source.name:
-                return True
             if known.name != entity:
                 others |= known.join_keys.keys()
-    return not others & keys.keys()
+                continue
+            columns = view.columns_of(source.name)
+            if columns is None:
+                continue
+            read = True
+            mine = {name: columns.get(name, "") for name in keys}
+            if _holds(source, mine, keys) and mine not in found:
+                found.append(mine)
+    own = {name: name for name in keys}
+    if not read and not others & keys.keys() and _holds(source, own, keys):
+        found.append(own)
+    return found
+
+
+def _holds(source: EventSource, columns: Columns, keys: Mapping[str, Type]) -> bool:
+    """Whether columns of a source have the types of an entity's keys."""
+    return all(
+        column in source.schema and source.schema[column].base == keys[name]
+        for name, column in columns.items()
+    )
+
+
+def _own_names(tombstone: Tombstone) -> list[Columns]:
+    return [{name: name for name, _ in tombstone.keys}]
+
+
+_Group = tuple[str, tuple[tuple[str, Type, str], ...]]
+"""An entity, and the name, the type and the column of each of its keys."""
 
 
 class Forgotten:
-    """The tombstones that hold for one source's events. `groups` maps each entity and its keys to
-    hashes, each with the instant until which it holds."""
+    """The tombstones that hold for one source's events. `groups` maps each entity, and its keys
+    with their columns, to hashes, each with the instant until which it holds. `columns` says which
+    columns hold the keys, by default those of their names."""
 
-    def __init__(self, tombstones: Sequence[Tombstone], secret: Secret | None) -> None:
+    def __init__(
+        self,
+        tombstones: Sequence[Tombstone],
+        secret: Secret | None,
+        columns: Callable[[Tombstone], Iterable[Columns]] = _own_names,
+    ) -> None:
         self.secret = secret
-        self.groups: dict[tuple[str, tuple[tuple[str, Type], ...]], dict[str, int]] = {}
+        self.groups: dict[_Group, dict[str, int]] = {}
         for t in tombstones:
-            known = self.groups.setdefault((t.entity, t.keys), {})
-            known[t.digest] = max(t.until, known.get(t.digest, t.until))
+            for held in columns(t):
+                keys = tuple((name, type_, held[name]) for name, type_ in t.keys)
+                known = self.groups.setdefault((t.entity, keys), {})
+                known[t.digest] = max(t.until, known.get(t.digest, t.until))
 
     def __bool__(self) -> bool:
         return bool(self.groups)
@@ -160,9 +201,9 @@ class Forgotten:
         """The relation (a source's columns with `__created`) without forgotten events."""
         assert self.secret is not None or not self.groups
         for (entity, keys), digests in self.groups.items():
-            found = self._found(con, relation, entity, dict(keys), digests)
+            found = self._found(con, relation, entity, keys, digests)
             if found is not None:
-                same = " AND ".join(f"r.{quote(name)} = f.{quote(name)}" for name, _ in keys)
+                same = " AND ".join(f"r.{quote(col)} = f.{quote(name)}" for name, _, col in keys)
                 relation = (
                     f"(SELECT * FROM {relation} r ANTI JOIN {found} f "
                     f"ON {same} AND r.__created <= f.__until)"
@@ -174,7 +215,7 @@ class Forgotten:
         con: Any,
         relation: str,
         entity: str,
-        keys: Mapping[str, Type],
+        keys: Sequence[tuple[str, Type, str]],
         digests: Mapping[str, int],
     ) -> str | None:
         """A temporary table of the forgotten keys in the relation, with `__until`; None if there
@@ -185,13 +226,14 @@ class Forgotten:
         known = temp_table(
             con, f"__digests_{number}", {"__digest": STR, "__until": INT}, digests.items()
         )
-        names = ", ".join(map(quote, keys))
-        digest, parameters = self.secret.digest_sql(entity, keys)
-        there = " AND ".join(f"{quote(name)} IS NOT NULL" for name in keys)
+        names = ", ".join(quote(name) for name, *_ in keys)
+        shown = ", ".join(f"{quote(column)} AS {quote(name)}" for name, _, column in keys)
+        digest, parameters = self.secret.digest_sql(entity, {name: t for name, t, _ in keys})
+        there = " AND ".join(f"{quote(column)} IS NOT NULL" for *_, column in keys)
         con.execute(
             f"CREATE TEMP TABLE {table} AS SELECT {names}, __until FROM "
             f"(SELECT *, {digest} AS __digest FROM "
-            f"(SELECT DISTINCT {names} FROM {relation} WHERE {there})) JOIN {known} "
+            f"(SELECT DISTINCT {shown} FROM {relation} WHERE {there})) JOIN {known} "
             "USING (__digest)",
             parameters,
         )
@@ -204,7 +246,7 @@ class Forgotten:
         for (entity, keys), digests in self.groups.items():
             if row["__created"] > max(digests.values()):
                 continue
-            values = {name: (type_, row[name]) for name, type_ in keys}
+            values = {name: (type_, row[column]) for name, type_, column in keys}
             if any(value is None for _, value in values.values()):
                 continue
             assert self.secret is not None

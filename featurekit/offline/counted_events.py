@@ -18,6 +18,7 @@ from typing import Any
 from featurekit.core.sql import quote
 from featurekit.core.status import FOREVER
 from featurekit.core.types import FLOAT
+from featurekit.define.explode import exploded_sql
 from featurekit.define.plan import Service, Source, View
 from featurekit.offline.events import EventRows
 from featurekit.offline.view_events import order_key
@@ -113,12 +114,14 @@ def make_counted_events(con: Any, service: Service, events: Sequence[EventRows])
     """Make the relations of the events that count for each view (T7). Views that remember ids alike
     share one."""
     found: dict[Any, EventRows] = {}
+    made = []
     for view, rows in zip(service.views, events, strict=True):
         key = (rows, view.source.event_id, view.source.op, view.dedupe_us)
         if key not in found:
             # Copies are few, so the number of all rows is a good enough estimate.
             found[key] = replace(rows, relation=make_counted_rows(con, view, rows.relation))
-    return [
-        found[rows, view.source.event_id, view.source.op, view.dedupe_us]
-        for view, rows in zip(service.views, events, strict=True)
-    ]
+        counted = found[key]
+        if view.explode is not None:  # nobody knows how many elements the rows have
+            counted = EventRows(exploded_sql(view, counted.relation), rows.prompt)
+        made.append(counted)
+    return made

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from featurekit.core.sql import quote
 from featurekit.define.definitions import EventSource
+from featurekit.define.origins import Database
+from featurekit.define.plan import Source
+from featurekit.define.union import united_sql
 from featurekit.log.relation import log_sql
 from featurekit.log.segments import segments
 from featurekit.log.tombstones import Forgotten
@@ -37,7 +41,15 @@ class Snapshot:
     events: EventRows
     about: dict[str, Any]
     files: str | None = None
-    """The rows of the files alone, as a relation."""
+    """The rows of the files alone, as a relation; of a union, their arrivals."""
+    copy: str | None = None
+    """The path of the copy, where the source is a database."""
+    parts: Mapping[str, Snapshot] | None = None
+    """Of a union, each of its sources as it was read; then `about` is empty."""
+
+    def each(self, name: str) -> dict[str, Snapshot]:
+        """What was read of each source by its name: of this one, or of those of the union."""
+        return {name: self} if self.parts is None else dict(self.parts)
 
     def arriving_after(self, con: Any, known_at: int) -> int:
         """The number of rows of the files that have not arrived by `known_at` (S3)."""
@@ -45,6 +57,25 @@ class Snapshot:
             return 0
         counted = f"SELECT count(*) FROM {self.files} WHERE __created > {known_at}"
         return int(con.execute(counted).fetchall()[0][0])
+
+
+def united_events(source: Source, parts: Sequence[Snapshot], *, marked: bool = False) -> Snapshot:
+    """The events of a union, of what was read of each of its sources (T11); `marked` as they
+    are."""
+    also = ["__pushed"] if marked else []
+    rows = [part.events.rows for part in parts]
+    events = EventRows(
+        united_sql(source, [part.events.relation for part in parts], also),
+        all(part.events.prompt for part in parts),
+        None if None in rows else sum(n for n in rows if n is not None),
+    )
+    arrivals = [f"SELECT __created FROM {part.files}" for part in parts if part.files is not None]
+    return Snapshot(
+        events,
+        {},
+        f"({' UNION ALL '.join(arrivals)})" if arrivals else None,
+        parts=dict(zip((one.name for one in source.sources), parts, strict=True)),
+    )
 
 
 def source_events(
@@ -95,6 +126,7 @@ def source_events(
     if forgotten:
         relation = forgotten.relation(con, relation)
         about["forgotten"] = sum(map(len, forgotten.groups.values()))
-    prompt = source.created_timestamp_column is None and not logged
+    prompt = source.created_timestamp_column is None and source.arrives is None and not logged
     rows = None if forgotten or logged else read.rows
-    return Snapshot(EventRows(relation, prompt, rows), about, read.relation)
+    copy = read.files[0].path if isinstance(source.origin, Database) and read.files else None
+    return Snapshot(EventRows(relation, prompt, rows), about, read.relation, copy)

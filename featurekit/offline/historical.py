@@ -114,8 +114,8 @@ def _check_arrivals(service: Service) -> None:
     for view in service.views:
         if not view.arrival_known:
             raise DataError(
-                f"known_at: view {view.name!r} reads source {view.source.name!r}, whose files do "
+                f"known_at: view {view.name!r} reads source {view.source.title!r}, whose files do "
                 "not say when each row arrived, so what was known at an instant cannot be told; "
-                "name the column that says it with created_timestamp_column=… at the source, or "
-                "leave known_at out"
+                "name the column that says it with created_timestamp_column=… at the source, say "
+                'arrives=Delay("6h"), or leave known_at out'
             )

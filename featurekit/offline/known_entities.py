@@ -18,6 +18,7 @@ from featurekit.core.sql import quote, text_literal
 from featurekit.core.status import FOREVER
 from featurekit.core.timezones import to_utc_us
 from featurekit.core.types import Type
+from featurekit.define.explode import exploded_sql
 from featurekit.define.plan import Service
 from featurekit.errors import EntityFrameError
 from featurekit.offline.counted_events import make_counted_rows
@@ -44,9 +45,14 @@ class KnownEntities:
             if self.view not in (None, view.title):
                 continue
             columns = service.key_columns(view)
-            known = (view.source.name, view.dedupe_us, *(columns[key] for key in keys))
+            known = (
+                view.source.name,
+                view.dedupe_us,
+                view.explode,
+                *(columns[key] for key in keys),
+            )
             if known not in spans:
-                relation = make_counted_rows(con, view, read.relation)
+                relation = exploded_sql(view, make_counted_rows(con, view, read.relation))
                 own = ", ".join(
                     f"{quote(columns[k])} AS {p}" for k, p in zip(keys, places, strict=True)
                 )
@@ -158,6 +164,6 @@ def _check_view(service: Service, name: str | None) -> None:
     missing = [k for k, type_ in keys.items() if types.get(columns.get(k, "")) != type_]
     if missing:
         raise _refuse(
-            f"source {chosen.source.name!r} of view {name!r} has no {', '.join(missing)}, so its "
+            f"source {chosen.source.title!r} of view {name!r} has no {', '.join(missing)}, so its "
             "events do not tell which entities go together; give a frame, or another view"
         )

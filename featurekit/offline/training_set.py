@@ -26,6 +26,7 @@ from featurekit.define.lacking import may_lack
 from featurekit.define.numerics import numeric_fingerprint
 from featurekit.define.plan import Output, Service, View
 from featurekit.define.proven import library_versions
+from featurekit.define.union import columns_of
 from featurekit.errors import DataError, EntityFrameError, InstantsInFuture, TransformError
 from featurekit.offline.buckets import explaining_memory
 from featurekit.offline.csv_file import CsvWriter
@@ -43,6 +44,7 @@ from featurekit.offline.manifest import (
 from featurekit.offline.own_columns import carried, carried_schema
 from featurekit.offline.session import state_of
 from featurekit.offline.view_result import report_erring_events
+from featurekit.sources.key_buckets import key_buckets
 from featurekit.sources.reading import Readings, read_again, readings_of
 
 if TYPE_CHECKING:
@@ -482,7 +484,7 @@ class _TrainingRun:
             )
         if before is None or before["content_hash"] == digest.hexdigest():
             return
-        now = {name: s.about for name, s in self.snapshots.items()}
+        now = {name: s.about for name, s in self._each().items()}
         changed = sorted(name for name, about in now.items() if before["sources"][name] != about)
         why = f"source {', '.join(changed)} has changed" if changed else "its sources have changed"
         raise DataError(
@@ -554,7 +556,7 @@ class _TrainingRun:
             },
             "known_at": None if known_at is None else instant(known_at).isoformat(),
             "rows_after_known_at": self.later,
-            "sources": {n: self._about(s) for n, s in sorted(self.snapshots.items())},
+            "sources": {n: self._about(n, s) for n, s in sorted(self._each().items())},
             "rows": digest.rows,
             "content_hash": digest.hexdigest(),
             "labels": {"content_hash": digest.hexdigest(self.width)},
@@ -569,11 +571,24 @@ class _TrainingRun:
             "featurekit": VERSION,
         }
 
-    def _about(self, snapshot: Snapshot) -> dict[str, Any]:
-        """What the manifest says of a source."""
+    def _each(self) -> dict[str, Snapshot]:
+        """What was read of each source, of a union of each of its sources (T11)."""
+        return {n: s for name, read in self.snapshots.items() for n, s in read.each(name).items()}
+
+    def _about(self, name: str, snapshot: Snapshot) -> dict[str, Any]:
+        """What the manifest says of a source; of a database also the buckets of its keys, by which
+        it is told what has changed there."""
         known_at = self.owner._known_at
         left = 0 if known_at is None else snapshot.arriving_after(self.con, known_at)
-        return {**snapshot.about, "not_yet_arrived": left}
+        about = {**snapshot.about, "not_yet_arrived": left}
+        if snapshot.copy is not None:
+            views = self.owner._service.views
+            view = next(v for v in views if name in {s.name for s in v.source.sources})
+            named = columns_of(view.source, name)
+            keys = [named[key.name] for key in view.join_keys]
+            buckets = key_buckets(self.con, snapshot.copy, keys)
+            about["files"] = [{**file, "buckets": buckets} for file in about["files"]]
+        return about
 
 
 def _strict(service: Service) -> dict[int, str]:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from featurekit.core.arrays import array_of
 from featurekit.core.types import Type
 from featurekit.define.plan import Service
 
@@ -114,7 +115,7 @@ def _same(type_: Type, offline: Any, online: Sequence[Any]) -> bool:
     if wanted is dt.datetime and any(v is not None and v.tzinfo is None for v in online):
         return False
     try:
-        made = pa.array(online, type_.arrow)
+        made = array_of(online, type_.arrow)
     except (pa.ArrowException, OverflowError, UnicodeEncodeError):
         return False
     if wanted is float:

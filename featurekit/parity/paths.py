@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from featurekit.core.arrays import array_of
 from featurekit.core.keys import project_key
 from featurekit.core.types import micros
 from featurekit.define.plan import Service, View
@@ -61,7 +62,7 @@ class Asked:
         import pyarrow as pa
 
         types = {**service.join_keys, **{p.name: p.type for p in service.request}}
-        made = {n: pa.array(self.columns[n], type=type_.arrow) for n, type_ in types.items()}
+        made = {n: array_of(self.columns[n], type_.arrow) for n, type_ in types.items()}
         made["event_timestamp"] = pa.array(self.at, pa.int64()).cast(pa.timestamp("us", tz="UTC"))
         return pa.table(made)
 

@@ -23,7 +23,8 @@ from featurekit.core.tables import Row, in_types, temp_table
 from featurekit.core.timezones import zone
 from featurekit.core.types import BOOL, FLOAT, INT, instant
 from featurekit.core.values import ERROR
-from featurekit.define.definitions import EventSource, FeatureView
+from featurekit.define.definitions import EventSource, FeatureView, Union
+from featurekit.define.explode import exploded_rows
 from featurekit.define.plan import RequestTransform, Service, View
 from featurekit.define.repo import Repo
 from featurekit.language import ir, walk
@@ -74,6 +75,8 @@ def check_plain_rows(
                                 "functions were not called")  # fmt: skip
             continue
         of_view = rows.get(view.source.name, ())
+        if view.explode is not None:
+            of_view = exploded_rows(view, of_view)
         for one in _of_slots(written, compiled):
             given = [[row[p.name] for p in one.function.params] for row in of_view]
             _compare(report, con, one, given)
@@ -144,16 +147,16 @@ def _slot(view: View, slot: int, row: Row) -> Any:
 
 
 def _over_row(
-    source: EventSource | FeatureView, transform: Transform, function: ir.Function
+    source: EventSource | Union | FeatureView, transform: Transform, function: ir.Function
 ) -> Callable[..., Any]:
-    """The transform over the columns of the EventSource, through any views between."""
+    """The transform over the columns of the EventSource or union, through any views between."""
     value = _column_of(source, transform)
     names = [p.name for p in function.params]
     return lambda *given: value(dict(zip(names, given, strict=True)))
 
 
 def _column_of(
-    source: EventSource | FeatureView, of: str | Transform
+    source: EventSource | Union | FeatureView, of: str | Transform
 ) -> Callable[[Mapping[str, Any]], Any]:
     """What a view computes of a row: a column of its source, or a transform of such columns."""
     if isinstance(of, Transform):
@@ -161,7 +164,7 @@ def _column_of(
         columns = [_column_of(source, name) for name in names]
         plain = _plain_call(of, names)
         return lambda row: plain(*[column(row) for column in columns])
-    if isinstance(source, EventSource) or of not in source.features:
+    if not isinstance(source, FeatureView) or of not in source.features:
         return lambda row: row[of]
     inner = source.features[of]
     assert isinstance(inner, (str, Transform))

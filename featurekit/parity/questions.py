@@ -15,6 +15,7 @@ from typing import Any
 
 from featurekit.core.sql import quote
 from featurekit.core.types import EPOCH, INSTANT_MAX, INSTANT_MIN, MICROSECOND, Type, as_float32
+from featurekit.define.explode import exploded_sql
 from featurekit.define.plan import Service, View
 
 _EXPIRIES = 0.2  # the share of a view's questions that stand at the end of its ttl
@@ -83,6 +84,7 @@ def _anchors(
     con: Any, service: Service, view: View, relation: str, most: int, rng: random.Random
 ) -> tuple[list[dict[str, Any]], View]:
     """Events of some entities of a view: their keys, their two instants and that of the next."""
+    relation = exploded_sql(view, relation)
     columns = service.key_columns(view)
     keys = list(columns)
     shown = ", ".join(quote(c) for c in columns.values())

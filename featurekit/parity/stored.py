@@ -65,8 +65,13 @@ def of_entity(con: Any, view: View, relation: str, keys: Mapping[str, Any]) -> s
     """The rows of a relation that belong to one entity of a view."""
     types = {p.name: p.type for p in view.join_keys}
     table = tables.temp_table(con, f"__entity_of_{view.name}", types, [[keys[n] for n in types]])
-    using = ", ".join(quote(name) for name in types)
-    return f"(SELECT * FROM {relation} SEMI JOIN {table} USING ({using}))"
+    same = " AND ".join(
+        f"list_contains(r.{quote(name)}, e.{quote(name)})"
+        if name == view.explode
+        else f"r.{quote(name)} = e.{quote(name)}"
+        for name in types
+    )
+    return f"(SELECT * FROM {relation} r SEMI JOIN {table} e ON {same})"
 
 
 def rows_of(

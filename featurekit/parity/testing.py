@@ -19,7 +19,7 @@ from featurekit.core.timezones import to_utc_us, zone
 from featurekit.core.types import DATETIME, EPOCH, INT, MICROSECOND, micros
 from featurekit.define.compile_service import compile_service
 from featurekit.define.definitions import EventSource, FeatureService
-from featurekit.define.plan import Service
+from featurekit.define.plan import Service, Source
 from featurekit.errors import DefinitionError, EntityFrameError
 
 if TYPE_CHECKING:
@@ -215,11 +215,13 @@ def _read(
 ) -> tuple[tuple[Delivery, ...], tuple[Delivery, ...] | None]:
     """The rows as a push reads them, and as DuckDB reads them from a file; None where both are the
     same."""
+    from featurekit.define.union import taken_rows, taken_sql
     from featurekit.parity.compare import bits
     from featurekit.parity.scenario import Delivery
     from featurekit.sources.rows import as_pushed
 
-    sources = {v.source.name: v.source for v in service.views}
+    read = {v.source.name: v.source for v in service.views}
+    sources = {one.name: one for source in read.values() for one in source.sources}
     unknown = sorted(events.keys() - sources.keys())
     if unknown:
         raise DefinitionError(
@@ -233,8 +235,14 @@ def _read(
             source = _definition(sources[name], Path(folder) / f"{name}.parquet")
             local = _written(source, [dict(row) for row in rows])
             if local:
-                pushed += [Delivery(name, row) for row in as_pushed(source, local)]
-                files += [Delivery(name, row) for row in _as_read(bench.con, source, local)]
+                given = as_pushed(source, local)
+                relation = _relation(bench.con, source, local)
+                for of in read.values():
+                    if name in {one.name for one in of.sources}:
+                        mine = taken_rows(of, name, given)
+                        pushed += [Delivery(of.name, dict(row)) for row in mine]
+                        found = _as_read(bench.con, of, taken_sql(of, name, relation, [_PLACE]))
+                        files += [Delivery(of.name, row) for row in found]
     same = [bits(d.row) for d in pushed] == [bits(d.row) for d in files]
     return tuple(pushed), None if same else tuple(files)
 
@@ -281,12 +289,11 @@ def _written(source: EventSource, rows: list[dict[str, Any]]) -> list[dict[str, 
     return rows
 
 
-def _as_read(con: Any, source: EventSource, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows as a training set reads them from a Parquet file, in their order."""
+def _relation(con: Any, source: EventSource, rows: list[dict[str, Any]]) -> str:
+    """The rows as a training set reads them from a Parquet file, with their places."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from featurekit.core import tables
     from featurekit.sources import read_events
 
     instants = (source.timestamp_field, source.created_timestamp_column or _ARRIVAL)
@@ -300,6 +307,12 @@ def _as_read(con: Any, source: EventSource, rows: list[dict[str, Any]]) -> list[
     columns[_PLACE] = pa.array(range(len(rows)), type=pa.int64())
     pq.write_table(pa.table(columns), source.path)
     numbered = replace(source, schema={**source.schema, _PLACE: INT})
-    relation = read_events(con, numbered, base=Path(), state_dir=None).relation
-    shown = {**source.schema, "__ts": INT, "__created": INT}
+    return read_events(con, numbered, base=Path(), state_dir=None).relation
+
+
+def _as_read(con: Any, source: Source, relation: str) -> list[dict[str, Any]]:
+    """The rows of a relation that has their places, in this order."""
+    from featurekit.core import tables
+
+    shown = {p.name: p.type for p in source.schema} | {"__ts": INT, "__created": INT}
     return tables.rows(con, relation, shown, then=f"ORDER BY {_PLACE}")

@@ -48,7 +48,7 @@ def add_third_opinion(project: Project, service: Service, report: Report) -> Non
             of_views = [relations[view.source.name] for view in service.views]
             given = _Given(project, con, service, of_views, rng)
             check_plain_requests(report, con, project.repo, service, given.arguments)
-        for name in relations:
+        for name in dict.fromkeys(n for view in readable for n in view.source_names):
             check_reading(
                 report,
                 con,

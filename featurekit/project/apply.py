@@ -11,6 +11,7 @@ from featurekit.core.keys import clock_key
 from featurekit.core.types import INSTANT_MIN
 from featurekit.define.plan import Service, View
 from featurekit.define.proven import warn_unproven
+from featurekit.define.published import Signer
 from featurekit.define.repo import Repo
 from featurekit.errors import BreakingChange, OnlineError, RegistryError
 from featurekit.project.about import note_about
@@ -24,6 +25,7 @@ from featurekit.project.deployment import (
     settled_for_first,
     withdraw,
 )
+from featurekit.project.leases import WHOLE, alone
 from featurekit.project.project import Project
 from featurekit.project.registry import Change, Definition
 from featurekit.project.restore import restore
@@ -65,12 +67,26 @@ def _apply(
     signer = project.signer()
     restore(online, project.name, partial(_compiled, project), signer=signer)
     project.marks.check(fed_views(online, project.name, on_mismatch="accept"))
+    services = list(project.repo.compiled_services.values())
+    check_may_publish(online, project.name, services)
+    # One at a time, so that the registry and the store have the versions of the same one in force.
+    with alone(online, project.name, WHOLE, "apply"):
+        return _apply_alone(project, definitions, services, signer, allow_breaking=allow_breaking)
+
+
+def _apply_alone(
+    project: Project,
+    definitions: Sequence[Definition],
+    services: Sequence[Service],
+    signer: Signer | None,
+    *,
+    allow_breaking: bool,
+) -> list[Change]:
+    online = project.online
     _refuse_removal(project)
     if not allow_breaking:
         _refuse_breaking(project.registry.plan(definitions))
     online.stamp(clock_key(project.name))  # raises, where publishing would, before the record
-    services = list(project.repo.compiled_services.values())
-    check_may_publish(online, project.name, services)
     project.marks.name_store()
     changes = project.registry.apply(definitions)
     project.record()
@@ -91,14 +107,15 @@ def _fill_from_nothing(project: Project) -> None:
     """
     online = project.online
     filled_until = materialized_marks(online, project.name)
-    by_source: dict[str, list[View]] = {}
+    by_sources: dict[tuple[str, ...], list[View]] = {}
     for view in project.fed(on_mismatch="warn"):  # of whatever platform: this one publishes
         if project.readable(view) and project.unfilled(view) and filled_until(view) is None:
-            by_source.setdefault(view.source.name, []).append(view)
+            by_sources.setdefault(view.source_names, []).append(view)
     filled: list[View] = []
-    for source, views in by_source.items():
+    for sources, views in by_sources.items():
         try:
-            settled_for_first(online, project.name, source)
+            for source in sources:
+                settled_for_first(online, project.name, source)
         except OnlineError:  # a push is under way and lasts: `materialize` waits for it
             continue
         filled += [view for view in views if project.unfilled(view)]
@@ -164,7 +181,7 @@ def _refuse_removal(project: Project) -> None:
         for view in live.views:
             for kind, what, there in (
                 ("view", view.name, view.name in repo.views),
-                ("source", view.source.name, view.source.name in repo.sources),
+                *(("source", one, one in repo.sources) for one in view.source_names),
             ):
                 if not there:
                     raise RegistryError(

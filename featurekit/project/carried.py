@@ -19,10 +19,14 @@ Concerns = Callable[[Tombstone, View], bool]
 
 
 def has_keys(tombstone: Tombstone, view: View) -> bool:
-    """Whether a view's source has columns with the names and types of the entity's keys. This is so
-    wherever its events are the entity's, and perhaps elsewhere."""
-    schema = {param.name: param.type.base for param in view.source.schema}
-    return all(schema.get(name) == type_ for name, type_ in tombstone.keys)
+    """Whether a view's source has columns with the names and types of the entity's keys; of a
+    union, whether it or one of its sources has. This is so wherever its events are the entity's,
+    and perhaps elsewhere."""
+    for source in (view.source, *view.source.sources):
+        schema = {param.name: param.type.base for param in source.schema}
+        if all(schema.get(name) == type_ for name, type_ in tombstone.keys):
+            return True
+    return False
 
 
 def undone(

@@ -199,7 +199,7 @@ class _Catalog:
                 details={
                     "features": {f.name: str(f.type) for f in view.features},
                     "keys": _keys(view),
-                    "source": view.source.name,
+                    "source": view.source.title,
                     "ttl": None if view.ttl_us is None else duration_text(view.ttl_us),
                     "services": used,
                 },
@@ -239,7 +239,11 @@ class _Catalog:
                     "created_timestamp_column": source.created_timestamp_column,
                     "event_id": source.event_id,
                     "rows_set_aside": rows_aside(name, self.project.state_dir),
-                    "views": [n for n, v in self.repo.views.items() if v.event_source is source],
+                    "views": [
+                        n
+                        for n, v in self.repo.views.items()
+                        if any(s is source for s in v.event_sources)
+                    ],
                 },
             )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from featurekit.core.attributes import Named
 from featurekit.core.written import placed
+from featurekit.define.object_stores import store_of
 from featurekit.errors import DataError, SourceError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def check_sources(project: Project) -> list[SourceCheck]:
 
     from featurekit.offline.session import prepare
 
-    read = {v.event_source.name: v.event_source for v in project.repo.views.values()}
+    read = {s.name: s for v in project.repo.views.values() for s in v.event_sources}
     with duckdb.connect() as con:
         prepare(con)
         return [_check(project, con, source) for _, source in sorted(read.items())]
@@ -61,12 +62,14 @@ def _check(project: Project, con: duckdb.DuckDBPyConnection, source: EventSource
         files = source_files(source, project.path, project.state_dir, most=ROWS)
     except SourceError as error:
         fault = placed(error, source.place)
-        if (project.path / source.path).exists():  # a folder, an empty file
+        # A folder, an empty file, or a store that cannot be asked.
+        if store_of(source.path) is not None or (project.path / source.path).exists():
             return SourceCheck(source.name, 0, (fault,))
         return SourceCheck(source.name, 0, missing=str(fault))
     half = MOST_FILES // 2
     chosen = files if len(files) <= MOST_FILES else (*files[:half], *files[-half:])
-    found = [first_fault(con, source, one, rows=ROWS) for one in chosen]
+    here = [one for one in chosen if one.path != one.shown or store_of(source.path) is None]
+    found = [first_fault(con, source, one, rows=ROWS) for one in here]
     faults = {str(fault): placed(fault, source.place) for fault, _ in found if fault is not None}
     aside = sum(bad for _, bad in found)
     return SourceCheck(source.name, len(files), tuple(faults.values()), set_aside=aside)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote as percent
 from urllib.parse import quote as url_quote
 
 import yaml
@@ -24,6 +25,7 @@ from pydantic import (
 from featurekit.core.calls import near
 from featurekit.core.durations import duration_us
 from featurekit.core.missing import no_folder
+from featurekit.core.postgres import SCHEMES
 from featurekit.errors import ConfigError, DefinitionError
 from featurekit.online.store.limits import DEFAULT, Limits
 from featurekit.online.store.login import Login
@@ -124,20 +126,22 @@ class FeaturekitConfig(BaseModel):
     `redis_url` is used before Feast's connection_string. Where neither holds a password,
     `redis_password_env` names the variable that does, or `redis_password_file`, relative to the
     repo, the file, which must be closed to other users. Both are read again for each connection.
-    `redis_username` is the user whose password it is. `state_dir`, relative to the repo, holds
-    the registry, the log of pushed events, quarantined rows and the private Redis. `registry` is
-    the SQLite file of versions. `numeric_mismatch` says what a reader does where floats would
-    differ (R6). `clock_tolerance`, as in "90s" or "5m", is how far after the store's clock an
-    arrival or an `as_of` may lie (S3). `memory_limit`, such as "4GB", is how much memory DuckDB may
-    use, by default most of the machine's; what exceeds it goes to disk, in `state_dir`. `buckets`
-    is the number of parts into which a training set is split, by default as many as the memory
-    limit asks for. `serving_log` says whether and where lookups are logged. `connect_timeout_s`,
-    `timeout_s`, `feed_timeout_s` and `connections` say how long, and for how many connections, the
-    online store waits. After `breaker_failures` lookups that failed close together (0 for never),
-    lookups are not tried for `breaker_s` seconds, and then one is; `retry_share` is how many
-    retries each lookup allows (`featurekit.online.store.limits.Limits`). `ignore` are patterns, as
-    of a .gitignore, of files that are no modules of the repo; a file .featurekitignore has more.
-    `maxmemory_policy` is that of Redis, where INFO may not be asked for it.
+    `redis_username` is the user whose password it is. `state_dir`, relative to the repo, holds the
+    registry, the log of pushed events, quarantined rows and the private Redis. `registry` is the
+    SQLite file of versions, or the URL of the PostgreSQL server that has them, in which `${NAME}`
+    stands for a variable of the environment. `numeric_mismatch` says what a reader does where
+    floats would differ (R6). `clock_tolerance`, as in "90s" or "5m", is how far after the store's
+    clock an arrival or an `as_of` may lie (S3). `memory_limit`, such as "4GB", is how much memory
+    DuckDB may use, by default most of the machine's; what exceeds it goes to disk, in `state_dir`.
+    `buckets` is the number of parts into which a training set is split, by default as many as the
+    memory limit asks for. `serving_log` says whether and where lookups are logged.
+    `connect_timeout_s`, `timeout_s`, `feed_timeout_s` and `connections` say how long, and for how
+    many connections, the online store waits. After `breaker_failures` lookups that failed close
+    together (0 for never), lookups are not tried for `breaker_s` seconds, and then one is;
+    `retry_share` is how many retries each lookup allows (`featurekit.online.store.limits.Limits`).
+    `ignore` are patterns, as of a .gitignore, of files that are no modules of the repo; a file
+    .featurekitignore has more. `maxmemory_policy` is that of Redis, where INFO may not be asked for
+    it.
 
     With `public_keys`, plans must be signed by one of them (F0). `signing_key_file`, relative to
     the repo, holds the private key that signs them. `run_python` lets functions run that are their
@@ -152,7 +156,7 @@ class FeaturekitConfig(BaseModel):
     redis_password_env: str | None = Field(default=None, pattern=_NAME)
     redis_password_file: str | None = None
     state_dir: str = ".featurekit"
-    registry: str | None = None
+    registry: str | None = Field(default=None, repr=False)
     numeric_mismatch: Literal["refuse", "warn"] = "refuse"
     clock_tolerance: str = "5m"
     memory_limit: str | None = Field(default=None, pattern=r"^[1-9][0-9]*(\.[0-9]+)? ?[KMGT]i?B$")
@@ -176,10 +180,13 @@ class FeaturekitConfig(BaseModel):
 
     @field_validator("registry")
     @classmethod
-    def _file(cls, given: str | None) -> str | None:
-        if given is not None and "://" in given:
+    def _file_or_server(cls, given: str | None) -> str | None:
+        scheme, mark, _ = (given or "").partition("://")
+        if mark and scheme not in SCHEMES:
             raise ValueError(
-                f"is the path of a SQLite file, found a URL{_written(('featurekit', 'registry'))}"
+                "is the path of a SQLite file or the URL of a PostgreSQL server, as in "
+                f"postgresql://me:${{REGISTRY_PASSWORD}}@db/features, found {scheme}://…"
+                f"{_written(('featurekit', 'registry'))}"
             )
         return given
 
@@ -449,8 +456,10 @@ def _expanded(value: Any, loc: tuple[str, ...], path: Path, tree: yaml.Node | No
                 f"{path}:{_line(tree, loc)}: {'.'.join(loc)}: the environment has no variable "
                 f"{name!r}; set it, or write ${{{name}:-default}}"
             )
-        return found
+        # In a URL, a password may hold what parts it. A variable may also hold the whole URL.
+        return percent(found, safe="") if in_url else found
 
+    in_url = loc == ("featurekit", "registry") and "://" in value
     return _VARIABLE.sub(put, value)
 
 

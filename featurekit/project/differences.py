@@ -8,7 +8,7 @@ from difflib import ndiff
 from typing import Any
 
 from featurekit.core.durations import LIFETIME, duration_text
-from featurekit.define.plan import Feature, Output, Service, Slot, Source, View
+from featurekit.define.plan import Feature, Output, Part, Service, Slot, Source, View
 from featurekit.language import ir
 from featurekit.language.listing import lines
 
@@ -96,6 +96,7 @@ def _of_views(old: View, new: View) -> Iterator[str]:
         ("ids are remembered for", old.dedupe_us, new.dedupe_us),
     ):
         yield from _changed(what, _duration(before), _duration(after))
+    yield from _changed("explode", old.explode, new.explode)
     known = {f.name: f for f in old.features}
     for feature in new.features:
         if feature.name not in known:
@@ -108,6 +109,31 @@ def _of_views(old: View, new: View) -> Iterator[str]:
 
 
 def _of_sources(old: Source, new: Source) -> Iterator[str]:
+    if old.parts is None and new.parts is None:
+        yield from _of_source(old, new)
+        return
+    yield from _changed("sources", old.title, new.title)
+    before = {part.source.name: part for part in _parts(old)}
+    for part in _parts(new):
+        name, was = part.source.name, before.get(part.source.name)
+        if was is not None:
+            yield from _of_source(was.source, part.source)
+            for one in _of_columns("its column for", _mapping(old, was), _mapping(new, part)):
+                yield f"source {name}: {one}"
+
+
+def _parts(source: Source) -> tuple[Part, ...]:
+    """The parts of a union; a source that is none is its own part."""
+    own = Part(source, tuple(p.name for p in source.schema))
+    return (own,) if source.parts is None else source.parts
+
+
+def _mapping(source: Source, part: Part) -> dict[str, str]:
+    """The column of a part for each column of the union."""
+    return {p.name: c for p, c in zip(source.schema, part.columns, strict=False)}
+
+
+def _of_source(old: Source, new: Source) -> Iterator[str]:
     where = f"source {new.name}"
     yield from _changed("source", old.name, new.name)
     for line in _of_columns("column", _types(old.schema), _types(new.schema)):
@@ -115,6 +141,7 @@ def _of_sources(old: Source, new: Source) -> Iterator[str]:
     for name in (
         "timestamp_field",
         "created_timestamp_column",
+        "arrives",
         "timezone",
         "sequence",
         "event_id",

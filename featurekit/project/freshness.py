@@ -33,7 +33,7 @@ def freshness(store: OnlineStore, project: str, views: Iterable[View]) -> Freshn
         if until is not None:
             filled[view.name] = min(until, filled.get(view.name, until))
     now, pushing = store.now_us(), {}
-    for source in sorted({view.source.name for view in listed}):
+    for source in sorted({name for view in listed for name in view.source_names}):
         begun = [one.since for one in store.announced(project_key(project, "pushes", source))]
         pushing[source] = max(0, now - min(begun, default=now))
     return Freshness(filled, pushing)

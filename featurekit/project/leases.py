@@ -35,6 +35,8 @@ from featurekit.project.died import died_key, later
 
 LEASE_S, RENEW_S = 10.0, 2.0
 """How long a lease lasts that is not renewed, and how often one is renewed."""
+WHOLE = ""
+"""In the place of a source: the lease is on what is in force."""
 _OLDER_S = 600.0
 """How long a push of an older release may be under way."""
 _POLL_S = 0.1
@@ -236,6 +238,10 @@ def _who(pid: int, verb: str) -> bytes:
     return json.dumps(about, separators=(",", ":")).encode()
 
 
+def _named(source: str) -> str:
+    return "the project" if source == WHOLE else f"source {source!r}"
+
+
 def _taken(store: OnlineStore, project: str, source: str, verb: str) -> Lease:
     begun, seen = time.monotonic(), dict[bytes, tuple[bytes | None, float]]()
     while True:
@@ -252,7 +258,7 @@ def _taken(store: OnlineStore, project: str, source: str, verb: str) -> Lease:
             continue
         if renewed or time.monotonic() - begun > 2 * LEASE_S:
             raise OnlineError(
-                f"source {source!r} is held by {other}; try again when that is over, or see "
+                f"{_named(source)} is held by {other}; try again when that is over, or see "
                 "`featurekit unlock` (what a dead process holds ends by itself in "
                 f"{LEASE_S:.0f} s)"
             )
@@ -313,7 +319,7 @@ class _Announced:
 
 def _lost(verb: str, source: str) -> LeaseLost:
     return LeaseLost(
-        f"{verb}, source {source!r}: this process was paused for longer than its lease of "
+        f"{verb}, {_named(source)}: this process was paused for longer than its lease of "
         f"{LEASE_S:.0f} s, or `featurekit unlock --force` was run; another one may have worked on "
         "the source since, so what was left to write was not written"
     )

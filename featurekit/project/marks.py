@@ -104,7 +104,7 @@ class Marks:
     def check(self, views: Sequence[View]) -> None:
         """Record which of the views are damaged and were not known to be."""
         self._next = time.monotonic() + EVERY_S
-        sources = sorted({view.source.name for view in views})
+        sources = sorted({name for view in views for name in view.source_names})
         # What this side knows is read first: a push or a fill of somebody else that ends between
         # the two readings makes the store's numbers higher, and nothing seems lost.
         store = self._store_id()
@@ -123,7 +123,8 @@ class Marks:
             version = version_of(view)
             mark = known.get(version)
             lost = None if mark is None else mark.lost(health)
-            if view.source.name in less or before.get(version, 0) > (mark.number if mark else 0):
+            fewer = not less.isdisjoint(view.source_names)
+            if fewer or before.get(version, 0) > (mark.number if mark else 0):
                 lost = _LESS
             if lost is not None and version not in damaged(broken):
                 damage(self.store, self.project, [view], lost)
@@ -161,9 +162,9 @@ class Marks:
         # holds its lease until the store has its number.
         if not self._undone(left, tombstones):
             return
-        sources = {view.source.name for view in left}
+        sources = {name for view in left for name in view.source_names}
         under_way = {name for name in sources if forgetting(self.store, self.project, name)}
-        left = [view for view in left if view.source.name not in under_way]
+        left = [view for view in left if under_way.isdisjoint(view.source_names)]
         for view, of_view in self._undone(left, tombstones):
             damage(self.store, self.project, [view], why(of_view))
 

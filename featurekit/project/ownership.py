@@ -56,7 +56,7 @@ class Adopted(Named):
     changes: int
     forgotten: int
     missing: tuple[str, ...]
-    kept: Path | None
+    kept: Path | str | None
     complete: bool
 
 
@@ -90,7 +90,7 @@ def check_forgotten(store: OnlineStore, project: str, registry: Registry) -> Non
     if owner.forgotten > known and (here is None or here.id in (None, owner.id)):
         raise RegistryError(
             f"{owner.forgotten} forgotten entities of project {project!r} are recorded in the "
-            f"online store, and {known} in {registry.path}: the others would come back. Run "
+            f"online store, and {known} in {registry.place}: the others would come back. Run "
             "`featurekit adopt`, which takes the records from the online store, put the newest "
             "registry back, or name it by `registry:` under featurekit:"
         )
@@ -110,7 +110,7 @@ def lost_registry(registry: Registry, state_dir: Path) -> RegistryError:
     """The error where entities were forgotten and nothing says which."""
     return RegistryError(
         f"{secret_path(state_dir)} lies here, so entities were forgotten, and the registry that "
-        f"records them, {registry.path}, is lost: their events would come back. Run `featurekit "
+        f"records them, {registry.place}, is lost: their events would come back. Run `featurekit "
         "adopt`, which rebuilds it from the online store, or put the file back; if nobody is to "
         "stay forgotten, remove forget.key"
     )
@@ -141,8 +141,8 @@ def adopt(store: OnlineStore, project: str, registry: Registry) -> Adopted:
         if owner is not None:
             whose = f"belongs to another registry ({owner.id[:8]}): move this one away first"
         raise RegistryError(
-            f"{registry.path} is a registry ({here.id[:8]}), and project {project!r} in the online "
-            f"store {whose}"
+            f"{registry.place} is a registry ({here.id[:8]}), and project {project!r} in the "
+            f"online store {whose}"
         )
     served = _served(store, project)
     if owner is None and not served:
@@ -226,7 +226,7 @@ def _write(store: OnlineStore, project: str, registry: Registry, made: Record | 
             return [json.dumps(owner).encode() if owned is None else None, None]
         if copied is not None and not made.continues(_read(copied, project)):
             raise RegistryError(
-                f"another copy of the registry {registry.path} has written to project {project!r} "
+                f"another copy of the registry {registry.place} has written to project {project!r} "
                 "meanwhile; run `featurekit adopt`, and then this again"
             )
         return [json.dumps(owner).encode(), json.dumps(made.written()).encode()]
@@ -259,14 +259,14 @@ def _check(owned: bytes | None, served: bool, project: str, registry: Registry) 
     if here.id != owner.id:
         raise RegistryError(
             f"project {project!r} in this online store belongs to another registry "
-            f"({owner.id[:8]}) than {registry.path} ({(here.id or 'no id')[:8]}); two repos of one "
-            "project would overwrite each other. Name this project otherwise in "
+            f"({owner.id[:8]}) than {registry.place} ({(here.id or 'no id')[:8]}); two repos of "
+            "one project would overwrite each other. Name this project otherwise in "
             "feature_store.yaml, or let `registry:` under featurekit: name that registry's file; "
             "if the file here is of no use any more, move it away and run `featurekit adopt`"
         )
     if here.changes < owner.changes or here.forgotten < owner.forgotten:
         raise RegistryError(
-            f"the registry {registry.path} is an old copy: it has {here.changes} of "
+            f"the registry {registry.place} is an old copy: it has {here.changes} of "
             f"{owner.changes} changes and {here.forgotten} of {owner.forgotten} forgotten "
             "entities; put the newest back, or run `featurekit adopt`, which takes them from the "
             "online store"
@@ -276,7 +276,7 @@ def _check(owned: bytes | None, served: bool, project: str, registry: Registry) 
 def _not_here(project: str, registry: Registry) -> RegistryError:
     return RegistryError(
         f"project {project!r} in this online store belongs to a registry that is not here: "
-        f"{registry.path} is missing or empty. Run `featurekit adopt`, which rebuilds it from the "
+        f"{registry.place} is missing or empty. Run `featurekit adopt`, which rebuilds it from the "
         "online store, or put the file back; if these are another team's services, name your "
         "project otherwise in feature_store.yaml"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from featurekit.define.plan import Service, View
 from featurekit.define.published import Signer, Trust
 from featurekit.define.repo import Repo, load_repo, refuse_unused, repo_of, same_definition
 from featurekit.errors import ConfigError, DefinitionError, StoreUnavailable
-from featurekit.log.tombstones import Forgotten, Tombstone, has_events, read_secret, secret_path
+from featurekit.log.tombstones import Forgotten, Tombstone, key_columns, read_secret, secret_path
 from featurekit.log.writer import PushLog
 from featurekit.online.lookup.service import OnlineService
 from featurekit.online.store.clock import Clock, own_clock
@@ -40,6 +40,8 @@ from featurekit.project.ownership import (
     record,
 )
 from featurekit.project.registry import Registry
+from featurekit.project.registry_file import RegistryFile
+from featurekit.project.registry_tables import Kept as RegistryKept
 
 if TYPE_CHECKING:
     from featurekit.log.served.block import ServedBlock
@@ -95,10 +97,7 @@ class Project:
         has until its successor is live.
         """
         self._settings = settings_stamp(self.path) if self.has_folder else None
-        registry = self.config.featurekit.registry
-        self.registry = Registry(
-            self.path / registry if registry else self.state_dir / "registry.db"
-        )
+        self.registry = Registry(self._kept_registry())
         self.tolerance_us = self.config.featurekit.tolerance_us
         """How far after the store's clock an arrival or an `as_of` may lie (S3)."""
         self.clock: Clock | None = None
@@ -203,6 +202,8 @@ class Project:
 
     def source(self, name: str, repo: Repo | None = None) -> EventSource:
         """A source that the repo defines. DefinitionError for another name."""
+        if not isinstance(name, str):  # a definition can be looked for, and is never found
+            raise TypeError(f"{name!r} is no name")
         sources = (repo or self.repo).sources
         found = sources.get(name)
         if found is None:
@@ -232,8 +233,11 @@ class Project:
         return hidden(self.path, "FeatureService", name, self.config.featurekit.ignore)
 
     def _readable(self, view: View) -> bool:
-        source = self.repo.sources.get(view.source.name)
-        return source is not None and compile_source(source) == view.source
+        known = self.repo.sources
+        return all(
+            one.name in known and compile_source(known[one.name]) == one
+            for one in view.source.sources
+        )
 
     # --- online -----------------------------------------------------------------------------------
 
@@ -371,10 +375,13 @@ class Project:
     def _concerns(self, tombstone: Tombstone, view: View) -> bool:
         """Whether the events of a view may be a forgotten entity's. Those of a source that is no
         longer defined may, where it has the entity's keys."""
-        source, keys = self.repo.sources.get(view.source.name), dict(tombstone.keys)
-        if source is None:
+        sources, keys = self.repo.sources, dict(tombstone.keys)
+        if any(name not in sources for name in view.source_names):
             return has_keys(tombstone, view)
-        return has_events(self.repo.views.values(), source, tombstone.entity, keys)
+        views = self.repo.views.values()
+        return any(
+            key_columns(views, sources[name], tombstone.entity, keys) for name in view.source_names
+        )
 
     def refuse_eviction(self) -> Health:
         """What the server of the online store says of itself. EvictingStore where it may remove
@@ -438,6 +445,15 @@ class Project:
             self._teller = (teller_of(config, self.name, self.path),)
         return self._teller[0]
 
+    def _kept_registry(self) -> RegistryKept:
+        """Where the settings say that the registry is."""
+        where = self.config.featurekit.registry
+        if where is not None and "://" in where:
+            from featurekit.project.registry_server import RegistryServer
+
+            return RegistryServer(where, self.name)
+        return RegistryFile(self.path / where if where else self.state_dir / "registry.db")
+
     # --- offline ----------------------------------------------------------------------------------
 
     def connect(self) -> Any:
@@ -451,13 +467,14 @@ class Project:
         """The tombstones that hold for a source's events."""
         tombstones = self.registry.tombstones()
         if not tombstones:
-            if not self.registry.path.exists() and secret_path(self.state_dir).exists():
+            if not self.registry.kept.exists() and secret_path(self.state_dir).exists():
                 raise lost_registry(self.registry, self.state_dir)
             return Forgotten([], None)
         secret = read_secret(self.state_dir, tombstones)
         views = self.repo.views.values()
-        mine = [t for t in tombstones if has_events(views, source, t.entity, dict(t.keys))]
-        return Forgotten(mine, secret)
+        return Forgotten(
+            tombstones, secret, lambda t: key_columns(views, source, t.entity, dict(t.keys))
+        )
 
     def snapshot(
         self,
@@ -468,50 +485,70 @@ class Project:
         may_be_empty: bool = False,
         repo: Repo | None = None,
     ) -> Snapshot:
-        """The events of a view's source, without those of forgotten entities, for a connection of
+        """The events of a view's sources, without those of forgotten entities, for a connection of
         `connect`.
 
         Where they are `marked`, the column `__pushed` says whether an event was pushed. A source
         that `may_be_empty` may have neither a file nor a pushed row; SourceError for another. The
         source is that of `repo`, by default of the definitions as they are now.
         """
-        from featurekit.offline.events import source_events
+        from featurekit.offline.events import source_events, united_events
 
-        source = self.source(view.source.name, repo)
-        return source_events(
-            con,
-            source,
-            base=self.path,
-            state_dir=self.state_dir,
-            forgotten=self.forgotten(source),
-            marked=marked,
-            may_be_empty=may_be_empty,
-        )
+        def of(name: str) -> Snapshot:
+            source = self.source(name, repo)
+            return source_events(
+                con,
+                source,
+                base=self.path,
+                state_dir=self.state_dir,
+                forgotten=self.forgotten(source),
+                marked=marked,
+                may_be_empty=may_be_empty or some_else,
+            )
+
+        # Of a union the one source may have events, and another one none yet.
+        some_else = view.source.parts is not None and not self.unfilled(view, repo)
+        if view.source.parts is None:
+            return of(view.source.name)
+        return united_events(view.source, list(map(of, view.source_names)), marked=marked)
 
     def events(self, con: Any, view: View) -> EventRows:
         """The events of `snapshot` alone; none where there is neither a file nor a pushed row."""
         return self.snapshot(con, view, may_be_empty=True).events
 
-    def unfilled(self, view: View) -> bool:
-        """Whether the view's source never had a file and has no pushed row, so that no states are
+    def unfilled(self, view: View, repo: Repo | None = None) -> bool:
+        """Whether the view's sources never had a file and have no pushed row, so that no states are
         the right ones."""
         from featurekit.log.segments import segments
         from featurekit.sources.seen import never_had_files
 
-        source = self.source(view.source.name)
-        if not never_had_files(source, self.path, self.state_dir):
-            return False
-        return not segments(self.state_dir, source.name)
+        return all(
+            never_had_files(self.source(name, repo), self.path, self.state_dir)
+            and not segments(self.state_dir, name)
+            for name in view.source_names
+        )
 
-    def all_events(self, con: Any, source: EventSource) -> str:
-        """The events of a source as a relation, including those of forgotten entities, which
-        forgetting has to find."""
+    def all_events(
+        self,
+        con: Any,
+        view: View,
+        only: Callable[[EventSource, str], str] = lambda source, relation: relation,
+    ) -> str:
+        """The events of a view's sources as a relation, including those of forgotten entities,
+        which forgetting has to find. `only` gives some of the rows of a source's relation."""
+        from featurekit.define.union import united_sql
         from featurekit.offline.events import source_events
 
-        read = source_events(
-            con, source, base=self.path, state_dir=self.state_dir, may_be_empty=True
-        )
-        return read.events.relation
+        def of(name: str) -> str:
+            source = self.source(name)
+            read = source_events(
+                con, source, base=self.path, state_dir=self.state_dir, may_be_empty=True
+            )
+            return only(source, read.events.relation)
+
+        if view.source.parts is None:
+            return of(view.source.name)
+        return united_sql(view.source, list(map(of, view.source_names)))
 
     def training_set(self, service: Service, frame: Any) -> TrainingSet:
         """The features of a version of a service for each row of `frame`, under their full names

@@ -1,4 +1,4 @@
-"""The registry: every version of every view and service that was ever applied, in a SQLite file.
+"""The registry: every version of every view and service that was ever applied.
 
 `plan` compares a repo with it, and `apply` records. Rows are only added; the table `current` says
 which version of each name is in force.
@@ -8,76 +8,41 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import os
-import re
 import secrets
-import sqlite3
-import threading
-import time
-import weakref
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from featurekit.core.attributes import Named
-from featurekit.core.files import whole
-from featurekit.core.openness import make_folder, opened
 from featurekit.core.types import Type
 from featurekit.core.who import user
 from featurekit.define.identity import stale_fingerprint
 from featurekit.define.plan import Service, View
 from featurekit.define.published import python_functions
 from featurekit.define.verify import verify_service
-from featurekit.errors import RegistryError, WriteError
+from featurekit.errors import RegistryError
 from featurekit.language.wire import from_json, to_json
 from featurekit.log.tombstones import Tombstone
 from featurekit.project.differences import breaking, differing, features_of, reasons
+from featurekit.project.registry_tables import Kept, Tables
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS versions (
-    kind TEXT NOT NULL, name TEXT NOT NULL, fingerprint TEXT NOT NULL,
-    definition TEXT NOT NULL, applied_by TEXT NOT NULL, applied_at TEXT NOT NULL,
-    PRIMARY KEY (kind, name, fingerprint)
-);
-CREATE TABLE IF NOT EXISTS current (
-    kind TEXT NOT NULL, name TEXT NOT NULL, fingerprint TEXT NOT NULL, about TEXT NOT NULL,
-    PRIMARY KEY (kind, name)
-);
-CREATE TABLE IF NOT EXISTS changes (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, action TEXT NOT NULL, kind TEXT NOT NULL,
-    name TEXT NOT NULL, fingerprint TEXT NOT NULL, applied_by TEXT NOT NULL,
-    applied_at TEXT NOT NULL
-);
-CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS forgotten (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, entity TEXT NOT NULL, keys TEXT NOT NULL,
-    digest TEXT NOT NULL, secret TEXT NOT NULL, until INTEGER NOT NULL,
-    applied_by TEXT NOT NULL, applied_at TEXT NOT NULL, removed TEXT
-);
-CREATE TABLE IF NOT EXISTS forgotten_sums (id INTEGER PRIMARY KEY, sum INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS fills (
-    store TEXT NOT NULL, version TEXT NOT NULL, number INTEGER NOT NULL,
-    PRIMARY KEY (store, version)
-);
-"""
-
-_TABLES = frozenset(re.findall(r"TABLE IF NOT EXISTS (\w+)", _SCHEMA))
-
+_PUT_IN_FORCE = (
+    "INSERT INTO current VALUES (?, ?, ?, ?) ON CONFLICT (kind, name) "
+    "DO UPDATE SET fingerprint = excluded.fingerprint, about = excluded.about"
+)
 _CHANGES = "action, kind, name, fingerprint, applied_by, applied_at"
 _FORGOTTEN = "entity, keys, digest, secret, until, applied_by, applied_at, removed"
 _DUMP = (
-    "SELECT kind, name, fingerprint, applied_by, applied_at FROM versions ORDER BY rowid",
+    "SELECT kind, name, fingerprint, applied_by, applied_at FROM versions "
+    "ORDER BY applied_at, kind, name",
     "SELECT kind, name, fingerprint, about FROM current ORDER BY kind, name",
     f"SELECT {_CHANGES} FROM changes ORDER BY id",
     f"SELECT {_FORGOTTEN} FROM forgotten ORDER BY id",
 )
 """The tables of a `Record`, in the order of its fields."""
-
-WAIT_S = 5.0
-"""How long a process waits for others that write to the registry, which takes milliseconds."""
 
 Action = Literal["add", "change", "describe", "remove", "rollback"]
 
@@ -173,79 +138,26 @@ class Change(Named):
     features: Mapping[str, str] = field(default_factory=dict)
 
 
-def _is_held(error: sqlite3.Error) -> bool:
-    """Whether another process was writing for as long as this one waited."""
-    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-
-
-def _code(error: sqlite3.Error) -> int:
-    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
-
-
-def _unusable(path: Path, error: sqlite3.Error) -> RegistryError | WriteError:
-    """What an error of SQLite is called here, and what to do about it."""
-    if _is_held(error):
-        return RegistryError(
-            f"the registry {path} is held by another process, which has been writing to it for "
-            f"{WAIT_S:g} s; a write takes milliseconds, so that process may be stopped (Ctrl-Z, a "
-            f"debugger) or hang: `fuser {path}` shows it. Let it go on, or end it, and run this "
-            "again; the file is as it should be, leave it where it is"
-        )
-    match _code(error):
-        case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR:
-            return WriteError(
-                f"the registry {path} cannot be written: {error}. Nothing of it was kept; make "
-                "room on its disk, and run this again"
-            )
-        case sqlite3.SQLITE_NOTADB:
-            then = "if it is not a registry, move it away; if it was one, put it back from a copy"
-        case sqlite3.SQLITE_CORRUPT:
-            then = (
-                "put it back from a copy, or move it away and run `featurekit adopt`, which "
-                "rebuilds it from the online store"
-            )
-        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
-            then = "let this user read and write it, and its folder"
-        case _:
-            then = "see what else uses it, and what its file is"
-    return RegistryError(f"the registry {path} cannot be used: {error}; {then}")
-
-
 class Registry:
-    """The versions of one project, in a SQLite file that is made at the first write."""
+    """The versions of one project."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._kept: tuple[tuple[int, int, int], sqlite3.Connection] | None = None
-        self._reading = threading.Lock()
+    def __init__(self, kept: Kept) -> None:
+        self.kept = kept
 
-    @contextmanager
-    def _connect(self) -> Iterator[sqlite3.Connection]:
-        try:
-            make_folder(self.path.parent)
-            if not self.path.exists():
-                os.close(opened(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC))
-            connection = sqlite3.connect(self.path, timeout=WAIT_S)
-        except (sqlite3.Error, OSError) as error:
-            raise RegistryError(f"the registry {self.path} cannot be opened: {error}") from None
-        try:
-            _make_tables(connection)
-            with connection:
-                yield connection
-        except sqlite3.Error as error:
-            raise _unusable(self.path, error) from None
-        finally:
-            connection.close()
+    @property
+    def place(self) -> str:
+        """Where the registry is, for messages."""
+        return self.kept.place
 
     def plan(self, wanted: Sequence[Definition]) -> list[Change]:
         """The changes that lead from the registry to `wanted`; empty where they agree."""
-        if not self.path.exists():
+        if not self.kept.exists():
             return [_added(definition) for definition in wanted]
-        with self._connect() as connection:
-            return self._plan(connection, wanted)
+        with self.kept.opened() as tables:
+            return self._plan(tables, wanted)
 
-    def _plan(self, connection: sqlite3.Connection, wanted: Sequence[Definition]) -> list[Change]:
-        rows = connection.execute(
+    def _plan(self, tables: Tables, wanted: Sequence[Definition]) -> list[Change]:
+        rows = tables.rows(
             "SELECT kind, name, fingerprint, about, definition "
             "FROM current JOIN versions USING (kind, name, fingerprint)"
         )
@@ -275,59 +187,50 @@ class Registry:
             for name, d in zip(names, wanted, strict=True)
         ]
         current = [(*name, json.dumps(d.about)) for name, d in zip(names, wanted, strict=True)]
-        with self._connect() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            changes = self._plan(connection, wanted)
-            connection.executemany(
-                "INSERT OR IGNORE INTO versions VALUES (?, ?, ?, ?, ?, ?)", versions
-            )
-            connection.executemany("INSERT OR REPLACE INTO current VALUES (?, ?, ?, ?)", current)
-            adopted = json.loads(_fact(connection, "adopted") or "[]")
+        with self.kept.opened(write=True) as tables:
+            changes = self._plan(tables, wanted)
+            insert = "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+            tables.do(insert, *versions)
+            tables.do(_PUT_IN_FORCE, *current)
+            adopted = json.loads(_fact(tables, "adopted") or "[]")
             if adopted:
                 applied = {d.value.fingerprint for d in wanted}
                 left = json.dumps([f for f in adopted if f not in applied])
-                _set_fact(connection, "adopted", left)
-            for change in changes:
-                if change.action == "remove":
-                    connection.execute(
-                        "DELETE FROM current WHERE kind = ? AND name = ?",
-                        (change.kind, change.name),
-                    )
-                connection.execute(
-                    "INSERT INTO changes (action, kind, name, fingerprint, applied_by, applied_at) "
-                    "VALUES (?, ?, ?, ?, ?, ?)",
-                    (change.action, change.kind, change.name, change.new or change.old, who, when),
-                )
+                _set_fact(tables, "adopted", left)
+            gone = [(c.kind, c.name) for c in changes if c.action == "remove"]
+            tables.do("DELETE FROM current WHERE kind = ? AND name = ?", *gone)
+            done = [(c.action, c.kind, c.name, c.new or c.old, who, when) for c in changes]
+            tables.do(f"INSERT INTO changes ({_CHANGES}) VALUES (?, ?, ?, ?, ?, ?)", *done)
         return changes
 
     def versions(self, kind: str, name: str) -> list[tuple[str, str, str]]:
         """(fingerprint, applied by, applied at) of every version of a name, oldest first."""
-        if not self.path.exists():
+        if not self.kept.exists():
             return []
-        with self._connect() as connection:
-            return connection.execute(
+        with self.kept.opened() as tables:
+            return tables.rows(
                 "SELECT fingerprint, applied_by, applied_at FROM versions "
                 "WHERE kind = ? AND name = ? ORDER BY applied_at",
                 (kind, name),
-            ).fetchall()
+            )
 
     def names(self, kind: str) -> list[str]:
         """Every name that had a version of this kind."""
-        if not self.path.exists():
+        if not self.kept.exists():
             return []
-        with self._connect() as connection:
-            rows = connection.execute(
+        with self.kept.opened() as tables:
+            rows = tables.rows(
                 "SELECT DISTINCT name FROM versions WHERE kind = ? ORDER BY name", (kind,)
-            ).fetchall()
+            )
         return [name for (name,) in rows]
 
     def definition(self, kind: str, name: str, fingerprint: str) -> View | Service:
         """A version as it was compiled. RegistryError where there is none."""
-        with self._connect() as connection:
-            rows = connection.execute(
+        with self.kept.opened() as tables:
+            rows = tables.rows(
                 "SELECT definition FROM versions WHERE kind = ? AND name = ? AND fingerprint = ?",
                 (kind, name, fingerprint),
-            ).fetchall()
+            )
         if not rows:
             raise RegistryError(f"the registry has no version {fingerprint} of {kind} {name!r}")
         return self._read((kind, name, fingerprint), rows[0][0])
@@ -343,8 +246,8 @@ class Registry:
                     raise ValueError("its fingerprint is not that of its content")
         except ValueError as error:
             raise RegistryError(
-                f"the registry {self.path} is damaged: version {fingerprint} of {kind} {name!r} is "
-                f"not what was applied: {error}"
+                f"the registry {self.place} is damaged: version {fingerprint} of {kind} {name!r} "
+                f"is not what was applied: {error}"
             ) from None
         assert isinstance(value, (View, Service))
         return value
@@ -370,175 +273,157 @@ class Registry:
         return known and fingerprint in self._applied_here()
 
     def _applied_here(self) -> list[str]:
-        if not self.path.exists():
+        if not self.kept.exists():
             return []
-        with self._connect() as connection:
-            adopted = json.loads(_fact(connection, "adopted") or "[]")
-            rows = connection.execute("SELECT fingerprint FROM versions WHERE kind = 'service'")
-            return [f for (f,) in rows.fetchall() if f not in adopted]
+        with self.kept.opened() as tables:
+            adopted = json.loads(_fact(tables, "adopted") or "[]")
+            rows = tables.rows("SELECT fingerprint FROM versions WHERE kind = 'service'")
+            return [f for (f,) in rows if f not in adopted]
 
     def next_sequence(self, now_us: int) -> int:
         """A number for what is signed now: this instant's microseconds, and always above the number
         before, wherever the clock has gone meanwhile."""
-        with self._connect() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            number = max(now_us, int(_fact(connection, "sequence") or "-1") + 1)
-            _set_fact(connection, "sequence", str(number))
+        with self.kept.opened(write=True) as tables:
+            number = max(now_us, int(_fact(tables, "sequence") or "-1") + 1)
+            _set_fact(tables, "sequence", str(number))
         return number
 
     # --- whose it is, and its copy ----------------------------------------------------------------
 
     def known(self) -> Holds | None:
         """What the registry is known by; None where it has no file, or an empty one."""
-        if not self.path.exists():
+        if not self.kept.exists():
             return None
-        with self._connect() as connection:
-            id_ = _fact(connection, "id")
+        with self.kept.opened() as tables:
+            id_ = _fact(tables, "id")
             counts = [
-                connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0]
+                tables.rows(f"SELECT count(*) FROM {table}")[0][0]
                 for table in ("changes", "forgotten", "versions")
             ]
         return None if id_ is None and not any(counts) else Holds(id_, counts[0], counts[1])
 
     def make_id(self) -> None:
         """Give the registry a random id, unless it has one."""
-        with self._connect() as connection:
-            if _fact(connection, "id") is None:
-                connection.execute(
-                    "INSERT OR IGNORE INTO facts VALUES ('id', ?)", (secrets.token_hex(16),)
-                )
+        with self.kept.opened() as tables:
+            found = _fact(tables, "id")
+        if found is None:
+            with self.kept.opened(write=True) as tables:
+                insert = "INSERT INTO facts VALUES ('id', ?) ON CONFLICT DO NOTHING"
+                tables.do(insert, (secrets.token_hex(16),))
 
     def written(self, kind: str, name: str, fingerprint: str) -> str | None:
         """The text of a version's definition; None where there is none."""
-        if not self.path.exists():
+        if not self.kept.exists():
             return None
-        with self._connect() as connection:
-            rows = connection.execute(
+        with self.kept.opened() as tables:
+            rows = tables.rows(
                 "SELECT definition FROM versions WHERE kind = ? AND name = ? AND fingerprint = ?",
                 (kind, name, fingerprint),
-            ).fetchall()
+            )
         return rows[0][0] if rows else None
 
     def dump(self) -> Record:
         """The registry's tables."""
-        with self._connect() as connection:
-            connection.execute("BEGIN")
-            return Record(*(connection.execute(sql).fetchall() for sql in _DUMP))
+        with self.kept.opened() as tables:
+            return Record(*(tables.rows(sql) for sql in _DUMP))
 
     def rebuild(
         self, record: Record, definitions: Mapping[Known, str], id_: str | None
-    ) -> Path | None:
-        """Make the registry's file anew from a record, and from the versions whose definitions are
-        there. Returns where the file lies now that was there before; None where there was none."""
+    ) -> Path | str | None:
+        """Make the registry anew from a record, and from the versions whose definitions are there.
+        Returns where that lies now which was there before; None where nothing was."""
         mine = set(self._applied_here())
         adopted = [f for kind, _, f in definitions if kind == "service" and f not in mine]
-        make_folder(self.path.parent)
-        kept = None
-        with whole(self.path) as hidden:
-            with Registry(hidden)._connect() as connection:
-                _fill(connection, record, definitions)
-                _set_fact(connection, "adopted", json.dumps(adopted))
-                if id_ is not None:
-                    _set_fact(connection, "id", id_)
-            if self.path.exists():
-                kept = self.path.with_name(f"{self.path.name}.before-{time.time_ns()}")
-                self.path.rename(kept)
-        return kept
+
+        def fill(tables: Tables) -> None:
+            _fill(tables, record, definitions)
+            _set_fact(tables, "adopted", json.dumps(adopted))
+            if id_ is not None:
+                _set_fact(tables, "id", id_)
+
+        return self.kept.made_anew(fill)
 
     def history(self, kind: str, name: str) -> list[str]:
         """The fingerprints that were in force under a name, one after another, oldest first."""
-        if not self.path.exists():
+        if not self.kept.exists():
             return []
-        with self._connect() as connection:
-            rows = connection.execute(
+        with self.kept.opened() as tables:
+            rows = tables.rows(
                 "SELECT fingerprint FROM changes WHERE kind = ? AND name = ? "
                 "AND action IN ('add', 'change', 'rollback') ORDER BY id",
                 (kind, name),
-            ).fetchall()
+            )
         return [fingerprint for (fingerprint,) in rows]
+
+    def steps(self, kind: str, name: str) -> list[tuple[str, str, str, str]]:
+        """What was done to a name, oldest first: the action, the version that came into force or,
+        of a removal, was in force, by whom and when. What is only said of it is no step."""
+        if not self.kept.exists():
+            return []
+        with self.kept.opened() as tables:
+            return tables.rows(
+                "SELECT action, fingerprint, applied_by, applied_at FROM changes "
+                "WHERE kind = ? AND name = ? AND action <> 'describe' ORDER BY id",
+                (kind, name),
+            )
 
     def roll_back(self, kind: str, name: str, fingerprint: str) -> None:
         """Record that an older version is in force again; then `plan` shows how the repo differs
         from it."""
         who, when = user(), dt.datetime.now(dt.UTC).isoformat()
-        with self._connect() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            about = connection.execute(
+        with self.kept.opened(write=True) as tables:
+            about = tables.rows(
                 "SELECT about FROM current WHERE kind = ? AND name = ?", (kind, name)
-            ).fetchall()
-            connection.execute(
-                "INSERT OR REPLACE INTO current VALUES (?, ?, ?, ?)",
-                (kind, name, fingerprint, about[0][0] if about else "{}"),
             )
-            connection.execute(
-                "INSERT INTO changes (action, kind, name, fingerprint, applied_by, applied_at) "
-                "VALUES ('rollback', ?, ?, ?, ?, ?)",
+            tables.do(_PUT_IN_FORCE, (kind, name, fingerprint, about[0][0] if about else "{}"))
+            tables.do(
+                f"INSERT INTO changes ({_CHANGES}) VALUES ('rollback', ?, ?, ?, ?, ?)",
                 (kind, name, fingerprint, who, when),
             )
 
     def fills(self, store: str) -> dict[str, int]:
         """How often each version of a view was filled in a store. Lookups ask this, so it only
         reads, and a registry that cannot be read knows of no fill: who writes it says so."""
-        try:
-            with closing(
-                sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=ro", uri=True)
-            ) as connection:
-                sql = "SELECT version, number FROM fills WHERE store = ?"
-                return dict(connection.execute(sql, (store,)).fetchall())
-        except sqlite3.Error:
-            return {}
+        sql = "SELECT version, number FROM fills WHERE store = ?"
+        with suppress(RegistryError):
+            return dict(self.kept.looked(lambda t: t.rows(sql, (store,)), [], make=False))
+        return {}
 
     def filled(self, store: str, version: str, number: int) -> None:
         """Record that a version of a view was filled in a store for the `number`-th time."""
-        with self._connect() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO fills VALUES (?, ?, ?)", (store, version, number)
+        with self.kept.opened(write=True) as tables:
+            tables.do(
+                "INSERT INTO fills VALUES (?, ?, ?) ON CONFLICT (store, version) "
+                "DO UPDATE SET number = excluded.number",
+                (store, version, number),
             )
 
     def forget(self, tombstone: Tombstone) -> int:
         """Record that an entity is forgotten; returns the number of the record."""
         keys = json.dumps({name: type_.name for name, type_ in tombstone.keys})
         who, when = user(), dt.datetime.now(dt.UTC).isoformat()
-        with self._connect() as connection:
-            done = connection.execute(
+        row = (tombstone.entity, keys, tombstone.digest, tombstone.secret, tombstone.until)
+        with self.kept.opened(write=True) as tables:
+            tables.do(
                 "INSERT INTO forgotten (entity, keys, digest, secret, until, applied_by, "
                 "applied_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    tombstone.entity,
-                    keys,
-                    tombstone.digest,
-                    tombstone.secret,
-                    tombstone.until,
-                    who,
-                    when,
-                ),
+                (*row, who, when),
             )
-            assert done.lastrowid is not None
-            _sum_up(connection)
-            return done.lastrowid
+            _sum_up(tables)
+            # One process writes at a time, so the newest one is this.
+            number: int = tables.rows("SELECT max(id) FROM forgotten")[0][0]
+        return number
 
     def forgot(self, number: int, removed: Mapping[str, int]) -> None:
         """Record how much a forgetting removed."""
-        with self._connect() as connection:
-            connection.execute(
-                "UPDATE forgotten SET removed = ? WHERE id = ?", (json.dumps(removed), number)
-            )
+        with self.kept.opened(write=True) as tables:
+            update = "UPDATE forgotten SET removed = ? WHERE id = ?"
+            tables.do(update, (json.dumps(removed), number))
 
     def tombstones(self) -> list[Tombstone]:
         """Every entity that is forgotten, in the order of the records."""
-        with self._reading:
-            try:
-                found = _forgotten(self._reader())
-            except FileNotFoundError:
-                return []
-            except sqlite3.Error as error:
-                if _is_held(error):
-                    raise _unusable(self.path, error) from None
-                self._kept = found = None
-        if found is None:  # no such table yet, or an unreadable file, which this reports
-            with self._connect() as connection:
-                found = _forgotten(connection)
-        rows, sums = found
+        nobody: tuple[list[Any], dict[int, int]] = [], {}
+        rows, sums = self.kept.looked(_forgotten, nobody)
         return [self._tombstone(number, row, sums.get(number)) for number, *row in rows]
 
     def _tombstone(self, number: int, row: Sequence[Any], sum_: int | None) -> Tombstone:
@@ -552,45 +437,22 @@ class Registry:
             counts = None if removed is None else json.loads(removed)
         except (ValueError, TypeError, AttributeError) as error:
             raise RegistryError(
-                f"the registry {self.path} is damaged: record {number} of who was forgotten is not "
-                f"as it was written ({error}), and whoever it names would come back. Move the file "
+                f"the registry {self.place} is damaged: record {number} of who was forgotten is "
+                f"not as it was written ({error}), and whoever it names would come back. Move it "
                 "away and run `featurekit adopt`, which rebuilds it from the online store, or put "
                 "a copy of it back"
             ) from None
         return Tombstone(entity, types, digest, secret, until, who, when, counts)
 
-    def _reader(self) -> sqlite3.Connection:
-        """A connection that stays open, for the question that every push asks: to open one takes
-        ten times as long as the query. A forked process, or a new file at this path, gets a new
-        connection."""
-        found = self.path.stat()
-        file = os.getpid(), found.st_dev, found.st_ino
-        if self._kept is None or self._kept[0] != file:
-            connection = sqlite3.connect(self.path, timeout=WAIT_S, check_same_thread=False)
-            weakref.finalize(self, connection.close)
-            self._kept = file, connection
-        return self._kept[1]
 
-
-def _make_tables(connection: sqlite3.Connection) -> None:
-    """Make the tables that are not there yet, in one transaction: the disk is waited for at the
-    end of each."""
-    there = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
-    if not there.issuperset(_TABLES):
-        connection.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}COMMIT;")
-
-
-def _forgotten(connection: sqlite3.Connection) -> tuple[list[Any], dict[int, int]]:
+def _forgotten(tables: Tables) -> tuple[list[Any], dict[int, int]]:
     """The rows of who was forgotten, and the checksums that are kept, by the numbers of the
     rows."""
-    rows = connection.execute(f"SELECT id, {_FORGOTTEN} FROM forgotten ORDER BY id").fetchall()
-    if not rows:  # every push asks, and mostly nobody is forgotten
-        return [], {}
-    try:
-        sums = connection.execute("SELECT id, sum FROM forgotten_sums").fetchall()
-    except sqlite3.OperationalError:  # an older release made the file, and nobody wrote since
-        sums = []
-    return rows, dict(sums)
+    rows = tables.rows(f"SELECT id, {_FORGOTTEN} FROM forgotten ORDER BY id")
+    # Every push asks, and mostly nobody is forgotten. An older release may have made the tables.
+    if not rows or not tables.has("forgotten_sums"):
+        return rows, {}
+    return rows, dict(tables.rows("SELECT id, sum FROM forgotten_sums"))
 
 
 def _sum(row: Sequence[Any]) -> int:
@@ -598,20 +460,20 @@ def _sum(row: Sequence[Any]) -> int:
     return zlib.crc32(json.dumps(list(row[:5])).encode())
 
 
-def _sum_up(connection: sqlite3.Connection) -> None:
+def _sum_up(tables: Tables) -> None:
     """Keep a checksum of each tombstone that has none."""
-    rows, sums = _forgotten(connection)
+    rows, sums = _forgotten(tables)
     new = [(number, _sum(row)) for number, *row in rows if number not in sums]
-    connection.executemany("INSERT INTO forgotten_sums VALUES (?, ?)", new)
+    tables.do("INSERT INTO forgotten_sums VALUES (?, ?)", *new)
 
 
-def _fill(connection: sqlite3.Connection, record: Record, definitions: Mapping[Known, str]) -> None:
+def _fill(tables: Tables, record: Record, definitions: Mapping[Known, str]) -> None:
     """Fill empty tables from a record."""
     for kind, name, fingerprint, *about in record.versions:
         text = definitions.get((kind, name, fingerprint))
         if text is not None:
             row = (kind, name, fingerprint, text, *about)
-            connection.execute("INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?)", row)
+            tables.do("INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?)", row)
     current = [row for row in record.current if row[:3] in definitions]
     for table, rows in (
         ("current", current),
@@ -619,18 +481,18 @@ def _fill(connection: sqlite3.Connection, record: Record, definitions: Mapping[K
         (f"forgotten ({_FORGOTTEN})", record.forgotten),
     ):
         for values in rows:
-            marks = ", ".join("?" * len(values))
-            connection.execute(f"INSERT INTO {table} VALUES ({marks})", values)
-    _sum_up(connection)
+            tables.do(f"INSERT INTO {table} VALUES ({', '.join('?' * len(values))})", values)
+    _sum_up(tables)
 
 
-def _fact(connection: sqlite3.Connection, name: str) -> str | None:
-    rows = connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchall()
+def _fact(tables: Tables, name: str) -> str | None:
+    rows = tables.rows("SELECT value FROM facts WHERE name = ?", (name,))
     return rows[0][0] if rows else None
 
 
-def _set_fact(connection: sqlite3.Connection, name: str, value: str) -> None:
-    connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+def _set_fact(tables: Tables, name: str, value: str) -> None:
+    put = "INSERT INTO facts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+    tables.do(put, (name, value))
 
 
 def _added(definition: Definition) -> Change:

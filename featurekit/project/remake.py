@@ -87,7 +87,7 @@ def _service(project: Project, told: Mapping[str, Any]) -> Service:
         if not project.readable(view):
             raise DataError(
                 f"service {name!r}, version {fingerprint[:12]}: view {view.name!r} reads source "
-                f"{view.source.name!r} as it was defined then; check out the definitions of that "
+                f"{view.source.title!r} as it was defined then; check out the definitions of that "
                 "day"
             )
     return found

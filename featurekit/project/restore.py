@@ -103,14 +103,14 @@ def _restore_marks(store: OnlineStore, project: str) -> None:
         damage(store, project, views, _WHY)
     if not _reads(lambda: whole(wholes)):
         store.delete([known[5]])
-    for source in sorted({view.source.name for view in views}):
+    for source in sorted({name for view in views for name in view.source_names}):
         died = died_key(project, source)
         if not _reads(partial(read_number, name_of(died), store.read([died])[0])):
             store.write({died: b"%d" % store.stamp(clock_key(project))})
         ended = pushed_key(project_key(project, "pushes", source))
         if not _reads(partial(read_number, name_of(ended), store.read([ended])[0])):
             store.delete([ended])
-            damage(store, project, [v for v in views if v.source.name == source], _WHY)
+            damage(store, project, [v for v in views if source in v.source_names], _WHY)
 
 
 def _reads(read: Callable[[], object]) -> bool:

@@ -12,7 +12,7 @@ from featurekit.project.project import Project
 
 def unlock(project: Project, sources: Sequence[str], *, force: bool) -> list[tuple[Lease, bool]]:
     """Let go of the dead, and with `force` of the living; see `FeatureStore.unlock`."""
-    fed = {view.source.name for view in project.fed(on_mismatch="warn")}
+    fed = {name for view in project.fed(on_mismatch="warn") for name in view.source_names}
     known = sorted({*project.repo.sources, *fed})
     for name in sources:
         if name not in known:

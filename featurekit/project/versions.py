@@ -162,7 +162,7 @@ def _check_readable(service: Service, readable: Callable[[View], bool]) -> None:
         if not readable(view):
             raise RegistryError(
                 f"service {service.name!r}: version {_short(service.fingerprint)} reads source "
-                f"{view.source.name!r} as it was defined then, and the repo defines it otherwise "
+                f"{view.source.title!r} as it was defined then, and the repo defines it otherwise "
                 "now, so its states could not be fed; put the source's definition back first"
             )
 

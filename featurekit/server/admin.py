@@ -168,7 +168,7 @@ def described(service: Service, versions: dict[str, str], about: About) -> Descr
             ViewVersion(
                 name=v.name,
                 fingerprint=v.fingerprint,
-                source=v.source.name,
+                source=v.source.title,
                 owner=about.get(f"view {v.name}", {}).get("owner"),
             )
             for v in service.stored

@@ -191,14 +191,15 @@ def feast_answer(result: OnlineResult, said: Said, *, views: bool) -> bytes:
         {"values": FEAST.column(v, shape.keys[k]), "statuses": present, "event_timestamps": epoch}
         for k, v in result.entities.items()
     ]
-    if all_present(result):
-        statuses: list[Any] = [present] * len(shape.features)
+    columns, same = _columns(result, FEAST), all_present(result)
+    if same and shape.numeric:
+        results: Any = _results_of_numbers(found, columns, present, instants)
     else:
-        statuses = list(result.status.values())
-    found += [
-        {"values": values, "statuses": status, "event_timestamps": instants}
-        for values, status in zip(_columns(result, FEAST), statuses, strict=True)
-    ]
+        statuses = [present] * len(columns) if same else result.status.values()
+        results = found + [
+            {"values": values, "statuses": status, "event_timestamps": instants}
+            for values, status in zip(columns, statuses, strict=True)
+        ]
     metadata = {
         "feature_names": [*result.entities, *shape.features],
         **said.document(result),
@@ -209,7 +210,22 @@ def feast_answer(result: OnlineResult, said: Said, *, views: bool) -> bytes:
             {"name": view.name, "version": 0, "fingerprint": view.fingerprint}
             for view in said.version.views
         ]
-    return orjson.dumps({"metadata": metadata, "results": found}, option=_NUMPY)
+    return orjson.dumps({"metadata": metadata, "results": results}, option=_NUMPY)
+
+
+def _results_of_numbers(
+    keys: list[Any], columns: list[Any], statuses: orjson.Fragment, instants: orjson.Fragment
+) -> orjson.Fragment:
+    """The results of the join keys, and those of columns of numbers, whose statuses and instants
+    are the same. No value has a bracket, so all columns are written at once and parted by theirs:
+    that takes half the time of a result for each."""
+    told = orjson.dumps({"statuses": statuses, "event_timestamps": instants})
+    end = b"]," + told[1:]
+    values = orjson.dumps(columns, option=_NUMPY)[2:-2].replace(b"],[", end + b',{"values":[')
+    written = [orjson.dumps(keys)[1:-1]] if keys else []
+    if columns:
+        written.append(b'{"values":[' + values + end)
+    return orjson.Fragment(b"[%b]" % b",".join(written))
 
 
 def _whole_second(instant: dt.datetime) -> str:

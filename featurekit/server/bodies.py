@@ -142,7 +142,8 @@ def _columns(given: Any, where: str, most_rows: int) -> list[dict[str, Any]]:
 
 
 def _table(kind: str, body: bytes, most_rows: int) -> Any:
-    """The table in a body of Arrow or Parquet."""
+    """The table in a body of Arrow or Parquet. It is looked at to its last value, since DuckDB
+    trusts what stands in it."""
     import pyarrow as pa
 
     try:
@@ -152,14 +153,16 @@ def _table(kind: str, body: bytes, most_rows: int) -> Any:
                 for batch in stream:
                     rows += batch.num_rows
                     _check_number(rows, most_rows, "body")
-                    batch.validate(full=True)  # DuckDB trusts what stands in it
+                    batch.validate(full=True)
                     batches.append(batch)
                 return pa.Table.from_batches(batches, stream.schema)
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(pa.BufferReader(body)) as file:
             _check_number(file.metadata.num_rows, most_rows, "body")
-            return file.read(use_threads=False)
+            table = file.read(use_threads=False)
+            table.validate(full=True)
+            return table
     except (pa.ArrowException, OSError, ValueError) as error:
         what = "stream of Arrow" if kind == ARROW else "file of Parquet"
         text = (str(error).strip() or type(error).__name__).splitlines()[0]

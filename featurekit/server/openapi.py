@@ -197,7 +197,7 @@ def _pushed(service: Service | None) -> tuple[str, dict[str, Any]]:
     views = [] if service is None else service.stored
     if not views:
         return "orders", {"customer": 1, "event_timestamp": "2026-10-04T00:00:00Z"}
-    source = views[0].source
+    source = views[0].source.sources[0]
     types: dict[str, Type] = {p.name: p.type for p in source.schema}
     types[source.timestamp_field] = DATETIME
     if source.created_timestamp_column is not None:

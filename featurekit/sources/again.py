@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from featurekit.define.definitions import EventSource
-from featurekit.define.origins import Database, Delta
+from featurekit.define.object_stores import store_of
+from featurekit.define.origins import Database, LakeTable
 from featurekit.errors import SourceError
+from featurekit.sources import objects
 from featurekit.sources.identity import Identity
+from featurekit.sources.key_buckets import differing
 from featurekit.sources.kinds import kind_of
 from featurekit.sources.origins.copies import pinned, where_of
 from featurekit.sources.protocol import FileInfo
@@ -27,11 +30,13 @@ def files_again(
         match source.origin:
             case Database():
                 return (_copy(source, files[0], base, state_dir),)
-            case Delta():
-                return _of_delta(source, files, base, state_dir)
+            case LakeTable():
+                return _of_table(source, files, base, state_dir)
         if source.frame is not None:
             return _of_frame(source, files, base, state_dir)
-        return _as_they_were(source, [_info(source, file) for file in files], files)
+        if store_of(source.path) is not None:
+            return _of_objects(source, files, state_dir)
+        return _as_they_were(source, map(_info, files), files)
     except (KeyError, IndexError, TypeError):
         raise _changed(
             source, ["it was no source of this kind when the manifest was made"]
@@ -51,21 +56,23 @@ def _copy(source: EventSource, about: Mapping[str, Any], base: Path, state_dir: 
     assert now.origin is not None
     if now.origin["sha256"] != about["sha256"]:
         rows = f"{now.origin['rows']:,} rows, and {about['rows']:,} then"
-        raise _changed(source, [f"its copy is not kept any more, and its rows are others ({rows})"])
+        where = differing(about["buckets"], now.path) if "buckets" in about else ""
+        what = [f"its copy is not kept any more, and its rows are others ({rows})", where]
+        raise _changed(source, [*filter(None, what)])
     return now
 
 
-def _of_delta(
+def _of_table(
     source: EventSource, files: Sequence[Mapping[str, Any]], base: Path, state_dir: Path
 ) -> tuple[FileInfo, ...]:
     """The files of the version of a table, or its copy, which has the same rows in some order."""
-    assert isinstance(source.origin, Delta)
-    if {file["delta"] for file in files} - {source.origin.path}:
-        raise _changed(source, [f"its table was {files[0]['delta']}"])
+    origin = source.origin
+    assert isinstance(origin, LakeTable)
+    if {file[origin.kind] for file in files} - {origin.about[origin.kind]}:
+        raise _changed(source, [f"its table was {files[0][origin.kind]}"])
     if not files:
         return ()
-    origin = Delta(source.origin.path, version=files[0]["version"])
-    then = replace(source, origin=origin, format=None)
+    then = replace(source, origin=origin.then(files[0]), format=None)
     found = kind_of(then).snapshot(then, base, state_dir)
     if "sha256" in files[0] and "path" not in files[0]:
         return found
@@ -85,27 +92,43 @@ def _of_frame(
     return found
 
 
-def _info(source: EventSource, about: Mapping[str, Any]) -> FileInfo:
+def _of_objects(
+    source: EventSource, files: Sequence[Mapping[str, Any]], state_dir: Path
+) -> tuple[FileInfo, ...]:
+    found = [objects.again(source, file, state_dir) for file in files]
+    changed = [one for one in found if isinstance(one, str)]
+    if changed:
+        raise _changed(source, changed)
+    return tuple(one for one in found if isinstance(one, FileInfo))
+
+
+def _info(about: Mapping[str, Any]) -> FileInfo | str:
+    """The file at a path, or why it is not there."""
     path = Path(about["path"])
     try:
         stat = path.stat()
     except OSError as error:
-        raise _changed(source, [f"{path} cannot be read ({error.strerror})"]) from None
+        return f"{path} cannot be read ({error.strerror})"
     return FileInfo(str(path), stat.st_size, stat.st_mtime_ns)
 
 
 def _as_they_were(
-    source: EventSource, found: Sequence[FileInfo], files: Sequence[Mapping[str, Any]]
+    source: EventSource, found: Iterable[FileInfo | str], files: Sequence[Mapping[str, Any]]
 ) -> tuple[FileInfo, ...]:
     """The files, whose contents are those of the manifest."""
-    changed = []
+    same: list[FileInfo] = []
+    changed: list[str] = []
     for file, about in zip(found, files, strict=True):
-        if Identity.of(Path(file.path), None).digest != about["sha256"]:
+        if isinstance(file, str):
+            changed.append(file)
+        elif Identity.of(Path(file.path), None).digest == about["sha256"]:
+            same.append(file)
+        else:
             sizes = f"{file.size:,} bytes, and {about['bytes']:,} then"
             changed.append(f"{file.path} has another content ({sizes})")
     if changed:
         raise _changed(source, changed)
-    return tuple(found)
+    return tuple(same)
 
 
 def _changed(source: EventSource, what: Sequence[str]) -> SourceError:

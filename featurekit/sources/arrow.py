@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from featurekit.core.arrays import array_of, in_plain_shape
 from featurekit.core.coerce import Misfit, canonical
 from featurekit.core.frames import (
     dense,
@@ -114,7 +115,6 @@ def python_column(
 ) -> tuple[pa.Array, list[BadRow]]:
     """Python values as a canonical array, with null where one does not fit, and the rows that do
     not fit (S1). `read` reads a value in the place of `canonical`."""
-    import pyarrow as pa
 
     if read is None:
         read = partial(canonical, type_=type_, zone_name=zone_name)
@@ -125,7 +125,7 @@ def python_column(
         except Misfit as reason:
             faults.append(BadRow(row, name, str(reason), shortened(repr(value))))
             good.append(None)
-    return pa.array(good, type=type_.arrow), faults
+    return array_of(good, type_.arrow), faults
 
 
 def faults_of(column: pa.Array | pa.ChunkedArray, name: str) -> list[BadRow]:
@@ -199,7 +199,25 @@ def plain(column: pa.Array | pa.ChunkedArray) -> tuple[pa.Array | pa.ChunkedArra
         return column.view(pa.int64()), f"EPOCH_{type_.unit.upper()}{' OF UTC' * bool(type_.tz)}"
     if pa.types.is_list(type_) or pa.types.is_large_list(type_):
         return _plain_list(column)
+    if pa.types.is_fixed_size_list(type_) and pa.types.is_float16(type_.value_type):
+        return column.cast(pa.list_(pa.float32(), type_.list_size)), None
+    if pa.types.is_run_end_encoded(type_):
+        return plain(in_plain_shape(column))
+    if _unread(type_):
+        return pa.nulls(len(column), pa.string()), str(type_)
     return column, None
+
+
+def _unread(type_: pa.DataType) -> bool:
+    """Whether DuckDB or Parquet lacks a type: half floats inside of others, unions, months with
+    days. No type of ours is one of them."""
+    import pyarrow as pa
+
+    if pa.types.is_float16(type_) or pa.types.is_union(type_) or pa.types.is_interval(type_):
+        return True
+    if pa.types.is_run_end_encoded(type_):
+        return True
+    return any(_unread(type_.field(i).type) for i in range(type_.num_fields))
 
 
 def _narrow_decimal(column: pa.Array) -> tuple[pa.Array, str | None]:

@@ -7,7 +7,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from featurekit.core.sql import quote, text_literal
 from featurekit.core.tables import fetch
 from featurekit.core.types import DATETIME, Type
 from featurekit.core.written import placed
+from featurekit.define.arrivals import LATEST_US, Commit, delay_us, text_of
 from featurekit.define.definitions import EventSource
 from featurekit.define.origins import Database
 from featurekit.errors import BadRowError, DataError, SourceError
@@ -44,6 +45,7 @@ from featurekit.sources.check import (
     unreadable,
 )
 from featurekit.sources.files import partitions
+from featurekit.sources.folders import ARRIVED, with_texts, with_texts_by_path
 from featurekit.sources.identity import Identity
 from featurekit.sources.kinds import kind_of
 from featurekit.sources.protocol import FileColumn, FileInfo, SourceKind
@@ -100,6 +102,9 @@ _CACHE_SIZE = 256
 _LOCK = Lock()
 _ROLES = ("timestamp_field", "created_timestamp_column")
 _SHORT = 20
+_AT_COMMIT = f"{quote(ARRIVED)}::BIGINT"
+_APART = 32
+"""Of more folders with other texts there is one scan: DuckDB takes long to plan one for each."""
 
 
 _Stat = tuple[int, int, int] | None
@@ -118,7 +123,7 @@ def read_events(
     """
     files = files_of(con, source, base, state_dir)
     identities = [Identity.of(Path(file.path), state_dir) for file in files]
-    key = _key(source, identities, state_dir)
+    key = _key(source, files, identities, state_dir)
     with _LOCK:
         checked = _CACHE.get(key)
     if checked is None or any(_stat(path) != about for path, about in checked.kept):
@@ -157,7 +162,7 @@ def first_fault(
     reader = _Reader(con, source, None, most=rows)
     try:
         ((paths, found),) = reader.groups([file])
-        columns = _columns(source, reader.kind, file.path, found)
+        columns = _columns(source, reader.kind, file, found)
         scan = f"(SELECT * FROM {reader.scan(paths, found)} LIMIT {rows})"
         row = first_bad(con, scan, columns)
         if row is None:
@@ -173,10 +178,10 @@ def first_fault(
             raise
         if source.on_bad_row == "quarantine":  # the rows that stop the scan are set aside
             return None, 0
-        return _unreadable(source, file.path, error), 0
+        return _unreadable(source, file, error), 0
     if source.on_bad_row == "quarantine":
-        return _none_left(source, file.path, row, seen.bad), seen.bad
-    return _row_error(source, file.path, row), 0
+        return _none_left(source, file, row, seen.bad), seen.bad
+    return _row_error(source, file, row), 0
 
 
 def numbered_rows(
@@ -186,11 +191,11 @@ def numbered_rows(
     in the file. `SourceError` if the file cannot be read to its end."""
     reader = _Reader(con, source, state_dir)
     ((paths, found),) = reader.groups([file])
-    columns = _columns(source, reader.kind, file.path, found)
+    columns = _columns(source, reader.kind, file, found)
     scan = reader.scan(paths, found)
     summary = reader.summary(scan, columns)
     if isinstance(summary, Exception):
-        raise _unreadable(source, file.path, summary)
+        raise _unreadable(source, file, summary)
     number = f"{ROW}::BIGINT AS {ROW}, "
     drop = summary.bad > 0
     scan = numbered(scan)
@@ -202,7 +207,7 @@ def _declared(source: EventSource) -> list[Any]:
     return [
         [(name, str(type_)) for name, type_ in source.schema.items()],
         source.timestamp_field,
-        source.created_timestamp_column,
+        [source.created_timestamp_column, text_of(source.arrives, what=source.name)],
         source.timezone,
         source.format,
         asdict(source.dialect),
@@ -211,10 +216,16 @@ def _declared(source: EventSource) -> list[Any]:
     ]
 
 
-def _key(source: EventSource, identities: Sequence[Identity], state_dir: Path | None) -> str:
+def _key(
+    source: EventSource,
+    files: Sequence[FileInfo],
+    identities: Sequence[Identity],
+    state_dir: Path | None,
+) -> str:
     kept = str(Path(state_dir).absolute()) if state_dir is not None else None
     contents = [(str(i.path), i.digest) for i in identities]
-    return json.dumps([source.name, source.on_bad_row, kept, _declared(source), contents])
+    beside = [file.folders for file in files]
+    return json.dumps([source.name, source.on_bad_row, kept, _declared(source), contents, beside])
 
 
 def _check(
@@ -256,7 +267,7 @@ def _stat(path: str) -> _Stat:
 @dataclass(frozen=True, slots=True)
 class _Reader:
     """One pass over all files of a source; `kept` are the files that it wrote or relies on beside
-    them. By the paths that are scanned, `named` has the files, and `folders` the texts of columns
+    them. By the paths that are scanned, `files` has the files, and `folders` the texts of columns
     that the names of a file's folders say. `digests` are the hashes of the files. With `most`, only
     so many rows of each file are asked for."""
 
@@ -265,7 +276,7 @@ class _Reader:
     state_dir: Path | None
     most: int | None = None
     kept: list[str] = field(default_factory=list)
-    named: dict[str, str] = field(default_factory=dict)
+    files: dict[str, FileInfo] = field(default_factory=dict)
     folders: dict[str, dict[str, str | None]] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
     verdicts: Verdicts = field(init=False)
@@ -279,45 +290,78 @@ class _Reader:
 
     def groups(self, files: Sequence[FileInfo]) -> list[tuple[list[str], dict[str, FileColumn]]]:
         """The paths to scan, grouped by their columns, so that each group is read with its own
-        types."""
+        types. The texts of folders are one for all of a group, or, where there are many, one for
+        each path."""
         groups: dict[tuple[Any, ...], tuple[list[str], dict[str, FileColumn]]] = {}
         for file in files:
             try:
                 path = self.kind.readable(self.source, file, self.state_dir, most=self.most)
                 found = self.kind.columns(self.con, path, self.source.schema)
             except SourceError as error:
-                fault = SourceError(f"EventSource {self.source.name!r}: {error}")
+                said = str(error).replace(file.path, file.shown)
+                fault = SourceError(f"EventSource {self.source.name!r}: {said}")
                 raise placed(fault, self.source.place) from None
-            self.named[path] = file.path
+            self.files[path] = file
             if path != file.path:
                 self.kept.append(path)
-            folders = self._folders(file, found)
-            self.folders[path] = folders
-            same = (*found.items(), *folders.items())
-            groups.setdefault(same, ([], found | _text_columns(folders, found)))[0].append(path)
-        return list(groups.values())
+            self.folders[path] = self._folders(file, found)
+            same = (*found.items(), *self.folders[path])
+            groups.setdefault(same, ([], found))[0].append(path)
+        return [one for paths, found in groups.values() for one in self._by_texts(paths, found)]
+
+    def _by_texts(
+        self, paths: Sequence[str], found: Mapping[str, FileColumn]
+    ) -> list[tuple[list[str], dict[str, FileColumn]]]:
+        """Paths with equal columns, by the texts of their folders; all of them as one group where a
+        scan for each would be too many."""
+        groups: dict[tuple[Any, ...], list[str]] = {}
+        for path in paths:
+            groups.setdefault(tuple(self.folders[path].values()), []).append(path)
+        named = any(column.held.lower() == "filename" for column in found.values())
+        made = [*groups.values()] if len(groups) <= _APART or named else [[*paths]]
+        return [(one, {**found, **self._text_columns(one, found)}) for one in made]
+
+    def _text_columns(
+        self, paths: Sequence[str], found: Mapping[str, FileColumn]
+    ) -> dict[str, FileColumn]:
+        """The columns of folders' names, beside those of the file; no two differ in case alone."""
+        taken = {column.held.lower() for column in found.values()}
+        return {
+            name: FileColumn(
+                # Null is of any type, and text of some.
+                CSV_TEXT if any(self.folders[p][name] is not None for p in paths) else '"NULL"',
+                f"__folder_{place}" if name.lower() in taken else name,
+            )
+            for place, name in enumerate(self.folders[paths[0]])
+        }
 
     def _folders(self, file: FileInfo, found: Mapping[str, FileColumn]) -> dict[str, str | None]:
         """The columns that the source reads, and that only the names of the file's folders say, or
         what its origin keeps beside it."""
         read = {*self.source.schema, self.source.timestamp_field}
         read.add(self.source.created_timestamp_column or self.source.timestamp_field)
+        if isinstance(self.source.arrives, Commit):
+            read.add(ARRIVED)
         texts = partitions(file) if read - found.keys() else {}
         return {name: text for name, text in texts.items() if name in read and name not in found}
 
     def scan(self, paths: Sequence[str], found: Mapping[str, FileColumn]) -> str:
         """A FROM item over paths of one group, with the columns that their folders' names say."""
-        folders = self.folders[paths[0]]
-        scan = self.kind.scan(paths, {n: c for n, c in found.items() if n not in folders})
-        return _with_folders(scan, folders, found)
+        folders = {path: self.folders[path] for path in paths}
+        first = folders[paths[0]]
+        scan = self.kind.scan(paths, {n: c for n, c in found.items() if n not in first})
+        if all(texts == first for texts in folders.values()):
+            return with_texts(scan, first, found)
+        return with_texts_by_path(scan, folders, found)
 
     def parts(self, paths: Sequence[str], found: Mapping[str, FileColumn]) -> list[_Part]:
         """Files with equal columns as one part; as one part per file if a row stops their scan."""
-        columns = tuple(_columns(self.source, self.kind, self.named[paths[0]], found))
+        columns = tuple(_columns(self.source, self.kind, self.files[paths[0]], found))
         scan = self.scan(paths, found)
         about = self.about(paths, found)
         summary = self.verdicts.get(about) or self.summary(scan, columns)
         if isinstance(summary, Summary):
+            self.check_rows(paths, found, summary)
             self.verdicts.add(about, summary)
             return [_Part(tuple(paths), found, scan, columns, summary)]
         parts = []
@@ -328,15 +372,28 @@ class _Reader:
                 scan, cut = self.cut(path, found, summary)
                 summary = self.summary(scan, columns)
             if isinstance(summary, Exception):
-                raise _unreadable(self.source, self.named[path], summary)
+                raise _unreadable(self.source, self.files[path], summary)
             parts.append(_Part((path,), found, scan, columns, summary, cut))
         return parts
 
     def about(self, paths: Sequence[str], found: Mapping[str, FileColumn]) -> list[Any]:
         """What the verdict on the rows of a group depends on."""
-        contents = [self.digests[self.named[path]] for path in paths]
+        contents = [self.digests[self.files[path].path] for path in paths]
         columns = [(name, column.type) for name, column in found.items()]
-        return [contents, columns, self.folders[paths[0]], _declared(self.source)]
+        texts: Any = self.folders[paths[0]]
+        if any(self.folders[path] != texts for path in paths):
+            texts = [self.folders[path] for path in paths]
+        return [contents, columns, texts, _declared(self.source)]
+
+    def check_rows(
+        self, paths: Sequence[str], found: Mapping[str, FileColumn], summary: Summary
+    ) -> None:
+        """A bug, where the texts of folders did not find all rows of their files (S4)."""
+        if all(self.folders[path] == self.folders[paths[0]] for path in paths):
+            return
+        there = fetch(self.con, f"SELECT count(*) FROM {self.kind.scan(paths, found)}")[0][0]
+        if there != summary.rows:
+            raise AssertionError(f"{self.source.name}: {there} rows, and {summary.rows} were read")
 
     def summary(self, scan: str, columns: Sequence[Column]) -> Summary | Exception:
         """The summary of the scan, or the error of a file that cannot be scanned to its end."""
@@ -352,17 +409,18 @@ class _Reader:
     def cut(self, path: str, found: Mapping[str, FileColumn], error: Exception) -> tuple[str, int]:
         """A scan of the file without the rows that stop it, and the number of those rows. They are
         kept as JSON lines."""
-        source = self.source
-        rows = self.kind.rejected(self.con, path, found)
+        source, file = self.source, self.files[path]
+        only = found if file.columns is None else {n: found[n] for n in file.columns}
+        rows = self.kind.rejected(self.con, path, only)
         if not rows:
-            raise _unreadable(source, path, error)
+            raise _unreadable(source, file, error)
         if source.on_bad_row == "error":
-            raise _row_error(source, path, rows[0][0])
+            raise _row_error(source, file, rows[0][0])
         folder = quarantine_dir(source.name, self.state_dir)
         stem = f"{source.name}.{hashlib.sha256(path.encode()).hexdigest()[:8]}"
         target = folder / f"{stem}.undecodable.jsonl"
         lines = [
-            {"file": path, "row": fault.row, "reason": fault.why, "values": raw}
+            {"file": file.shown, "row": fault.row, "reason": fault.why, "values": raw}
             for fault, raw in rows
         ]
         write_json_lines(target, lines)
@@ -370,20 +428,20 @@ class _Reader:
         folders = self.folders[path]
         there = {name: column for name, column in found.items() if name not in folders}
         scan = self.kind.without(path, there, [fault.row for fault, _ in rows], copy=copy)
-        scan = _with_folders(scan, folders, found)
+        scan = with_texts(scan, folders, found)
         self.kept.extend([str(target), *([str(copy)] if copy.exists() else [])])
         return scan, len(rows)
 
     def bad_row_error(self, parts: Sequence[_Part]) -> Exception:
         """An error for the first bad row of the first file, by name, that has one."""
         by_path = {path: part for part in parts if part.summary.bad for path in part.paths}
-        for path in sorted(by_path, key=self.named.__getitem__):
+        for path in sorted(by_path, key=lambda path: self.files[path].shown):
             part = by_path[path]
             fault = first_bad(self.con, self.scan_of(part, path), part.columns, self.kind.marks)
             if fault is not None:
-                return _row_error(self.source, self.named[path], fault)
+                return _row_error(self.source, self.files[path], fault)
         changed = RuntimeError("its rows changed while it was read")
-        raise _unreadable(self.source, self.named[min(by_path)], changed)
+        raise _unreadable(self.source, self.files[min(by_path)], changed)
 
     def scan_of(self, part: _Part, path: str) -> str:
         """The scan of one file of a part."""
@@ -403,7 +461,11 @@ class _Reader:
         reason = "__reason" if "reason" in taken else "reason"
         selects = " UNION ALL BY NAME ".join(
             _bad_select_sql(
-                self.named[path], self.scan_of(part, path), part, self.kind.marks, reason=reason
+                self.files[path].shown,
+                self.scan_of(part, path),
+                part,
+                self.kind.marks,
+                reason=reason,
             )
             for part in faulty
             for path in part.paths
@@ -413,37 +475,11 @@ class _Reader:
         self.kept.append(str(target))
 
 
-def _text_columns(
-    folders: Mapping[str, str | None], found: Mapping[str, FileColumn]
-) -> dict[str, FileColumn]:
-    """The columns of folders' names, beside those of the file; no two differ in case alone."""
-    taken = {column.held.lower() for column in found.values()}
-    return {
-        name: FileColumn(
-            '"NULL"' if text is None else CSV_TEXT,  # null is of any type, and text of some
-            f"__folder_{place}" if name.lower() in taken else name,
-        )
-        for place, (name, text) in enumerate(folders.items())
-    }
-
-
-def _with_folders(
-    scan: str, folders: Mapping[str, str | None], found: Mapping[str, FileColumn]
-) -> str:
-    if not folders:
-        return scan
-    items = ", ".join(
-        f"{'NULL' if text is None else text_literal(text)}::VARCHAR AS {quote(found[name].held)}"
-        for name, text in folders.items()
-    )
-    return f"(SELECT *, {items} FROM {scan})"
-
-
 def _columns(
-    source: EventSource, kind: SourceKind, path: str, found: Mapping[str, FileColumn]
+    source: EventSource, kind: SourceKind, file: FileInfo, found: Mapping[str, FileColumn]
 ) -> list[Column]:
     """How each declared column is read; `SourceError` if one is absent or does not fit."""
-    where = f"EventSource {source.name!r}, {_shown(source, path)}"
+    where = f"EventSource {source.name!r}, {_shown(source, file)}"
     columns: list[Column] = [] if kind.marks is None else [kind.marks.aside]
     instants = {
         "__ts": source.timestamp_field,
@@ -477,7 +513,20 @@ def _columns(
         columns.append(
             made if made is not None else _refuse(source, where, origin, held.type, DATETIME)
         )
+    if source.arrives is not None:
+        columns[-1] = _arriving(source, columns[-1])
     return columns
+
+
+def _arriving(source: EventSource, column: Column) -> Column:
+    """The column of arrivals, from that of a source that says with `arrives` what they are."""
+    build = column.reading.micros
+    assert build is not None
+    if isinstance(source.arrives, Commit):
+        return replace(column, reading=replace(column.reading, micros=lambda _: _AT_COMMIT))
+    delay = delay_us(text_of(source.arrives, what=source.name))
+    late = lambda span: f"least({build(span)} + {delay}, {LATEST_US})"  # noqa: E731
+    return replace(column, reading=replace(column.reading, micros=late))
 
 
 def _reading_of(column: FileColumn, kind: SourceKind) -> Callable[..., Reading | None]:
@@ -495,6 +544,7 @@ def _found(
     source: EventSource, where: str, name: str, found: Mapping[str, FileColumn]
 ) -> FileColumn:
     if name not in found:
+        found = {one: column for one, column in found.items() if one != ARRIVED}
         roles = {getattr(source, role) for role in _ROLES}
         spare = [f for f in found if f not in {*source.schema, *roles}]
         by_name = {f.strip().lower(): f for f in reversed(spare)}
@@ -534,24 +584,24 @@ def _refuse(source: EventSource, where: str, name: str, found: str, type_: Type)
     raise placed(SourceError(text), source.place)
 
 
-def _unreadable(source: EventSource, path: str, error: Exception) -> SourceError:
+def _unreadable(source: EventSource, file: FileInfo, error: Exception) -> SourceError:
     text = (
-        f"EventSource {source.name!r}: {_shown(source, path)} cannot be read to its end "
+        f"EventSource {source.name!r}: {_shown(source, file)} cannot be read to its end "
         f"({first_line(error)}); write the file again"
     )
     return placed(SourceError(text), source.place)
 
 
-def _shown(source: EventSource, path: str) -> str:
+def _shown(source: EventSource, file: FileInfo) -> str:
     """A file for messages; that of a frame is nobody's but ours, and so is a copy."""
     if isinstance(source.origin, Database):
         return source.origin.text
-    return path if source.frame is None else "its frame"
+    return file.shown if source.frame is None else "its frame"
 
 
-def _row_error(source: EventSource, path: str, row: BadRow) -> BadRowError:
+def _row_error(source: EventSource, file: FileInfo, row: BadRow) -> BadRowError:
     return BadRowError(
-        f"EventSource {source.name!r}, {_shown(source, path)}, {row}; mend the row, "
+        f"EventSource {source.name!r}, {_shown(source, file)}, {row}; mend the row, "
         f'{_declared_otherwise(source, row)}or write on_bad_row="quarantine" to set such rows aside'
     )
 
@@ -576,9 +626,9 @@ def _declared_otherwise(source: EventSource, row: BadRow) -> str:
     return f"{', '.join(ways)}, "
 
 
-def _none_left(source: EventSource, path: str, row: BadRow, bad: int) -> BadRowError:
+def _none_left(source: EventSource, file: FileInfo, row: BadRow, bad: int) -> BadRowError:
     return BadRowError(
-        f"EventSource {source.name!r}, {_shown(source, path)}: all of the first {bad} rows are to "
+        f"EventSource {source.name!r}, {_shown(source, file)}: all of the first {bad} rows are to "
         f"be set aside, the first since {row}; mend the file, or declare it as it is written"
     )
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import unquote
 
 from featurekit.core.missing import no_file, no_match
 from featurekit.core.written import placed
 from featurekit.define.definitions import EventSource
+from featurekit.define.object_stores import store_of
 from featurekit.errors import SourceError
+from featurekit.sources import objects
+from featurekit.sources.folders import ARRIVED, folder_texts
 from featurekit.sources.protocol import FileInfo
-
-_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 def snapshot(
     source: EventSource, base: Path, state_dir: Path | None = None, *, most: int | None = None
 ) -> tuple[FileInfo, ...]:
     """The files that the path names, sorted; `SourceError` if it names none."""
-    del state_dir, most
+    if store_of(source.path) is not None:
+        return objects.snapshot(source, state_dir, most=most)
     where, path = f"EventSource {source.name!r}", Path(base) / source.path
     if path.is_dir():
         raise SourceError(
@@ -35,7 +36,10 @@ def snapshot(
 
 
 def absent(source: EventSource, base: Path) -> bool:
-    """Whether the path names nothing yet: the source has what is pushed to it, and no file."""
+    """Whether the path names nothing yet: the source has what is pushed to it, and no file. Of
+    objects of a store elsewhere this is not asked: that none is there is an error."""
+    if store_of(source.path) is not None:
+        return False
     path = Path(base) / source.path
     if path.exists():
         return False
@@ -57,9 +61,13 @@ def partitions(file: FileInfo) -> dict[str, str | None]:
     origin keeps beside it."""
     if file.origin is not None:
         return dict(file.folders or {})
-    named = (part.partition("=") for part in Path(file.path).parts[:-1])
-    texts = {name: unquote(text) for name, sign, text in named if sign and name}
-    return {unquote(n): None if text == _NULL else text for n, text in texts.items()}
+    return folder_texts(file.path)
+
+
+def arrival(file: FileInfo) -> int | None:
+    """When the rows of a file arrived, where that stands beside it."""
+    text = (file.folders or {}).get(ARRIVED)
+    return None if text is None else int(text)
 
 
 def _info(where: str, path: Path) -> FileInfo:

@@ -111,7 +111,8 @@ def _write(source: EventSource, given: GivenFrame, types: Mapping[str, Type]) ->
     folder.mkdir(mode=0o700, exist_ok=True)  # who cleans /tmp may have taken it
     path = folder / f"{source.name}-{len(given.made)}.parquet"
     with whole(path) as hidden:
-        pq.write_table(table.replace_schema_metadata({TYPES: json.dumps(found)}), hidden)
+        typed = table.replace_schema_metadata({TYPES: json.dumps(found)})
+        pq.write_table(typed, hidden, use_dictionary=parquet.with_dictionaries(typed.schema))
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     stat = path.stat()

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from featurekit.define.definitions import EventSource
-from featurekit.sources import csv, frames, parquet
-from featurekit.sources.origins import delta, duckdb_file, postgres, sqlite
+from featurekit.define.object_stores import store_of
+from featurekit.sources import csv, frames, objects, parquet
+from featurekit.sources.origins import delta, duckdb_file, iceberg, postgres, sqlite
 from featurekit.sources.origins.copies import CopiedKind
+from featurekit.sources.origins.lake import LakeKind
 from featurekit.sources.protocol import FileInfo, SourceKind
 
 KINDS: dict[str, SourceKind] = {"parquet": parquet, "csv": csv}
@@ -15,7 +17,8 @@ KINDS: dict[str, SourceKind] = {"parquet": parquet, "csv": csv}
 ORIGINS: dict[str, SourceKind] = {
     "sqlite": CopiedKind(sqlite.opened),
     "duckdb": CopiedKind(duckdb_file.opened),
-    "delta": delta.DeltaKind(),
+    "delta": LakeKind(delta.opened),
+    "iceberg": LakeKind(iceberg.opened),
     "postgres": CopiedKind(postgres.opened),
 }
 """One for each origin, by its `kind`."""
@@ -32,8 +35,10 @@ def kind_of(source: EventSource) -> SourceKind:
 
 def files_now(source: EventSource, base: Path, state_dir: Path) -> tuple[FileInfo, ...]:
     """The files of a source that are read where they lie, or by the module's own copies; none of a
-    database, which is not asked."""
+    database, and those that were fetched of a store of objects: neither is asked."""
+    if store_of(source.path) is not None:
+        return objects.kept_files(source, state_dir)
     kind = kind_of(source)
-    if isinstance(kind, delta.DeltaKind):
+    if isinstance(kind, LakeKind):
         return kind.where_they_lie(source, base)
     return () if isinstance(kind, CopiedKind) else kind.snapshot(source, base, state_dir)

@@ -11,13 +11,14 @@ from featurekit.define.definitions import EventSource
 from featurekit.errors import DataError
 from featurekit.sources.identity import folder_in, note_name
 from featurekit.sources.kinds import files_now, kind_of
+from featurekit.sources.objects import objects_left
 from featurekit.sources.origins.copies import copies_left, last_copies
 from featurekit.sources.verdicts import verdict_name
 
 
 def leftovers(sources: Iterable[EventSource], base: Path, state_dir: Path) -> list[Path]:
-    """The files of `state_dir` with copies of CSV files and of databases, hashes and verdicts that
-    none of the sources needs now (S4). Each of them would be made again.
+    """The files of `state_dir` with copies of CSV files, of databases and of objects, hashes and
+    verdicts that none of the sources needs now (S4). Each of them would be made again.
 
     What is there is listed first. So what another process keeps meanwhile is not among them.
     """
@@ -26,7 +27,7 @@ def leftovers(sources: Iterable[EventSource], base: Path, state_dir: Path) -> li
     known = list(sources)
     needed = {name for source in known for name in _needed(source, base, state_dir)}
     left = [path for path in there if path.suffix != WRITING and path.name not in needed]
-    return [*left, *copies_left(known, state_dir)]
+    return [*left, *copies_left(known, state_dir), *objects_left(known, state_dir)]
 
 
 def _needed(source: EventSource, base: Path, state_dir: Path) -> Iterator[str]:

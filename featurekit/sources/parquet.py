@@ -156,22 +156,32 @@ def scan(paths: Sequence[str], found: Mapping[str, FileColumn]) -> str:
     return parquet_sql(paths)
 
 
+def with_dictionaries(schema: pa.Schema) -> list[str]:
+    """The columns that are written with dictionaries: those of text. Arrow tries one for each
+    column, and for numbers that takes more than half of all the time of writing."""
+    import pyarrow as pa
+
+    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary)
+    return [field.name for field in schema if any(is_(field.type) for is_ in texts)]
+
+
 def rejected(
     con: duckdb.DuckDBPyConnection, path: str, found: Mapping[str, FileColumn]
 ) -> list[tuple[BadRow, dict[str, Any]]]:
     """The rows, as found, whose text is not UTF-8 or whose instant overflows: DuckDB stops at them.
 
     All columns are checked, because such a row stops the scan whether or not the column is
-    declared.
+    declared. Of an object that was fetched without some columns, `found` has the others.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    del con, found
+    del con
     rows, start = [], 0
     try:
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches():
+            names = [name for name in file.schema_arrow.names if name in found]
+            for batch in file.iter_batches(columns=names):
                 for row, fault in _batch_faults(batch, start).items():
                     raw = {name: _raw(batch.column(name)[row]) for name in batch.schema.names}
                     rows.append((fault, raw))

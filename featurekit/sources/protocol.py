@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class FileInfo:
     """A file as it was read: a snapshot for manifests (F2). Where it is a frame's, which ends with
-    the process, `digest` is the hash of its bytes. Where it is an origin's, `origin` is what a
-    manifest says of it, and `folders` has the texts of columns that stand beside the file."""
+    the process, `digest` is the hash of its bytes. Where it is an origin's or an object's, `origin`
+    is what a manifest says of it, and `folders` has the texts of columns that stand beside it."""
 
     path: str
     size: int
@@ -29,6 +29,16 @@ class FileInfo:
     digest: str | None = None
     origin: Mapping[str, Any] | None = field(default=None, hash=False)
     folders: Mapping[str, str | None] | None = field(default=None, hash=False)
+
+    @property
+    def shown(self) -> str:
+        """What a user knows it by."""
+        return self.path if self.origin is None else str(self.origin.get("object", self.path))
+
+    @property
+    def columns(self) -> Collection[str] | None:
+        """The columns that it has, where it is an object without others; None where it has all."""
+        return None if self.origin is None else self.origin.get("columns")
 
     @property
     def about(self) -> dict[str, Any]:

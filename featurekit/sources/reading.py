@@ -15,6 +15,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from featurekit.define.definitions import EventSource
+from featurekit.define.object_stores import store_of
 from featurekit.sources.kinds import kind_of
 from featurekit.sources.origins.copies import wanted_of
 from featurekit.sources.protocol import FileInfo
@@ -29,14 +30,15 @@ _SHARED: ContextVar[Readings | None] = ContextVar("_SHARED", default=None)
 def files_of(
     con: Any, source: EventSource, base: Path, state_dir: Path | None
 ) -> tuple[FileInfo, ...]:
-    """The files of a source for this connection. An origin is read when it is first asked for, and
-    what was read is gone only with the connection; files of a path are looked for each time, but
-    where `read_again` has said which. SourceError where there are none."""
+    """The files of a source for this connection. An origin or a store of objects is read when it is
+    first asked for, and what was read is gone only with the connection; files of this machine are
+    looked for each time, but where `read_again` has said which. SourceError where there are none.
+    """
     known, key = readings_of(con), key_of(source)
     found = known.get(key)
     if found is None or not all(Path(file.path).exists() for file in found):
         found = kind_of(source).snapshot(source, base, state_dir)
-        if source.origin is not None:
+        if source.origin is not None or store_of(source.path) is not None:
             known[key] = found
     return found
 
@@ -44,7 +46,8 @@ def files_of(
 def key_of(source: EventSource) -> str:
     """What of a source decides its files: where they are, and what is read of them."""
     types = {name: str(type_) for name, type_ in wanted_of(source).items()}
-    return repr((source.name, source.origin and source.origin.about, types, source.formats))
+    where = source.path if source.origin is None else source.origin.about
+    return repr((source.name, where, types, source.formats))
 
 
 def readings_of(con: Any) -> Readings:

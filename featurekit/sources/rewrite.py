@@ -15,6 +15,7 @@ from featurekit.core.files import sync_file, whole
 from featurekit.core.tables import fetch, temp_table
 from featurekit.core.types import INT
 from featurekit.define.definitions import EventSource
+from featurekit.define.object_stores import store_of
 from featurekit.errors import SourceError
 from featurekit.sources.check import ROW
 from featurekit.sources.events import numbered_rows
@@ -38,6 +39,11 @@ def rewriting(source: EventSource) -> Callable[[EventSource, Path, Path, Collect
         raise SourceError(
             f"EventSource {source.name!r}: {source.origin.text} is not rewritten; take the rows "
             "out there"
+        )
+    if store_of(source.path) is not None:
+        raise SourceError(
+            f"EventSource {source.name!r}: objects of {source.path} are not rewritten; take the "
+            "rows out there"
         )
     rewrite = kind_of(source).rewrite
     if rewrite is None:

@@ -7,6 +7,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featurekit.core.arrays import array_of
 from featurekit.core.calls import near
 from featurekit.core.coerce import Misfit, reader, timestamp
 from featurekit.core.formats import EpochFormat
@@ -15,6 +16,7 @@ from featurekit.core.kept import Kept
 from featurekit.core.samples import to_give
 from featurekit.core.tables import Row, fetch
 from featurekit.core.types import DATETIME, MICROSECOND, Type, instant, micros
+from featurekit.define.arrivals import LATEST_US, delay_us, text_of
 from featurekit.define.definitions import EventSource
 from featurekit.errors import BadRowError, SourceError
 from featurekit.sources.arrow import plain_table
@@ -179,13 +181,21 @@ def read_rows(source: EventSource, rows: Any, *, state_dir: Path | None) -> Take
     return _from_arrow(source, rows, state_dir)
 
 
-def as_pushed(source: EventSource, rows: pa.Table | Sequence[Mapping[str, Any]]) -> list[Row]:
+def as_pushed(
+    source: EventSource,
+    rows: pa.Table | Sequence[Mapping[str, Any]],
+    *,
+    arrived: int | None = None,
+) -> list[Row]:
     """The rows of a source's file, or as a file has them, read value by value as a push reads them
-    (S1). Rows of a source without a created_timestamp_column arrive when they happen (T3)."""
+    (S1). Rows of a source without a created_timestamp_column arrive as `arrives` says, by default
+    when they happen (T3); `arrived` is the instant of their file's commit."""
     found = read_rows(source, _plain_rows(rows), state_dir=None).pushed
     if source.created_timestamp_column is None:
+        delay = delay_us(text_of(source.arrives, what=source.name)) or 0
         for row in found:
-            row["__created"] = row["__ts"]
+            late = min(row["__ts"] + delay, LATEST_US)
+            row["__created"] = late if arrived is None else arrived
     return found
 
 
@@ -351,7 +361,7 @@ def _canonical_table(source: EventSource, rows: Sequence[Row]) -> pa.Table:
     import pyarrow as pa
 
     schema = _schema(source)
-    arrays = [pa.array([row[f.name] for row in rows], type=f.type) for f in schema]
+    arrays = [array_of([row[f.name] for row in rows], f.type) for f in schema]
     return pa.Table.from_arrays(arrays, schema=schema)
 
 

@@ -681,7 +681,10 @@ def test_a_setting_that_does_not_exist(repo: Path, run: Run) -> None:
 
 def test_a_registry_that_is_no_file(repo: Path, run: Run) -> None:
     edit(repo / "feature_store.yaml", "  registry: .featurekit/registry.db", "  registry: sql://x")
-    assert_explained(run("plan"), "featurekit.registry: is the path of a SQLite file, found a URL")
+    assert_explained(
+        run("plan"),
+        "featurekit.registry: is the path of a SQLite file or the URL of a PostgreSQL server",
+    )
 
 
 def test_a_module_with_a_syntax_error(repo: Path, run: Run) -> None:

@@ -22,10 +22,10 @@ VALUES = {
     bytes: b"\0\xff",
     dt.datetime: AT,
     dt.date: dt.date(1, 1, 1),
-    dt.timedelta: dt.timedelta(days=-400, microseconds=1),
+    dt.timedelta: dt.timedelta(microseconds=-(2**63)),
     list[int]: [1, 2],
     list[dt.datetime]: [AT],
-    list[dt.timedelta]: [dt.timedelta(microseconds=3)],
+    list[dt.timedelta]: [dt.timedelta(microseconds=n) for n in (3, -(2**63))],
 }
 
 

@@ -251,7 +251,7 @@ def test_forgetting_someone_leaves_no_row_that_arrives_after_the_clock(opened: O
         one.forget("user", {"key": 1})
     con = store.parts.connect()
     for view in store.parts.fed():
-        relation = store.parts.all_events(con, store.parts.source(view.source.name))
+        relation = store.parts.all_events(con, view)
         held = con.execute(f"SELECT count(*) FROM {relation} WHERE key = 1 AND n = 999").fetchone()
         assert held == (0,)
     con.close()

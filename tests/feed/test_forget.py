@@ -436,7 +436,7 @@ def test_the_record_holds_no_key_and_says_who_when_and_how_much(repo: Repo) -> N
     done = repo.forget()
     with repo.store() as store:
         (record,) = store.registry.tombstones()
-        registry = store.registry.path
+        registry = store.registry.kept.path
     assert (record.entity, record.keys) == ("customer", (("customer_id", Type("int")),))
     assert record.removed == {"states": 5, "repaired": 6, "log_rows": 1, "file_rows": 0}
     assert record.applied_by

@@ -15,6 +15,7 @@ import yaml
 
 import featurekit
 from featurekit import (
+    Delay,
     Entity,
     EventSource,
     FeatureService,
@@ -45,10 +46,13 @@ checkout = FeatureService("checkout", features=[customer_orders])
 NAMES: dict[str, Any] = {
     "customer": customer,
     "orders": orders,
+    "web": orders,
+    "app": orders,
     "customer_orders": customer_orders,
     "checkout": checkout,
     "Sum": aggregates.Sum,
     "SQLite": SQLite,
+    "Delay": Delay,
     "datetime": dt.datetime,
     "UTC": dt.UTC,
 }

@@ -137,6 +137,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "forget": {"entity": "customer", "keys": {"customer_id": 777}},
     "explain": {"service": "checkout", "feature": "spend_7d", "row": ROW, "as_of": None},
     "versions": {"service": "checkout"},
+    "history": {"name": "checkout"},
     "rollback": {"service": "checkout", "to": None},
     "gc": {"versions": (), "dry_run": True},
     "apply": {"allow_breaking": False},

@@ -34,13 +34,13 @@ service = FeatureService("service", features=[view])
 
 def test_the_public_names_are_these():
     assert sorted(featurekit.__all__) == sorted((
-        "Delta", "DuckDB", "Entity", "EventSource", "FeatureService", "FeatureStore",
-        "FeatureView", "FeaturekitError", "OnlineService", "Postgres", "SQLite", "Vector",
-        "bucket", "dot", "feature", "norm",
+        "Commit", "Delay", "Delta", "DuckDB", "Entity", "EventSource", "FeatureService",
+        "FeatureStore", "FeatureView", "FeaturekitError", "Iceberg", "OnlineService", "Postgres",
+        "SQLite", "Vector", "bucket", "dot", "feature", "norm",
     ))  # fmt: skip
     assert sorted(results.__all__) == sorted((
         "Adopted", "Change", "Collection", "Consumed", "Explanation", "Forgot", "Impact", "Item",
-        "Lineage", "Materialization", "OnlineResult", "Pushed", "Report", "RolledBack",
+        "Lineage", "Materialization", "OnlineResult", "Pushed", "Report", "Revision", "RolledBack",
         "SourceCheck", "TrainingSet", "Version",
     ))  # fmt: skip
     assert {"Aggregate", *aggregates.BY_NAME} == {*aggregates.__all__}

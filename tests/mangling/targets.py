@@ -9,6 +9,7 @@ import json
 import random
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ _TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(_TESTS), str(_TESTS / "online"), str(_TESTS / "server")]
 
 import forged_plans  # noqa: E402
+import pushing  # noqa: E402
 import serving  # noqa: E402
 import test_damage  # noqa: E402
 import test_requests  # noqa: E402
@@ -25,13 +27,26 @@ import test_requests  # noqa: E402
 from featurekit import FeatureStore  # noqa: E402
 from featurekit.client.http import Broken, Reader  # noqa: E402
 from featurekit.core.status import DAMAGED  # noqa: E402
-from featurekit.core.types import INT  # noqa: E402
+from featurekit.core.types import INT, instant  # noqa: E402
+from featurekit.define.definitions import EventSource  # noqa: E402
 from featurekit.errors import DataError, FeaturekitError  # noqa: E402
 from featurekit.log.served.block import ServedBlock, ServedHead, decode, encode  # noqa: E402
 from featurekit.online.state import seal  # noqa: E402
 from featurekit.online.store.server import scratch_redis  # noqa: E402
 from featurekit.online.wire import arrow, msgpack  # noqa: E402
 from featurekit.parity.compare import bits  # noqa: E402
+from featurekit.server.bodies import source_and_rows  # noqa: E402
+from featurekit.server.callers import ANYONE  # noqa: E402
+from featurekit.server.orders import (  # noqa: E402
+    ARROW,
+    FEAST,
+    JSON,
+    MSGPACK,
+    OWN,
+    PARQUET,
+    Order,
+)
+from featurekit.sources.rows import read_rows  # noqa: E402
 from tests.mangling.mangled import mangled  # noqa: E402
 
 Try = Callable[[random.Random], str]
@@ -234,8 +249,48 @@ def bodies(url: str) -> Iterator[Try]:
         loop.close()
 
 
-SHARES = {"states": 8, "plans": 2, "packed": 30, "replies": 20, "blocks": 20, "answers": 8,
-          "bodies": 12}  # fmt: skip
+def pushes(source: EventSource) -> Try:
+    """Bodies of pushes to a source: refused by an error of ours, or rows that are the same ones
+    when they are read again."""
+    table = serving.events().slice(0, 3)
+    kinds = {"json": JSON, "msgpack": MSGPACK, "arrow": ARROW, "parquet": PARQUET, "feast": JSON}
+    seeds: dict[tuple[str, str], list[bytes]] = defaultdict(list)
+    values: dict[str, list[Any]] = defaultdict(list)
+    written = pushing.bodies(source.name, table.to_pylist(), table.schema)
+    for name, (_, body, _) in written.items():
+        form, kind = FEAST if name == "feast" else OWN, kinds[name.partition(" ")[0]]
+        seeds[form, kind].append(body)
+        if kind == JSON:
+            values[form].append(json.loads(body))
+    assert source.created_timestamp_column is not None
+    own = [source.timestamp_field, source.created_timestamp_column]
+
+    def given(row: Mapping[str, Any]) -> dict[str, Any]:
+        instants = [None if row[c] is None else instant(row[c]) for c in ("__ts", "__created")]
+        return {name: row[name] for name in source.schema} | dict(zip(own, instants, strict=True))
+
+    def one(rng: random.Random) -> str:
+        form, kind = rng.choice([*seeds])
+        if kind == JSON and rng.random() < 0.5:
+            value = test_requests.mangled(rng.choice(values[form]), rng)
+            body = json.dumps(value).encode()
+        else:
+            body = mangled(seeds[form, kind], rng)
+        order = Order(form, kind, source.name, None, "id", 1.0, ANYONE)
+        try:
+            definition, asked = source_and_rows(order, body, lambda _: source, most_rows=1_000)
+            found = read_rows(definition, asked, state_dir=None).pushed
+        except FeaturekitError:
+            return f"{kind} refused"
+        again = read_rows(source, [given(row) for row in found], state_dir=None).pushed
+        assert [bits([*r.values()]) for r in again] == [bits([*r.values()]) for r in found], body
+        return f"{kind} read"
+
+    return one
+
+
+SHARES = {"states": 8, "plans": 2, "packed": 28, "replies": 20, "blocks": 20, "answers": 8,
+          "bodies": 11, "pushes": 3}  # fmt: skip
 """How many of a hundred inputs each gets: those that take longer get fewer."""
 
 
@@ -247,4 +302,5 @@ def targets() -> Iterator[dict[str, Try]]:
             "states": states(), "plans": plans(), "packed": packed(),
             "replies": replies(), "blocks": blocks(), "answers": answers(store),
             "bodies": of_bodies,
+            "pushes": pushes(store.parts.source("events")),
         }  # fmt: skip

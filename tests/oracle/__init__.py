@@ -42,7 +42,7 @@ from featurekit.aggregates import (
 )
 from featurekit.aggregates import Any as AnyOf
 from featurekit.core.types import Type, from_hint
-from featurekit.define.definitions import EventSource, FeatureView
+from featurekit.define.definitions import EventSource, FeatureView, Union
 from featurekit.language.transform import Transform
 
 PRESENT, NULL_VALUE, NOT_FOUND = "PRESENT", "NULL_VALUE", "NOT_FOUND"
@@ -71,10 +71,21 @@ def known_events(
 ) -> list[Event]:
     """The events of one entity that count as of `t` µs, in the order of T6."""
     known = [event for event in events if event["__created"] <= t]  # T3
-    known = [event for event in _in_force(view, known) if event["__ts"] <= t]
+    if isinstance(view.source, Union):
+        known = _united(view, view.source, known)
+    else:
+        known = [*_in_force(view, view.source, known)]
+    known = [event for event in known if event["__ts"] <= t]
+    if view.explode is not None:
+        column = view.explode
+        known = [
+            {**event, column: element, "__position": position}
+            for event in known
+            for position, element in enumerate(event[column] or [])
+        ]
     wanted = {name: bits(key[name]) for name in view.join_keys}
     known = [event for event in known if _belongs(event, wanted)]
-    return sorted(known, key=lambda event: _t6(event, view.source))
+    return sorted(known, key=lambda event: _t6(event, view.source, view.explode))
 
 
 def value_over(view: FeatureView, feature_name: str, known: list[Event], t: int) -> tuple[Any, str]:
@@ -128,9 +139,22 @@ def _status(result: Any) -> str:
     return NULL_VALUE if result is None else PRESENT
 
 
-def _in_force(view: FeatureView, arrived: Sequence[Event]) -> Sequence[Event]:
+def _united(view: FeatureView, union: Union, arrived: Sequence[Event]) -> list[Event]:
+    """The events of a union that count: of each of its sources, whose name stands in `__source`,
+    those in force, with the union's columns, `__sequence` and `__place` (T11)."""
+    found: list[Event] = []
+    for place, (source, columns) in enumerate(union.parts):
+        mine = [event for event in arrived if event["__source"] == source.name]
+        for event in _in_force(view, source, mine):
+            made = {name: event[column] for name, column in columns.items()}
+            number = None if source.sequence is None else event[source.sequence]
+            made |= {"__sequence": number, "__place": place}
+            found.append(made | {"__ts": event["__ts"], "__created": event["__created"]})
+    return found
+
+
+def _in_force(view: FeatureView, source: EventSource, arrived: Sequence[Event]) -> Sequence[Event]:
     """The events that count of all that arrived, which are taken one after another (T7)."""
-    source = view.source
     if source.event_id is None:
         return arrived
     within = _memory(view)
@@ -174,9 +198,17 @@ def _belongs(event: Event, wanted: Mapping[str, Any]) -> bool:
     )
 
 
-def _t6(event: Event, source: EventSource) -> tuple[Any, ...]:
-    first = [source.sequence] if source.sequence is not None else []
-    columns = [*first, *source.schema]
+def _t6(event: Event, source: EventSource | Union, exploded: str | None = None) -> tuple[Any, ...]:
+    if isinstance(source, Union):  # its sequence, its own values, then the order of the sources
+        columns = ["__sequence", *source.schema]
+        last = ["__place"]
+    else:
+        columns = [*([source.sequence] if source.sequence is not None else []), *source.schema]
+        last = []
+    if exploded is not None:  # a row's elements follow one another, in the order of the list
+        columns = [name for name in columns if name != exploded]
+        last = ["__position", exploded, *last]
+    columns += last
     return event["__ts"], event["__created"], *(_order(event[column]) for column in columns)
 
 

@@ -260,6 +260,9 @@ QUICK = (
     "ints_made_floats_online", "another_libm_for_exp_online", "a_default_for_errors_online",
     "only_ascii_made_lower_online", "keys_stripped_in_pushes",
     "a_version_before_with_another_function_online",
+    "another_column_of_the_second_source_offline",
+    "one_id_of_two_sources_taken_for_one_event_in_pushes",
+    "the_last_element_lost_in_pushes",
 )  # fmt: skip
 
 

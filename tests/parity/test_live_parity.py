@@ -385,7 +385,7 @@ def test_an_older_version_is_replayed_by_the_registry_s_definition(open_store):
         serve_all(changed)
         report = replayed(changed)
         assert (report.rows, report.differing, dict(report.unchecked)) == (84, 0, {})
-        changed.registry.path.unlink()
+        changed.registry.kept.path.unlink()
         report = replayed(changed)
         assert report.rows == 42
         ((reason, rows),) = report.unchecked.items()

@@ -44,10 +44,10 @@ from featurekit.core import coerce as values
 from featurekit.core.status import FOREVER
 from featurekit.core.types import FLOAT
 from featurekit.core.values import ERROR
-from featurekit.define import published
+from featurekit.define import explode, published, union
 from featurekit.define.plan import Feature, View
 from featurekit.feed import events as push
-from featurekit.feed import settle
+from featurekit.feed import materialise, settle
 from featurekit.feed.materialise import materialize_view
 from featurekit.language import ops
 from featurekit.offline import counted_events, view_events, view_result, windows
@@ -58,6 +58,7 @@ from featurekit.online.lookup import answer, evaluator
 from featurekit.online.lookup import view as lookup
 from featurekit.online.state import codec, ids, row, splice, state
 from featurekit.online.state import update as states
+from featurekit.sources import rows as rows_module
 
 Patch = pytest.MonkeyPatch
 Plant = Callable[[Patch], None]
@@ -307,17 +308,18 @@ def an_event_put_last_whenever_it_happened_by_pushes(patch):
 
 @skew("push", "missing event")
 def a_late_event_dropped_by_pushes(patch):
-    def prompt(prepare: Any, project: str, views: Any, rows: Any) -> Any:
+    def prompt(prepare: Any, project: str, views: Any, rows: Any, **kw: Any) -> Any:
         hour = 3_600_000_000
-        return prepare(project, views, [r for r in rows if r["__created"] < r["__ts"] + hour])
+        rows = [r for r in rows if r["__created"] < r["__ts"] + hour]
+        return prepare(project, views, rows, **kw)
 
     everywhere(patch, push.prepare, prompt)
 
 
 @skew("push", "duplicate event", orders=True)
 def a_push_counted_twice_online(patch):
-    everywhere(patch, push.prepare, lambda prepare, project, views, rows: prepare(
-        project, views, [*rows, *rows]))  # fmt: skip
+    everywhere(patch, push.prepare, lambda prepare, project, views, rows, **kw: prepare(
+        project, views, [*rows, *rows], **kw))  # fmt: skip
 
 
 def every_state_is_opened(patch):
@@ -355,8 +357,8 @@ def states_pruned_too_early(patch):
 
 @skew("push", "missing event")
 def every_tenth_row_lost_in_pushes(patch):
-    def lossy(prepare: Any, project: str, views: Any, rows: Any) -> Any:
-        return prepare(project, views, [r for i, r in enumerate(rows) if i % 10 != 9])
+    def lossy(prepare: Any, project: str, views: Any, rows: Any, **kw: Any) -> Any:
+        return prepare(project, views, [r for i, r in enumerate(rows) if i % 10 != 9], **kw)
 
     everywhere(patch, push.prepare, lossy)
 
@@ -857,11 +859,11 @@ def keys_in_another_order_in_pushes(patch):
 
 @skew("push", "column", "rows")
 def two_columns_swapped_in_pushes(patch):
-    def swapped(prepare: Any, project: str, views: Any, rows: Any) -> Any:
+    def swapped(prepare: Any, project: str, views: Any, rows: Any, **kw: Any) -> Any:
         return prepare(project, views, [
             r | {"amount": r["tip"], "tip": r["amount"]} if r.get("tip") is not None else r
             for r in rows
-        ])  # fmt: skip
+        ], **kw)  # fmt: skip
 
     everywhere(patch, push.prepare, swapped)
 
@@ -907,3 +909,173 @@ def a_version_before_with_another_function_online(patch):
         ))  # fmt: skip
 
     wrapped(patch, published, "read_plan", stale)
+
+
+# ── Unions ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def in_rows_of_unions(patch: Patch, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Change each row of a union, as pushes make it."""
+    wrapped(patch, union, "united_row", lambda made, *args: (
+        lambda make: lambda row: change(make(row)))(made(*args)))  # fmt: skip
+
+
+def in_sql_of_unions(patch: Patch, change: Callable[[str], str]) -> None:
+    """Change the relation of each union; `change` takes and gives the text of a relation."""
+    wrapped(patch, union, "united_sql", lambda made, *args: change(made(*args)))
+
+
+@skew("offline", "column", "unions")
+def another_column_of_the_second_source_offline(patch):
+    wrapped(patch, union, "_shown", lambda shown, source, number: [
+        text.replace('"price" AS "amount"', '"taps"::DOUBLE AS "amount"')
+        for text in shown(source, number)
+    ])  # fmt: skip
+
+
+@skew("push", "column", "unions")
+def another_column_of_the_second_source_in_pushes(patch):
+    in_rows_of_unions(patch, lambda row: row | (
+        {"amount": float(row["pieces"])} if row["__from"] and "pieces" in row else {}))  # fmt: skip
+
+
+@skew("push", "missing event", "unions")
+def the_second_source_left_out_of_pushes(patch):
+    everywhere(patch, push.prepare, lambda prepare, project, views, rows, **kw: prepare(
+        project, views, [r for r in rows if r.get("__from", 0) == 0], **kw))  # fmt: skip
+
+
+@skew("offline", "missing event", "unions")
+def the_first_source_left_out_offline(patch):
+    in_sql_of_unions(patch, lambda relation: f"(SELECT * FROM {relation} WHERE __from > 0)")
+
+
+@skew("offline", "duplicate event", "unions")
+def equal_events_of_two_sources_counted_once_offline(patch):
+    # As UNION in the place of UNION ALL: of rows that agree in the columns of the view.
+    own = "COLUMNS('^[^_]'), __ts, __created"
+    in_sql_of_unions(patch, lambda relation: f"(SELECT DISTINCT ON ({own}) * FROM {relation})")
+
+
+@skew("push", "tie", "unions")
+def a_missing_sequence_taken_for_a_late_one_in_pushes(patch):
+    in_rows_of_unions(patch, lambda row: row | (
+        {"__sequence": 2**63 - 1} if row.get("__sequence", 0) is None else {}))  # fmt: skip
+
+
+@skew("offline", "tie", "unions")
+def a_missing_sequence_taken_for_zero_offline(patch):
+    in_sql_of_unions(patch, lambda relation: (
+        f"(SELECT * REPLACE (coalesce(__sequence, 0) AS __sequence) FROM {relation})"
+        if "__sequence" in relation else relation))  # fmt: skip
+
+
+@skew("push", "tie", "unions")
+def the_sequence_of_a_union_ignored_in_pushes(patch):
+    in_rows_of_unions(
+        patch, lambda row: row | ({"__sequence": None} if "__sequence" in row else {})
+    )
+
+
+@skew("push", "duplicate event", "union_ids")
+def one_id_of_two_sources_taken_for_one_event_in_pushes(patch):
+    in_rows_of_unions(patch, lambda row: row | {"__id": row["__id"].partition(":")[2]})
+
+
+@skew("offline", "duplicate event", "union_ids")
+def one_id_of_two_sources_taken_for_one_event_offline(patch):
+    in_sql_of_unions(patch, lambda relation: (
+        f"(SELECT * REPLACE (substr(__id, 3) AS __id) FROM {relation})"))  # fmt: skip
+
+
+@skew("push", "deletion ignored", "union_ids")
+def deletions_of_the_second_source_ignored_in_pushes(patch):
+    in_rows_of_unions(patch, lambda row: row | (
+        {"__op": "upsert"} if row["__from"] and "__op" in row else {}))  # fmt: skip
+
+
+@skew("offline", "deletion ignored", "union_ids")
+def deletions_of_the_first_source_ignored_offline(patch):
+    in_sql_of_unions(patch, lambda relation: (
+        f"(SELECT * REPLACE (if(__from = 0, 'upsert', __op) AS __op) FROM {relation})"
+        if "__op" in relation else relation))  # fmt: skip
+
+
+@skew("offline", "late event", "unions")
+def arrivals_of_the_second_source_ignored_offline(patch):
+    prompt = "if(__from = 1, __ts, __created) AS __created"
+    in_sql_of_unions(patch, lambda relation: f"(SELECT * REPLACE ({prompt}) FROM {relation})")
+
+
+@skew("push", "time zone", "unions")
+def the_second_source_read_in_the_zone_of_the_first_in_pushes(patch):
+    everywhere(patch, rows_module.as_pushed, lambda read, source, *args: read(
+        dataclasses.replace(source, timezone="Europe/London") if source.name == "app" else source,
+        *args))  # fmt: skip
+
+
+@skew("push", "null fill", "unions")
+def nulls_of_the_second_source_filled_in_pushes(patch):
+    in_rows_of_unions(patch, lambda row: row | (
+        {"word": ""} if row["__from"] and row.get("word", "") is None else {}))  # fmt: skip
+
+
+@skew("push", "key", "unions")
+def the_key_of_the_second_source_by_its_position_in_pushes(patch):
+    in_rows_of_unions(patch, lambda row: row | (
+        {"customer_id": row["pieces"]} if row["__from"] and "pieces" in row else {}))  # fmt: skip
+
+
+# ── Exploded lists ────────────────────────────────────────────────────────────────────────────────
+
+
+def in_exploded_rows(patch: Patch, change: Callable[[list[dict[str, Any]]], Any]) -> None:
+    """Change the events that the elements of rows make in pushes."""
+    everywhere(patch, explode.exploded_rows, lambda made, *args: list(change(made(*args))))
+
+
+@skew("push", "tie", "exploded")
+def elements_in_the_order_backwards_in_pushes(patch):
+    in_exploded_rows(patch, lambda rows: [r | {"__position": -r["__position"]} for r in rows])
+
+
+@skew("offline", "tie", "exploded")
+def the_position_of_an_element_ignored_offline(patch):
+    everywhere(patch, explode.exploded_sql, lambda made, view, relation: (
+        f"(SELECT * REPLACE (0::BIGINT AS __position) FROM {made(view, relation)})"
+        if view.explode else relation))  # fmt: skip
+
+
+@skew("push", "missing event", "exploded")
+def the_last_element_lost_in_pushes(patch):
+    in_exploded_rows(patch, lambda rows: [r for r in rows if r["__position"] < 2])
+
+
+@skew("offline", "duplicate event", "exploded")
+def equal_elements_of_a_row_counted_once_offline(patch):
+    def once(made: Any, view: View, relation: str) -> str:
+        if view.explode is None:
+            return relation
+        distinct = f'list_distinct("{view.explode}") AS "{view.explode}"'
+        return made(view, f"(SELECT * REPLACE ({distinct}) FROM {relation})")
+
+    everywhere(patch, explode.exploded_sql, once)
+
+
+@skew("backfill", "missing event", "exploded")
+def elements_that_are_none_lost_by_a_backfill(patch):
+    wrapped(patch, materialise, "exploded_sql", lambda made, view, relation: (
+        f'(SELECT * FROM {made(view, relation)} WHERE "{view.explode}" IS NOT NULL)'
+        if view.explode else relation))  # fmt: skip
+
+
+@skew("push", "correction ignored", "exploded_ids")
+def elements_of_a_version_before_kept_in_pushes(patch):
+    patch.setattr(state, "without", lambda view, events, rows: events)
+
+
+@skew("offline", "duplicate event", "exploded_ids")
+def copies_told_by_elements_and_not_by_rows_offline(patch):
+    # As where a list is exploded before it is settled which rows count.
+    wrapped(patch, counted_events, "make_counted_rows", lambda counted, con, view, rows: (
+        rows if view.explode and view.source.op is None else counted(con, view, rows)))  # fmt: skip

@@ -21,6 +21,8 @@ from featurekit.errors import DataError, DefinitionError
 from featurekit.project.lineage.definitions import column_id, lineage_of
 from featurekit.project.lineage.graph import Lineage
 from featurekit.project.lineage.picture import svg
+from featurekit.project.site.gathered import Asked
+from featurekit.project.site.write import write_site
 
 ROOT = Path(__file__).parents[2]
 RETAIL = ROOT.parent / "shared" / "data" / "online_retail.parquet"
@@ -453,3 +455,66 @@ def test_impact_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 0
     assert "it decides also for" in out
     assert run(capsys, "impact", "order_lines.desc")[0] == 2
+
+
+# --- unions and exploded lists --------------------------------------------------------------------
+
+
+def test_a_union_reaches_the_columns_of_each_of_its_sources(tmp_path: Path) -> None:
+    @feature
+    def doubled(price: float) -> float:
+        return price * 2.0
+
+    web = EventSource(
+        "web", path="w.parquet", schema={"k": int, "price": float, "n": int}, timestamp_field="at",
+        created_timestamp_column="came", sequence="n",
+    )  # fmt: skip
+    app = EventSource(
+        "app", path="a.parquet", schema={"user": int, "cost": float}, timestamp_field="when",
+        created_timestamp_column="seen",
+    )  # fmt: skip
+    view = FeatureView(
+        "both",
+        entities=[Entity("e", {"k": int})],
+        sources=[web, {app: {"k": "user", "price": "cost"}}],
+        features={"spend": Sum(doubled, window="1d"), "last": Last("price", window="1d")},
+    )
+    store = FeatureStore(definitions=[FeatureService("f", features=[view])])
+    found = store.lineage()
+    own = {(r.column.partition(":")[2], r.role) for r in found.reaching["feature:both:spend"]}
+    assert own == {
+        ("web.price", "value"), ("app.cost", "value"), ("web.k", "key"), ("app.user", "key"),
+        ("web.at", "time"), ("app.when", "time"), ("web.came", "time"), ("app.seen", "time"),
+    }  # fmt: skip
+    orders = {r.column.partition(":")[2] for r in found.reaching["feature:both:last"]
+              if r.role == "order"}  # fmt: skip
+    assert orders == {"web.n"}
+    assert {n.details["source"] for n in found.of_kind("column")} == {"web", "app"}
+    (touched,) = [f for f in store.impact("app.cost").features if f.feature == "both:spend"]
+    assert (touched.roles, touched.through) == (("value",), ("doubled",))
+    write_site(store.parts, tmp_path / "site", Asked())
+    page = (tmp_path / "site" / "feature" / "both.spend.html").read_text(encoding="utf-8")
+    assert "../source/web.html" in page
+    assert "../source/app.html" in page
+    assert {p.name for p in (tmp_path / "site" / "source").iterdir()} == {"web.html", "app.html"}
+
+
+def test_an_exploded_list_is_what_its_elements_come_from() -> None:
+    source = EventSource(
+        "orders", path="o.parquet", schema={"k": int, "articles": list[str]}, timestamp_field="at"
+    )
+    view = FeatureView(
+        "bought",
+        entities=[Entity("article", {"articles": str})],
+        source=source,
+        explode="articles",
+        features={"n": CountDistinct("k", window="1d"), "last": Last("k", window="1d")},
+    )
+    found = FeatureStore(definitions=[FeatureService("f", features=[view])]).lineage()
+    own = [(r.column, r.role) for r in found.reaching["feature:bought:n"]]
+    assert own == [
+        ("column:orders.k", "value"),
+        ("column:orders.articles", "key"),
+        ("column:orders.at", "time"),
+    ]
+    assert {n.name for n in found.of_kind("column")} == {"orders.k", "orders.articles", "orders.at"}

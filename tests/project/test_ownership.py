@@ -16,7 +16,9 @@ from featurekit.core.keys import project_key
 from featurekit.errors import RegistryError
 from featurekit.online.store.redis import RedisStore
 from featurekit.project.deployment import owner_key
+from featurekit.project.ownership import claim, record
 from featurekit.project.registry import Registry
+from featurekit.project.registry_file import RegistryFile
 
 ROWS = [(1, 5, 0), (1, 7, 1), (2, 11, 2)]
 
@@ -42,7 +44,7 @@ def redis(repo: Repo) -> Iterator[RedisStore]:
 
 def registry_of(repo: Repo) -> Path:
     with repo.store() as store:
-        return store.registry.path
+        return store.registry.kept.path
 
 
 def known(repo: Repo) -> list[tuple[int, int]]:
@@ -175,7 +177,7 @@ def test_two_that_grew_apart_are_joined(deployed: Repo, tmp_path: Path) -> None:
     shutil.copy(copied, path)
     store = deployed.store()
     with store:
-        mine = Registry(path)
+        mine = Registry(RegistryFile(path))
         mine.roll_back("service", "service", store.versions("service")[0].fingerprint)
         with pytest.raises(RegistryError, match=r"meanwhile; run `featurekit adopt`|an old copy"):
             store.apply()
@@ -184,6 +186,19 @@ def test_two_that_grew_apart_are_joined(deployed: Repo, tmp_path: Path) -> None:
         actions = [change[0] for change in store.registry.dump().changes]
         assert actions.count("rollback") == 1
         store.apply()
+
+
+def test_who_claims_the_keys_first_has_them(redis: RedisStore, tmp_path: Path) -> None:
+    """Also before anything was recorded, as while two first `apply` go on at once."""
+    mine, others = (Registry(RegistryFile(tmp_path / f"{n}.db")) for n in ("mine", "others"))
+    claim(redis, "p", mine, tmp_path)
+    with pytest.raises(RegistryError, match="belongs to a registry that is not here"):
+        claim(redis, "p", others, tmp_path)
+    mine.roll_back("view", "v", "f")
+    record(redis, "p", mine)
+    recorded = redis.read([owner_key("p")])
+    claim(redis, "p", mine, tmp_path)
+    assert redis.read([owner_key("p")]) == recorded
 
 
 def test_an_emptied_redis_is_filled_by_the_registry_that_is_there(

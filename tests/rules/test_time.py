@@ -531,13 +531,14 @@ def test_a_frame_that_is_not_built_is_refused(frame: dict[str, object]) -> None:
         Count(window="1d", **frame)
 
 
-def test_an_event_is_not_enriched_and_sources_are_not_united() -> None:
+def test_an_event_is_not_enriched() -> None:
     user = Entity("user", {"key": int})
-    with pytest.raises(DefinitionError, match="source is an EventSource or a FeatureView"):
+    rows = FeatureView("rows", entities=[user], source=clicks(), features={"key": "key"})
+    with pytest.raises(DefinitionError, match="a list of EventSources and their mappings"):
         FeatureView(
-            "v", entities=[user], source=[clicks(), clicks()],
-            features={"n": Count(window="1d")},
-        )  # fmt: skip
+            "v", entities=[user], sources=[clicks(), rows], features={"n": Count(window="1d")}
+        )
+    assert not hasattr(clicks(), "join")
 
 
 def test_an_aggregate_per_period_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import gzip
 import os
 import shutil
 import sqlite3
@@ -17,8 +18,9 @@ import duckdb
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
+import pytest
 
-from featurekit import Delta, DuckDB, Postgres, SQLite
+from featurekit import Delta, DuckDB, Iceberg, Postgres, SQLite
 
 PASSWORD = "p w'%/1"
 Write = Callable[[pa.Table, Path], dict[str, Any]]
@@ -31,8 +33,9 @@ def to_parquet(table: pa.Table, folder: Path) -> dict[str, Any]:
 
 
 def to_csv(table: pa.Table, folder: Path) -> dict[str, Any]:
-    pyarrow.csv.write_csv(table, folder / "events.csv")
-    return {"path": str(folder / "events.csv")}
+    with gzip.open(folder / "events.csv.gz", "wb") as file:
+        pyarrow.csv.write_csv(table, file)
+    return {"path": str(folder / "events.csv.gz")}
 
 
 def to_sqlite(table: pa.Table, folder: Path) -> dict[str, Any]:
@@ -67,12 +70,47 @@ def to_delta(table: pa.Table, folder: Path) -> dict[str, Any]:
     return {"origin": Delta(str(folder / "lake"))}
 
 
+def to_iceberg(table: pa.Table, folder: Path) -> dict[str, Any]:
+    """Overwrites the table of a catalogue beside it."""
+    made = iceberg_table(folder, table.schema)
+    (made.append if made.current_snapshot() is None else made.overwrite)(table)
+    return {"origin": Iceberg("shop.events", catalog=iceberg_catalog(folder))}
+
+
+def iceberg_catalog(folder: Path) -> dict[str, str]:
+    """The properties of a catalogue in a folder."""
+    place = {"uri": f"sqlite:///{folder}/catalog.db", "warehouse": f"file://{folder}/iceberg"}
+    return {"name": "lake", "type": "sql", **place}
+
+
+def iceberg_table(folder: Path, schema: pa.Schema, **how: Any) -> Any:
+    """The table `shop.events` of a catalogue in a folder, which is made where it is absent."""
+    why = "pyiceberg is not installed (locks/lakes.txt): nothing reads Iceberg"
+    catalogs = pytest.importorskip("pyiceberg.catalog", reason=why)
+    catalog = catalogs.load_catalog(**iceberg_catalog(folder))
+    catalog.create_namespace_if_not_exists("shop")
+    return catalog.create_table_if_not_exists("shop.events", schema=schema, **how)
+
+
+def to_hive(table: pa.Table, folder: Path) -> dict[str, Any]:
+    """Writes the keys, the first column, as the names of folders."""
+    import pyarrow.dataset as ds
+
+    shutil.rmtree(folder / "hive", ignore_errors=True)
+    key = table.schema.field(0)
+    parts = ds.partitioning(pa.schema([key]), flavor="hive")
+    ds.write_dataset(table, folder / "hive", format="parquet", partitioning=parts)
+    return {"path": str(folder / "hive" / "*" / "*.parquet")}
+
+
 FILES: dict[str, Write] = {
     "parquet": to_parquet,
+    "hive": to_hive,
     "csv": to_csv,
     "sqlite": to_sqlite,
     "duckdb": to_duckdb,
     "delta": to_delta,
+    "iceberg": to_iceberg,
 }
 
 

@@ -18,19 +18,21 @@ import pyarrow.parquet as pq
 import pytest
 
 from featurekit import Entity, EventSource, FeatureService, FeatureStore, FeatureView, Vector
-from featurekit.aggregates import Count, Last, Sum
+from featurekit.aggregates import Count, Last, LastN, Sum, ValueCounts
 from featurekit.core import tables
-from featurekit.core.types import INT, STR
-from featurekit.errors import BadRowError, DefinitionError, SourceError
+from featurekit.core.arrays import array_of
+from featurekit.core.types import INT, STR, from_hint
+from featurekit.errors import BadRowError, DefinitionError, FeaturekitError, SourceError
 from featurekit.feed.forget import FileRows
 from featurekit.offline.frame import load_frame
 from featurekit.parity.compare import bits
 from featurekit.sources import read_events
-from featurekit.sources.rows import as_pushed
+from featurekit.sources.rows import as_pushed, read_rows
 
 UTC = dt.UTC
 AT = dt.datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
 NAN = float("nan")
+LEAST = dt.timedelta(microseconds=1 - 2**63)  # for pandas, one less is missing
 
 
 @pytest.fixture
@@ -57,8 +59,8 @@ SCHEMA: dict[str, Any] = {
 ROWS: list[dict[str, Any]] = [
     {
         "k": 1, "f": NAN, "of": None, "oi": None, "s": "a'\"\n", "b": True, "raw": b"\0\xff",
-        "d": dt.date(1, 1, 1), "span": dt.timedelta(microseconds=-1), "when": AT, "items": [],
-        "spans": [dt.timedelta(1)], "v": [0.5, -0.0], "at": AT,
+        "d": dt.date(1, 1, 1), "span": LEAST, "when": AT, "items": [],
+        "spans": [dt.timedelta(1), LEAST], "v": [0.5, -0.0], "at": AT,
     },
     {
         "k": 2**63 - 1, "f": -0.0, "of": 1e300, "oi": -(2**63), "s": None, "b": False, "raw": b"",
@@ -71,7 +73,7 @@ ROWS: list[dict[str, Any]] = [
 def arrow() -> pa.Table:
     declared = source(path="x.parquet", schema=SCHEMA)
     types = {n: t.arrow for n, t in declared.schema.items()} | {"at": pa.timestamp("us", "UTC")}
-    return pa.table({n: pa.array([r[n] for r in ROWS], t) for n, t in types.items()})
+    return pa.table({n: array_of([r[n] for r in ROWS], t) for n, t in types.items()})
 
 
 FRAMES: dict[str, Any] = {
@@ -211,6 +213,85 @@ def test_a_column_of_another_type_says_so(con: duckdb.DuckDBPyConnection) -> Non
     table = pa.table({"n": ["a"], "at": [AT]})
     with pytest.raises(SourceError, match="'events', its frame, column 'n': declared int, the f"):
         read(con, source(frame=table, schema={"n": int}))
+
+
+HALVES = pa.array([np.float16(1), np.float16(2)])
+SPARSE = pa.UnionArray.from_sparse(pa.array([0, 1], pa.int8()), [pa.array([1, 2]), HALVES])
+DENSE = pa.UnionArray.from_dense(
+    pa.array([0, 1], pa.int8()), pa.array([0, 0], pa.int32()), [pa.array([1]), pa.array(["a"])]
+)
+RUNS = pa.RunEndEncodedArray.from_arrays(pa.array([2], pa.int32()), pa.array([1.5]))
+PAIRS = pa.FixedSizeListArray.from_arrays(pa.array([np.float16(0.5)] * 4), 2)
+
+
+def ways_in(made: dict[str, Any], schema: dict[str, Any]) -> list[Any]:
+    """How the columns of a table come in: as a source's frame, as a push, as an entity frame."""
+    table = pa.table({"k": [1, 2], **made, "at": pa.array([AT] * 2)})
+    declared = {"k": int, **schema}
+
+    def framed() -> Any:
+        with duckdb.connect() as con:
+            con.execute("SET TimeZone = 'UTC'").fetchall()
+            return [r["v"] for r in read(con, source(frame=table, schema=declared))]
+
+    def pushed() -> Any:
+        taken = read_rows(source(path="x.csv", schema=declared), table, state_dir=None)
+        return [r["v"] for r in taken.pushed]
+
+    def asked() -> Any:
+        with duckdb.connect() as con:
+            con.execute("SET TimeZone = 'UTC'").fetchall()
+            types = {name: from_hint(hint) for name, hint in schema.items()}
+            frame = table.rename_columns([*table.column_names[:-1], "event_timestamp"])
+            loaded = load_frame(con, frame, join_keys={"k": INT}, request=types)
+            return [r["v"] for r in tables.rows(con, loaded.table, types)]
+
+    return [framed, pushed, asked]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [SPARSE, DENSE, pa.StructArray.from_arrays([HALVES], ["a"]), PAIRS,
+     pa.StructArray.from_arrays([RUNS], ["a"]), pa.ListArray.from_arrays([0, 1, 2], DENSE),
+     pa.MapArray.from_arrays([0, 1, 2], pa.array(["a", "b"]), HALVES),
+     pa.ListViewArray.from_arrays([0, 1], [1, 1], HALVES),
+     pa.array([None, None], pa.month_day_nano_interval())],
+    ids=lambda column: str(column.type),
+)  # fmt: skip
+def test_a_type_that_duckdb_or_parquet_lacks_is_refused_by_name(column: Any) -> None:
+    for way in ways_in({"v": column}, {"v": float | None}):
+        with pytest.raises(
+            FeaturekitError,
+            match=r"column 'v'(: declared|: expected| holds values of several types)",
+        ):
+            way()
+
+
+@pytest.mark.parametrize(
+    ("column", "hint", "values"),
+    [(RUNS, float, [1.5, 1.5]), (HALVES, float, [1.0, 2.0]), (PAIRS, Vector[2], [[0.5, 0.5]] * 2)],
+    ids=["run ends", "half floats", "vectors of half floats"],
+)
+def test_a_form_that_duckdb_lacks_is_read_by_its_values(
+    column: Any, hint: Any, values: list[Any]
+) -> None:
+    assert [way() for way in ways_in({"v": column}, {"v": hint})] == [values] * 3
+
+
+def test_a_name_that_is_no_text_is_refused() -> None:
+    table = pa.table({"k": [1, 2], "?v?": [1.0, 2.0], "at": pa.array([AT] * 2)})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    mangled = pa.ipc.open_stream(sink.getvalue().to_pybytes().replace(b"?v?", b"\xffv\xff"))
+    table = mangled.read_all()
+    for make in (
+        lambda: source(frame=table, schema={"k": int}),
+        lambda: read_rows(source(path="x.csv", schema={"k": int}), table, state_dir=None),
+        lambda: load_frame(duckdb.connect(), table, join_keys={"k": INT}, request={}),
+    ):
+        with pytest.raises(FeaturekitError, match="a column's name is not UTF-8"):
+            make()
 
 
 def test_a_decimal_is_read_as_from_a_file(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
@@ -390,3 +471,29 @@ def test_the_ends_of_pandas_are_instants_in_pushes_and_labels(
     frame = load_frame(con, labels, join_keys={"k": INT}, request={})
     found = con.execute(f"SELECT __t FROM {frame.table} ORDER BY __rid").fetchall()
     assert [us for (us,) in found] == expected
+
+
+def test_the_least_duration_goes_all_the_ways() -> None:
+    """Arrow makes none of a timedelta that lies within a day of it."""
+    schema = {"k": int, "v": dt.timedelta, "l": list[dt.timedelta]}
+    column = array_of([LEAST], pa.duration("us"))
+    lists = pa.ListArray.from_arrays([0, 1], column)
+    events = source(frame=pa.table({"k": [1], "v": column, "l": lists, "at": [AT]}), schema=schema)
+    features = {
+        "last": Last("v", window="1d"),
+        "every": LastN("v", n=2, window="1d"),
+        "counts": ValueCounts("v", window="1d"),
+        "list": Last("l", window="1d"),
+    }
+    view = FeatureView("view", entities=[customer], source=events, features=features)
+    with FeatureStore(definitions=[FeatureService("service", features=[view])]) as store:
+        store.apply()
+        store.materialize(AT + dt.timedelta(hours=1))
+        online = store.get_online_features("service", [{"k": 1}], AT + dt.timedelta(hours=1))
+        assert online.columns["last"] == [LEAST]
+        trained = store.get_historical_features(LABELS[:1], "service").to_arrow()
+        assert online.to_arrow().equals(trained.select(["k", *features]))
+        assert online.to_pandas()["last"][0] == LEAST
+        assert online.to_polars()["every"].to_list() == [[LEAST]]
+        store.push("events", {"k": 2, "v": LEAST, "l": [LEAST], "at": AT})
+        assert store.check_parity("service", budget=300).ok

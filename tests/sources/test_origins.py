@@ -50,7 +50,7 @@ from featurekit.sources.rows import as_pushed
 UTC = dt.UTC
 AT = dt.datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
 NAN = float("nan")
-KINDS = [*origins.FILES, "postgres"]
+KINDS = [*origins.FILES, "s3", "postgres"]
 DATABASES = ["sqlite", "duckdb", "postgres"]
 
 

@@ -16,6 +16,7 @@ VERBS = {
     "lineage": "show what features are made of, from the columns of sources on",
     "impact": "say what a change of a column would touch",
     "catalog": "write a catalogue of the features as static pages",
+    "history": "show who changed a feature, view or service, when, and how",
     "versions": "list the versions of a service",
     "rollback": "serve an older version of a service again",
     "adopt": "rebuild a lost registry from the online store",

@@ -17,7 +17,7 @@ def adopt(arguments: Namespace, screen: Screen) -> None:
     """Rebuild the registry from the online store."""
     with open_store(arguments) as store:
         done = store.adopt()
-        path = store.registry.path
+        path = store.registry.place
     screen.document(
         {
             "registry": path,

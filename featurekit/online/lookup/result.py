@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from featurekit.core import conversions, html
+from featurekit.core.arrays import array_of
 from featurekit.core.attributes import Named
 from featurekit.core.status import ERROR_STATUS, PRESENT
 from featurekit.core.types import Type
@@ -276,12 +277,12 @@ class OnlineResult(Named):
                 read = pa.ipc.read_record_batch(pa.py_buffer(message), schema)
                 return pa.Table.from_batches([read])
         given = {**self.entities, **self.request}
-        made = [pa.array(v, schema.field(name).type) for name, v in given.items()]
+        made = [array_of(v, schema.field(name).type) for name, v in given.items()]
         if packed is not None:
             batch, views = packed
             made += batch.arrow(views)
             return pa.Table.from_arrays(made, schema=schema)
-        made += (pa.array(v, shape.types[n].arrow) for n, v in self.columns.items())
+        made += (array_of(v, shape.types[n].arrow) for n, v in self.columns.items())
         return pa.Table.from_arrays(made, schema=schema)
 
     def to_pandas(self) -> pd.DataFrame:

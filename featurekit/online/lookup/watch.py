@@ -83,7 +83,7 @@ class Watch:
             self._pid, self._looking = os.getpid(), threading.Lock()
         with self._looking:
             self._next = time.monotonic() + EVERY_S
-            sources = {view.source.name for view in views}
+            sources = {name for view in views for name in view.source_names}
             names = [pushed_key(project_key(self.project, "pushes", s)) for s in sorted(sources)]
             keys = [filled_key(self.project), carried_key(self.project)]
             marks, forgotten, *counts = self.store.read([*keys, *names])
@@ -92,10 +92,7 @@ class Watch:
             fewer = {name for name, count in ended.items() if count < self._pushes.get(name, 0)}
             self._pushes |= ended
             for view in views:
-                version, pushes = (
-                    version_of(view),
-                    project_key(self.project, "pushes", view.source.name),
-                )
+                version = version_of(view)
                 mark = known.get(version)
                 why = None if mark is None else mark.lost(health)
                 seen = self._fills.get(version)
@@ -103,7 +100,8 @@ class Watch:
                     self._fills[version] = mark
                 fewer_carried = carried(forgotten).get(version, 0) < self._carried.get(version, 0)
                 self._carried[version] = carried(forgotten).get(version, 0)
-                less = pushed_key(pushes) in fewer or fewer_carried
+                pushes = {project_key(self.project, "pushes", s) for s in view.source_names}
+                less = fewer_carried or not fewer.isdisjoint(map(pushed_key, pushes))
                 if why is None and less and not _again(mark, seen, health):
                     why = "Redis came back with less than it had"
                 if why is not None:

@@ -20,7 +20,8 @@ from featurekit.core.keys import decode_key, key_encoder
 from featurekit.core.status import FOREVER
 from featurekit.core.types import instant
 from featurekit.core.values import sort_value
-from featurekit.define.plan import View
+from featurekit.define.plan import Source, View
+from featurekit.define.union import FROM, instant_columns
 from featurekit.errors import DamagedState, OnlineError
 from featurekit.online.state.codec import (
     ALL_PRESENT,
@@ -58,6 +59,8 @@ class Ids:
             self._numbers = struct.Struct("<BIqq" + "".join(f"B{code}" for code in codes))
         self._names = names = [name for name, _ in self.schema]
         self.ordered = names if source.sequence is None else [source.sequence, *names]
+        self._united = source.parts is not None
+        self._arrivals = [_arrivals(of) for of in instant_columns(source)]
 
     def name(self, row: Row) -> bytes:
         """The bytes that name a row's id."""
@@ -81,9 +84,7 @@ class Ids:
 
     def stamped(self, row: Row, created: int) -> Row:
         """The row with `created` as its arrival."""
-        column = self.view.source.created_timestamp_column
-        shown = {} if column not in self.type_of else {column: instant(created)}
-        return {**row, "__created": created, **shown}
+        return _stamped(row, created, self._arrivals[row[FROM] if self._united else 0])
 
     def repeated(
         self, known: list[Row], rows: list[Row], now: int, within: int
@@ -239,6 +240,21 @@ class Ids:
             values, _, at = decode_column(type_, data, at, n)
             columns[name] = values
         return [{name: column[i] for name, column in columns.items()} for i in range(n)]
+
+
+def stamped(source: Source, row: Row, created: int) -> Row:
+    """A row of a source that is no union, with `created` as its arrival."""
+    return _stamped(row, created, _arrivals(instant_columns(source)[0]))
+
+
+def _arrivals(columns: Mapping[str, str]) -> list[str]:
+    return [column for column, of in columns.items() if of == "__created"]
+
+
+def _stamped(row: Row, created: int, columns: Sequence[str]) -> Row:
+    if not columns:
+        return {**row, "__created": created}
+    return {**row, "__created": created, **dict.fromkeys(columns, instant(created))}
 
 
 def _rank(value: Any) -> tuple[Any, ...]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from featurekit.core.types import Type, instant
+from featurekit.define.plan import Source
+from featurekit.define.union import own_row
 from featurekit.parity.compare import Stated, shown
-from featurekit.parity.scenario import Scenario, by_source
+from featurekit.parity.scenario import Scenario, by_source, unite
 
 
 def pytest_case(scenario: Scenario, feature: str, offline: Stated, online: Stated) -> str:
@@ -17,11 +20,13 @@ def pytest_case(scenario: Scenario, feature: str, offline: Stated, online: State
     `assert_parity`, which is to find that both paths agree."""
     name = re.sub(r"\W", "_", feature)
     service = scenario.service
+    read = {v.source.name: v.source for s in (service, scenario.online) for v in s.views}
+    sources = {one.name: one for source in read.values() for one in source.sources}
     events = [
         f"        {source!r}: [\n" + "".join(
-            f"            {_row(scenario, source, row)},\n" for row in rows
+            f"            {_row(sources[source], row)},\n" for row in rows
         ) + "        ],\n"
-        for source, rows in by_source(scenario.deliveries).items()
+        for source, rows in _by_source(scenario, read).items()
     ]  # fmt: skip
     types = {**service.join_keys, **{p.name: p.type for p in service.request}}
     asked = [f"{n!r}: {literal(scenario.row[n], types.get(n))}" for n in scenario.row]
@@ -47,9 +52,20 @@ def _flat(stated: Stated) -> str:
     return f"{shown(stated[0])} {stated[1]}".replace("\\", "\\\\").replace('"', "'")
 
 
-def _row(scenario: Scenario, source: str, row: dict[str, Any]) -> str:
-    views = [v for s in (scenario.service, scenario.online) for v in s.views]
-    of_source = next(v.source for v in views if v.source.name == source)
+def _by_source(scenario: Scenario, read: Mapping[str, Source]) -> dict[str, list[dict[str, Any]]]:
+    """The rows of each source, each once that several views read alone and in a union (T11)."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name, rows in by_source(scenario.deliveries).items():
+        of_view: dict[str, list[dict[str, Any]]] = {}
+        for row in rows:
+            source, own = own_row(read[name], row)
+            of_view.setdefault(source, []).append(own)
+        for source, own_rows in of_view.items():
+            unite(found.setdefault(source, []), own_rows)
+    return found
+
+
+def _row(of_source: Source, row: dict[str, Any]) -> str:
     types = {p.name: p.type for p in of_source.schema}
     shown_: dict[str, str] = {
         n: literal(v, types.get(n)) for n, v in row.items() if not n.startswith("__")

@@ -106,7 +106,8 @@ def _asking(service: Service, name: str, *, by_number: bool) -> Service:
     found = view_feature(service, name)
     assert found is not None
     view, feature = found
-    source = replace(view.source, schema=(*view.source.schema, Param(_NUMBER, INT)))
+    schema = (*view.source.schema, Param(_NUMBER, INT))
+    source = replace(view.source, schema=schema, parts=None)  # its rows are made already
     slots = (*view.slots, Slot(INT, column=_NUMBER))
     slot = len(view.slots) if by_number else feature.slot
     assert slot is not None

@@ -24,12 +24,11 @@ class KnownRows:
 
     def __init__(self, project: Project, view: View, keys: Mapping[str, Any]) -> None:
         self.view = view
-        source = project.repo.sources[view.source.name]
         con = project.connect()
         try:
             relation = project.events(con, view).relation
             self.rows = rows_of(con, view, of_entity(con, view, relation, keys), most=_MOST)
-            everything = of_entity(con, view, project.all_events(con, source), keys)
+            everything = of_entity(con, view, project.all_events(con, view), keys)
             total = con.execute(f"SELECT count(*) FROM {everything}").fetchall()[0][0]
             present = con.execute(
                 f"SELECT count(*) FROM {of_entity(con, view, relation, keys)}"

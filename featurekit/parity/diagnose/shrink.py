@@ -14,6 +14,7 @@ from typing import Any
 
 from featurekit.core.status import NEVER
 from featurekit.core.types import EPOCH, INSTANT_MAX, INSTANT_MIN, MICROSECOND, Type
+from featurekit.define.union import instants_of
 from featurekit.parity.bench import Bench, Opinions
 from featurekit.parity.compare import Stated, bits, parts
 from featurekit.parity.scenario import Delivery, Scenario, narrow, partners
@@ -131,6 +132,7 @@ class _Shrinker:
             for v in self.best.service.views
             for p in v.source.schema
             if p.name not in {*keys, v.source.op, v.source.event_id}
+            and not p.name.startswith("__")  # a union's are made of the others
         }
         for (source, name), type_ in columns.items():
             rows = [i for i, d in enumerate(self.best.deliveries) if d.source == source]
@@ -266,13 +268,8 @@ def arrived(scenario: Scenario, delivery: Delivery, row: dict[str, Any]) -> dict
     """The row with its source's own columns of instants, where the schema has them, in step."""
     for view in scenario.service.views:
         if view.source.name == delivery.source:
-            named = {
-                view.source.timestamp_field: row["__ts"],
-                view.source.created_timestamp_column: row["__created"],
-            }
-            for param in view.source.schema:
-                if param.name in named and param.type.base.name == "datetime":
-                    row = row | {param.name: EPOCH + named[param.name] * MICROSECOND}
+            for name, of in instants_of(view.source, row).items():
+                row = row | {name: EPOCH + row[of] * MICROSECOND}
     return row
 
 

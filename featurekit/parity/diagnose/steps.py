@@ -20,7 +20,7 @@ def definition(view: View, feature: Feature) -> str:
     of = of if feature.asked is None else feature.asked.function.name
     if feature.aggregate is None:
         ttl = "" if view.ttl_us is None else f", ttl {span(view.ttl_us)}"
-        return f"{of} of the latest row of {view.source.name}{ttl}"
+        return f"{of} of the latest row of {view.source.title}{ttl}"
     window = "lifetime" if feature.lifetime else span(feature.window_us)
     said = [f"window {window}"]
     said += [f"offset {span(feature.offset_us)}"] if feature.offset_us else []
@@ -30,7 +30,7 @@ def definition(view: View, feature: Feature) -> str:
         said.append(f"where {where.column or (where.transform and where.transform.name)}")
     if feature.default is not None:
         said.append(f"default {feature.default!r}")
-    return f"{feature.aggregate}({of}) over {view.source.name}, {', '.join(said)}"
+    return f"{feature.aggregate}({of}) over {view.source.title}, {', '.join(said)}"
 
 
 def steps_of(feature: Feature, view: View, events: Sequence[Seen]) -> list[tuple[str, Any]]:

@@ -17,9 +17,10 @@ from featurekit.core import tables
 from featurekit.core.screen import Advance
 from featurekit.core.sql import quote
 from featurekit.core.status import NEVER
-from featurekit.core.types import instant
+from featurekit.core.types import INT, Type, instant
 from featurekit.core.values import sort_value
 from featurekit.define.plan import Service, View
+from featurekit.define.union import columns_of, united_rows
 from featurekit.log.relation import log_sql
 from featurekit.log.segments import segments
 from featurekit.offline.events import EventRows
@@ -35,7 +36,7 @@ from featurekit.parity.scenario import Delivery, Scenario, column_types, unite
 from featurekit.parity.third import add_third_opinion
 from featurekit.project.project import Project
 from featurekit.sources import read_events
-from featurekit.sources.files import absent
+from featurekit.sources.files import absent, arrival
 from featurekit.sources.raw import file_rows
 from featurekit.sources.rows import as_pushed
 
@@ -247,8 +248,12 @@ class _Stream:
         asked = {tuple(q.row[n] for n in names) for q in questions for names in self.roles}
         self.by = [(p.name, p.type) for p in view.join_keys]
         self.asked = [key for key in asked if None not in key]
+        # The elements of a row may be of any entities: then all of them are one group.
+        self.whole = view.explode in self.names
         event_id = view.source.event_id
-        if event_id is not None:
+        if self.whole:
+            self.by, self.asked = [], [()]
+        elif event_id is not None:
             of_asked = self._asked_events(con, events.relation)
             found = con.execute(f"SELECT DISTINCT {quote(event_id)} FROM {of_asked}").fetchall()
             self.by = [(p.name, p.type) for p in view.source.schema if p.name == event_id]
@@ -257,7 +262,7 @@ class _Stream:
         self.events = EventRows(self.sql, events.prompt)
         self.rows: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
         fetched = sorted(self._fetch(con, project), key=lambda row: row["__created"])
-        self.groups = _groups(fetched, self.names, event_id)
+        self.groups = {} if self.whole else _groups(fetched, self.names, event_id)
         for row in fetched:
             self.rows.setdefault(self._group_of(row), []).append(row)
         self.late = {
@@ -267,20 +272,41 @@ class _Stream:
         self.taken: dict[tuple[Any, ...], int] = {}
 
     def _asked_events(self, con: Any, relation: str) -> str:
-        table = tables.temp_table(con, f"__asked_{self.view.name}", dict(self.by), self.asked)
-        using = ", ".join(quote(name) for name, _ in self.by)
-        return f"(SELECT * FROM {relation} SEMI JOIN {table} USING ({using}))"
+        if self.whole:
+            return relation
+        return _of_asked(con, f"__asked_{self.view.name}", relation, self.by, self.asked)
 
     def _fetch(self, con: Any, project: Project) -> list[dict[str, Any]]:
         """The asked entities' events, those of the files as a push of them is read."""
-        source = project.repo.sources[self.view.source.name]
-        keys = [name for name, _ in self.by]
-        read = _read_as_pushed(con, project, source, keys, self.asked)
+        found: list[dict[str, Any]] = []
+        for name in self.view.source_names:
+            rows = self._fetch_of(con, project, project.repo.sources[name])
+            if rows is None:
+                return self._canonical(con, self.sql)
+            of = self.view.source
+            found += rows if of.parts is None else united_rows(of, name, rows)
+        wanted = {*self.asked}
+        return [row for row in found if tuple(row[name] for name, _ in self.by) in wanted]
+
+    def _fetch_of(
+        self, con: Any, project: Project, source: EventSource
+    ) -> list[dict[str, Any]] | None:
+        """The asked entities' rows of one source; of one that stands in a union with ids, all of
+        its rows. None where they cannot be read as a push reads them."""
+        own = columns_of(self.view.source, source.name)
+        told = bool(self.by) and all(name in own for name, _ in self.by)
+        by = [(own[name], type_) for name, type_ in self.by] if told else []
+        asked = self.asked if told else [()]
+        read = _read_as_pushed(con, project, source, [name for name, _ in by], asked)
         if read is None:
-            return self._canonical(con, self.sql)
+            return None
         logged = segments(project.state_dir, source.name)
         if logged:
-            read += self._canonical(con, self._asked_events(con, log_sql(con, logged, source)))
+            relation = log_sql(con, logged, source)
+            if told:
+                relation = _of_asked(con, f"__asked_log_{self.view.name}", relation, by, asked)
+            types = dict(source.schema) | {"__ts": INT, "__created": INT}
+            read += tables.rows(con, relation, types)
         forgotten = project.forgotten(source)
         return [row for row in read if not forgotten.holds(row)]
 
@@ -299,6 +325,8 @@ class _Stream:
         return self._top(key)
 
     def _top(self, key: tuple[Any, ...]) -> tuple[Any, ...]:
+        if self.whole:
+            return ()
         while key in self.groups:
             key = self.groups[key]
         return key
@@ -334,6 +362,19 @@ class _Stream:
         """Whether an event of the question's entity has happened and not arrived."""
         late = [pair for key in self.groups_of(question) for pair in self.late.get(key, ())]
         return any(ts <= question.at < created for ts, created in late)
+
+
+def _of_asked(
+    con: Any,
+    name: str,
+    relation: str,
+    by: Sequence[tuple[str, Type]],
+    asked: Sequence[tuple[Any, ...]],
+) -> str:
+    """The rows of a relation that have one of the values that are asked for."""
+    table = tables.temp_table(con, name, dict(by), asked)
+    using = ", ".join(quote(column) for column, _ in by)
+    return f"(SELECT * FROM {relation} SEMI JOIN {table} USING ({using}))"
 
 
 def _delivered(rows: dict[str, list[dict[str, Any]]]) -> list[Delivery]:
@@ -397,6 +438,6 @@ def _read_as_pushed(
     rows: list[dict[str, Any]] = []
     for file in found.files:
         given = file_rows(source, file, values, state_dir=project.state_dir)
-        rows += as_pushed(source, given)
+        rows += as_pushed(source, given, arrived=arrival(file))
     wanted = set(asked)
     return [row for row in rows if tuple(row[k] for k in keys) in wanted]

@@ -16,6 +16,7 @@ from featurekit.core.sql import quote
 from featurekit.core.status import FOREVER
 from featurekit.core.tables import temp_table
 from featurekit.core.types import INT
+from featurekit.define.explode import event_schema, exploded_sql
 from featurekit.define.plan import Service, View
 from featurekit.language.ir import Param
 from featurekit.offline.counted_events import make_counted_rows
@@ -81,10 +82,11 @@ def from_online(
         rows = _rows(con, original, v, asked, known)
         marked = project.snapshot(con, original, marked=True).events.relation
         there = f"(NOT __pushed AND __created <= {known.until})"
-        waiting[v] = _waiting(con, original, marked, rows, there)
+        waiting[v] = _waiting(con, original, exploded_sql(original, marked), rows, there)
         counting = make_counted_rows(
             con, original, f"(SELECT * FROM {marked} WHERE __pushed OR {there})"
         )
+        counting = exploded_sql(original, counting)
         keys = ", ".join(quote(p.name) for p in original.join_keys)
         shown = "e.* REPLACE (CASE WHEN e.__end > r.__n THEN "
         shown = f"{shown}{FOREVER} ELSE e.__end END AS __end)" if original.source.op else "e.*"
@@ -106,10 +108,12 @@ def _numbered(view: View) -> View:
         view.source,
         name=view.title,
         event_id=None,
-        schema=(*view.source.schema, Param(_ROW, INT)),
+        parts=None,  # its rows are made already
+        schema=(*event_schema(view), Param(_ROW, INT)),
     )
     role = view.role and replace(view.role, keys=(*view.role.keys, _ROW))
-    return replace(view, source=source, join_keys=(*view.join_keys, Param(_ROW, INT)), role=role)
+    keys = (*view.join_keys, Param(_ROW, INT))
+    return replace(view, source=source, join_keys=keys, role=role, explode=None)
 
 
 def _rows(con: Any, view: View, v: int, asked: Asked, known: KnownEvents) -> str:

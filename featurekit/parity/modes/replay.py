@@ -154,7 +154,7 @@ class _Versions:
             except RegistryError:
                 return f"of version {short}, which the registry does not have"
         assert isinstance(service, Service)
-        unreadable = [v.source.name for v in service.views if not self.project.readable(v)]
+        unreadable = [v.source.title for v in service.views if not self.project.readable(v)]
         if unreadable:
             return f"of version {short}, which reads source {unreadable[0]!r} as it was before"
         here = numeric_fingerprint(service)
@@ -221,7 +221,8 @@ def _forgotten_until(project: Project, service: Service) -> int:
     found = [
         until
         for view in service.views
-        for digests in project.forgotten(project.source(view.source.name)).groups.values()
+        for name in view.source_names
+        for digests in project.forgotten(project.source(name)).groups.values()
         for until in digests.values()
     ]
     return max(found, default=NEVER)

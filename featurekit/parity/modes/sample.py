@@ -26,6 +26,7 @@ from featurekit.core.keys import clock_key, entity_values, state_prefix
 from featurekit.core.screen import Advance
 from featurekit.core.sql import quote
 from featurekit.core.status import ERROR_STATUS, NEVER
+from featurekit.define.explode import exploded_sql
 from featurekit.define.plan import Service, View
 from featurekit.errors import NotServed, OnlineError
 from featurekit.online.lookup.evaluator import Evaluator
@@ -115,7 +116,7 @@ class LiveCheck:
         plan = self.online.current()
         service = lenient(plan.service)
         report = Report(self.name, self.seed, mode="sample")
-        unreadable = [v.source.name for v in service.views if not self.project.readable(v)]
+        unreadable = [v.source.title for v in service.views if not self.project.readable(v)]
         if unreadable:
             raise OnlineError(
                 f"the live version of service {self.name!r} reads source {unreadable[0]!r} as the "
@@ -262,7 +263,7 @@ class LiveCheck:
         shown = ", ".join(f"{quote(c)} AS {quote(k)}" for k, c in columns.items())
         types = {k: service.join_keys[k] for k in columns}
         seed = self.rng.getrandbits(32)
-        events = self.project.events(con, view).relation
+        events = exploded_sql(view, self.project.events(con, view).relation)
         known = f"(SELECT DISTINCT {shown} FROM {events} WHERE {there})"
         own = ", ".join(quote(p.name) for p in view.row_keys)
         every = ", ".join(map(quote, columns))
@@ -312,7 +313,7 @@ class LiveCheck:
     def _settled(self, service: Service) -> int:
         """An instant that every push that is under way, or comes, is stamped after."""
         online, name = self.project.online, self.project.name
-        sources = {view.source.name for view in service.views}
+        sources = {name for view in service.views for name in view.source_names}
         return min([self._now(), *(settled_until(online, name, source) for source in sources)])
 
     def _now(self) -> int:

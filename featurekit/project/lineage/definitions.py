@@ -10,7 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from featurekit.core.types import DATETIME
+from featurekit.define.explode import POSITION
 from featurekit.define.plan import Feature, Input, Output, RequestTransform, Service, Source, View
+from featurekit.define.union import origins
 from featurekit.language import ir, walk, wire
 from featurekit.language.transform import INSTANT
 from featurekit.project.lineage.graph import Edge, Lineage, Node, Reach
@@ -92,16 +94,23 @@ class _Made:
     # --- sources and views ------------------------------------------------------------------------
 
     def source(self, source: Source) -> None:
-        for param in source.schema:
-            self.column(source, param.name)
-        self.column(source, source.timestamp_field)
-        if source.created_timestamp_column is not None:
-            self.column(source, source.created_timestamp_column)
+        for one in source.sources:
+            names = [p.name for p in one.schema]
+            for name in (*names, one.timestamp_field, one.created_timestamp_column):
+                if name is not None:
+                    self.column(one, name)
 
     def column(self, source: Source, name: str) -> str:
         type_ = next((p.type for p in source.schema if p.name == name), DATETIME)
         shown = f"{source.name}.{name}"
         return self.node(column_id(source.name, name), "column", shown, type_, source=source.name)
+
+    def columns(self, view: View, name: str) -> list[str]:
+        """The columns of sources that a column of a view's rows is: one, but for a union, and none
+        for what only a union has."""
+        if name == POSITION and view.explode is not None:
+            name = view.explode  # the place of an element in its list
+        return [self.column(source, own) for source, own in origins(view.source, name)]
 
     def view(self, view: View) -> None:
         known = (view.name, view.fingerprint)
@@ -132,20 +141,21 @@ class _Made:
             if index is not None:
                 self.slot(view, index, made, role)
         for role, column in _about(view, feature):
-            self.direct(self.column(view.source, column), made, role)
+            self.direct(view, column, made, role)
 
-    def direct(self, column: str, feature: str, role: str) -> None:
-        self.edges[Edge(column, feature, role)] = None
-        self.reach(Reach(column, feature, role))
+    def direct(self, view: View, name: str, feature: str, role: str) -> None:
+        for column in self.columns(view, name):
+            self.edges[Edge(column, feature, role)] = None
+            self.reach(Reach(column, feature, role))
 
     def slot(self, view: View, index: int, feature: str, role: str) -> None:
         """A slot that plays a role for a feature."""
         slot = view.slots[index]
         if slot.column is not None:
-            self.direct(self.column(view.source, slot.column), feature, role)
+            self.direct(view, slot.column, feature, role)
             return
         assert slot.transform is not None
-        given = {p.name: [self.column(view.source, p.name)] for p in slot.transform.params}
+        given = {p.name: self.columns(view, p.name) for p in slot.transform.params}
         made, ways = self.function(slot.transform, given)
         self.edges[Edge(made, feature, role)] = None
         for way in ways:
@@ -161,10 +171,10 @@ class _Made:
             columns[name] = []
             for slot in (view.slots[index] for index in slots):
                 if slot.column is not None:
-                    columns[name].append(self.column(view.source, slot.column))
+                    columns[name] += self.columns(view, slot.column)
                 elif slot.transform is not None:
                     params = slot.transform.params
-                    own = {p.name: [self.column(view.source, p.name)] for p in params}
+                    own = {p.name: self.columns(view, p.name) for p in params}
                     inner, ways = self.function(slot.transform, own)
                     columns[name].append(inner)
                     above[inner] = ways

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from featurekit.define.definitions import Described, EventSource
-from featurekit.define.plan import Service, View
+from featurekit.define.plan import Service, Source, View
 from featurekit.project.lineage.definitions import answer_id, feature_id, lineage_of
 from featurekit.project.lineage.graph import Lineage, Reach
 from featurekit.project.lineage.teller import Teller
@@ -67,11 +67,11 @@ class Definitions:
     views: Mapping[str, Described]
     services: Mapping[str, Described]
 
-    def source(self, view: View) -> Dataset:
-        """The source of a view."""
-        name = view.source.name
-        fields = {p.name: str(p.type) for p in view.source.schema}
-        made = Dataset(f"source.{name}", {view.source.timestamp_field: "datetime", **fields})
+    def source(self, source: Source) -> Dataset:
+        """A source of views."""
+        name = source.name
+        fields = {p.name: str(p.type) for p in source.schema}
+        made = Dataset(f"source.{name}", {source.timestamp_field: "datetime", **fields})
         written = self.sources.get(name)
         if written is None:
             return made
@@ -112,7 +112,7 @@ class Definitions:
         """What these views and services read, and what they are."""
         graph = lineage_of(views, services)
         counts = rows or {}
-        inputs = _once(self.source(view) for view in views)
+        inputs = _once(self.source(s) for view in views for s in view.source.sources)
         outputs = [self.view(view, graph, counts.get(view.name)) for view in views]
         return inputs, [*outputs, *(self.service(service, graph) for service in services)]
 
@@ -129,7 +129,7 @@ class Definitions:
             uri="" if target is None else target.absolute().as_uri(),
             rows=int(manifest["rows"]),
         )
-        return _once(self.source(view) for view in service.views), [made]
+        return _once(self.source(s) for view in service.views for s in view.source.sources), [made]
 
 
 def _described(made: Dataset, written: Described | None) -> Dataset:

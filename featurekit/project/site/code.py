@@ -52,7 +52,7 @@ class Codes:
         for role, index in (("value", feature.slot), ("filter", feature.where)):
             slot = None if index is None else view.slots[index]
             if slot is not None and slot.transform is not None:
-                yield self.of(slot.transform, role, own.get(role), view.source.name)
+                yield self.of(slot.transform, role, own.get(role), view.source.title)
 
     def of_output(self, service: Service, index: int, written: Transform | None) -> Code:
         """The function of a feature at request time."""

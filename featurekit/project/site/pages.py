@@ -96,7 +96,7 @@ def _of_view(found: Gathered, view: View, feature: Feature, versions: Sequence[B
         "type": code(feature.type),
         "view": _to(found, "view", view.name),
         "keys": several(code(key.name) for key in view.join_keys),
-        "source": _to(found, "source", view.source.name),
+        "source": several(_to(found, "source", n) for n in view.source_names),
     }
     programs = list(found.codes.of_feature(written, view, feature))
     sections = [
@@ -290,7 +290,7 @@ def _view(found: Gathered, item: Item) -> Html:
     shown = {
         "kind": item.type,
         "keys": several(f"{k} {t}" for k, t in item.details["keys"].items()),
-        "source": _to(found, "source", view.source.name),
+        "source": several(_to(found, "source", n) for n in view.source_names),
         "ttl": item.details["ttl"],
         "services": several(_to(found, "service", n) for n in item.details["services"]),
     }

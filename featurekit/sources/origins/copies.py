@@ -252,7 +252,8 @@ def _write(opened: Opened, source: EventSource, folder: Path, most: int | None) 
     schema, batches = opened.batches(wanted_of(source), most=most)
     rows = 0
     fresh = folder / f"{source.name}.{os.urandom(8).hex()}{_NEW}"
-    with whole(fresh) as hidden, pq.ParquetWriter(hidden, schema) as writer:
+    how = {"use_dictionary": parquet.with_dictionaries(schema)}
+    with whole(fresh) as hidden, pq.ParquetWriter(hidden, schema, **how) as writer:
         for batch in batches:
             rows += batch.num_rows
             writer.write_batch(batch)

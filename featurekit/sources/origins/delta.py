@@ -9,7 +9,8 @@ is read through the library, into a copy.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,21 +23,13 @@ from featurekit.core.written import placed
 from featurekit.define.definitions import EventSource
 from featurekit.define.origins import Delta
 from featurekit.errors import SourceError
-from featurekit.sources import parquet
-from featurekit.sources.check import Marks, first_line
-from featurekit.sources.origins.copies import (
-    OWN,
-    CopiedKind,
-    check_columns,
-    nothing_own,
-    own_fields,
-    where_of,
-)
-from featurekit.sources.protocol import FileColumn, FileInfo
-from featurekit.sources.readings import Reading
+from featurekit.sources.check import first_line
+from featurekit.sources.origins.commits import Committed
+from featurekit.sources.origins.copies import OWN, check_columns, where_of
+from featurekit.sources.origins.lake import as_copied, file_info
+from featurekit.sources.protocol import FileInfo
 
 if TYPE_CHECKING:
-    import duckdb
     import pyarrow as pa
 
 _PLAIN = frozenset(("timestampNtz", "vacuumProtocolCheck", "v2Checkpoint", "deletionVectors"))
@@ -74,100 +67,61 @@ class _Snapshot:
         _check_names(self.source, self.table)
         with _told(self.source):
             reader = pa.RecordBatchReader.from_stream(self.table.scan(columns=[*wanted]))
-        schema = pa.schema([*(_plain(field) for field in reader.schema), *own_fields()])
-        return schema, self._batches(reader, schema, most)
+        schema, batches = as_copied(reader, most=most)
+        return schema, _told_batches(self.source, batches)
 
-    def _batches(self, reader: Any, schema: pa.Schema, most: int | None) -> Iterator[Any]:
-        import pyarrow as pa
+    def files(self) -> tuple[FileInfo, ...] | None:
+        """See `OpenedTable.files`."""
+        return _files(self)
 
-        left = most
-        with _told(self.source):
-            for whole in reader:
-                batch = whole if left is None else whole.slice(0, left)
-                named = zip(batch.columns, schema, strict=False)
-                columns = [column.cast(field.type) for column, field in named]
-                own = nothing_own(batch.num_rows)
-                yield pa.RecordBatch.from_arrays([*columns, *own], schema=schema)
-                if left is not None:
-                    left -= batch.num_rows
-                    if left <= 0:
-                        return
+    @property
+    def table_id(self) -> str:
+        """See `OpenedTable.table_id`."""
+        return str(self.table.metadata().id)
 
-
-def _plain(field: pa.Field) -> pa.Field:
-    """A column as Parquet has it: text and bytes of Arrow's views as plain ones."""
-    import pyarrow as pa
-
-    types = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
-    return pa.field(field.name, types.get(field.type, field.type))
-
-
-class DeltaKind:
-    """A kind of source (`SourceKind`): the files of a version, or a copy of its rows."""
-
-    marks: Marks | None = None
-    rewrite: Any = None
-
-    def __init__(self) -> None:
-        self._copied = CopiedKind(_opened, marks=None)
-
-    def snapshot(
-        self, source: EventSource, base: Path, state_dir: Path | None, *, most: int | None = None
-    ) -> tuple[FileInfo, ...]:
-        """The files of the version, or the copy of its rows."""
-        with _opened(source, base) as opened:
-            files = _files(opened)
-        if files is not None:
-            return files
-        return self._copied.snapshot(source, base, state_dir, most=most)
-
-    def where_they_lie(self, source: EventSource, base: Path) -> tuple[FileInfo, ...]:
-        """The files of the version, without those of a table that is copied."""
-        with _opened(source, base) as opened:
-            return _files(opened) or ()
-
-    def readable(
-        self, source: EventSource, file: FileInfo, state_dir: Path | None, *, most: int | None
-    ) -> str:
-        """The file itself, or the copy."""
-        return self._copied.readable(source, file, state_dir, most=most)
-
-    def kept(self, source: EventSource, file: FileInfo, state_dir: Path) -> Collection[str]:
-        """None: the file itself is read."""
-        return self._copied.kept(source, file, state_dir)
-
-    def columns(
-        self, con: duckdb.DuckDBPyConnection, path: str, schema: Mapping[str, Type]
-    ) -> dict[str, FileColumn]:
-        """See `SourceKind`."""
-        return self._copied.columns(con, path, schema)
-
-    def scan(self, paths: Sequence[str], found: Mapping[str, FileColumn]) -> str:
-        """See `SourceKind`."""
-        return parquet.scan(paths, found)
-
-    def reading(self, expr: str, found: str, type_: Type, *, zone_name: str) -> Reading | None:
-        """See `SourceKind`."""
-        return parquet.reading(expr, found, type_, zone_name=zone_name)
-
-    def rejected(
-        self, con: duckdb.DuckDBPyConnection, path: str, found: Mapping[str, FileColumn]
-    ) -> list[Any]:
-        """See `SourceKind`."""
-        return parquet.rejected(con, path, found)
-
-    def without(
-        self, path: str, found: Mapping[str, FileColumn], rows: Sequence[int], *, copy: Path
-    ) -> str:
-        """See `SourceKind`."""
-        return parquet.without(path, found, rows, copy=copy)
+    def commits(self, paths: Collection[str]) -> dict[str, Committed]:
+        """See `OpenedTable.commits`. A commit never arrives before an earlier one, whatever the
+        clock of who made it."""
+        root = Path(self.table.table_uri.removeprefix("file://"))
+        found: dict[str, Committed] = {}
+        latest = None
+        for version in range(self.table.version() + 1):
+            log = root / "_delta_log" / f"{version:020}.json"
+            if not log.is_file():
+                latest = None  # what was before it is not known
+                continue
+            actions = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+            at = _committed_us(actions)
+            if at is not None:
+                latest = at if latest is None else max(at, latest)
+            removed = any("remove" in action for action in actions)
+            for add in (action["add"] for action in actions if "add" in action):
+                appended = not removed and add.get("dataChange", True)
+                told = Committed(f"version {version}", latest if at is not None else None, appended)
+                for name in (add["path"], unquote(add["path"])):
+                    if str(root / name) in paths:
+                        found[str(root / name)] = told
+        return found
 
 
-def _files(opened: _Snapshot) -> tuple[FileInfo, ...] | None:
+def _committed_us(actions: Iterable[Mapping[str, Any]]) -> int | None:
+    """When a commit was made, by its own log; None where that does not say it."""
+    for about in (action["commitInfo"] for action in actions if "commitInfo" in action):
+        ms = about.get("inCommitTimestamp", about.get("timestamp"))
+        return None if ms is None else int(ms) * 1000
+    return None
+
+
+def _told_batches(source: EventSource, batches: Iterable[Any]) -> Iterator[Any]:
+    with _told(source):
+        yield from batches
+
+
+def _files(version: _Snapshot) -> tuple[FileInfo, ...] | None:
     """The files of a version; None where they alone do not say what its rows are."""
     import pyarrow as pa
 
-    table, source = opened.table, opened.source
+    table, source = version.table, version.source
     with _told(source):
         features = table.protocol().reader_features or ()
         mapping = table.metadata().configuration.get("delta.columnMapping.mode", "none")
@@ -186,20 +140,21 @@ def _files(opened: _Snapshot) -> tuple[FileInfo, ...] | None:
     _check_names(source, table)
     found = []
     for row in added.drop_columns([c for c in added.column_names if c not in _ADDED]).to_pylist():
-        path = _path(opened, row["path"], uris)
+        path = _path(version, row["path"], uris)
         values = {name: _text(value) for name, value in (row.get("partition") or {}).items()}
-        found.append(_info(opened, path, {**dict.fromkeys(types), **values}))
+        folders = {**dict.fromkeys(types), **values}
+        found.append(file_info(source, version.about, path, folders))
     return tuple(sorted(found, key=lambda file: file.path))
 
 
-def _path(opened: _Snapshot, written: str, uris: Collection[str]) -> Path:
+def _path(version: _Snapshot, written: str, uris: Collection[str]) -> Path:
     """The path of a file that the log names; there it may be encoded as a part of a URL."""
-    root = Path(opened.table.table_uri.removeprefix("file://"))
+    root = Path(version.table.table_uri.removeprefix("file://"))
     for name in (written, unquote(written)):
         if str(root / name) in uris:
             return root / name
-    text = f"{where_of(opened.source)}: its log names {written!r}, which is no file of its folder"
-    raise placed(SourceError(text), opened.source.place)
+    text = f"{where_of(version.source)}: its log names {written!r}, which is no file of its folder"
+    raise placed(SourceError(text), version.source.place)
 
 
 def _vectors(table: Any) -> Iterable[pa.RecordBatch]:
@@ -219,16 +174,6 @@ def _text(value: Any) -> str | None:
     return str(value)
 
 
-def _info(opened: _Snapshot, path: Path, folders: Mapping[str, str | None]) -> FileInfo:
-    try:
-        stat = path.stat()
-    except OSError as error:
-        text = f"{where_of(opened.source)}: {path} cannot be read ({error.strerror})"
-        raise placed(SourceError(text), opened.source.place) from None
-    about = {**opened.about, "path": str(path), "bytes": stat.st_size}
-    return FileInfo(str(path), stat.st_size, stat.st_mtime_ns, origin=about, folders=folders)
-
-
 def _check_names(source: EventSource, table: Any) -> None:
     with _told(source):
         names = [field.name for field in table.schema().fields]
@@ -236,7 +181,7 @@ def _check_names(source: EventSource, table: Any) -> None:
 
 
 @contextmanager
-def _opened(source: EventSource, base: Path) -> Iterator[_Snapshot]:
+def opened(source: EventSource, base: Path) -> Iterator[_Snapshot]:
     """The version of the table that the source reads now. SourceError if there is none."""
     origin = source.origin
     assert isinstance(origin, Delta)

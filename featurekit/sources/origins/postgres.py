@@ -8,21 +8,20 @@ fit (S1), and all other types are refused.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote as percent
 
+from featurekit.core.postgres import Connection, Refused, Server, telling
 from featurekit.core.sql import quote
 from featurekit.core.types import Type
+from featurekit.core.variables import Lacking
 from featurekit.core.written import placed
 from featurekit.define.definitions import EventSource
-from featurekit.define.origins import VARIABLE, Postgres
+from featurekit.define.origins import Postgres
 from featurekit.errors import SourceError
-from featurekit.sources.check import first_line
 from featurekit.sources.origins.copies import (
     FAULT,
     LINE,
@@ -91,7 +90,7 @@ class _Snapshot:
 
     cursor: Any
     source: EventSource
-    secrets: tuple[str, ...]
+    connection: Connection
     snapshot: str
     identity: Any
 
@@ -108,7 +107,7 @@ class _Snapshot:
         import pyarrow as pa
 
         rows = rows_sql(self.source)
-        with _told(self.source, self.secrets):
+        with _told(self.source, self.connection):
             there = self.cursor.adbc_execute_schema(f"SELECT * FROM {rows}")
         types = {field.name: _type_of(field) for field in there}
         check_columns(self.source, [field.name for field in there])
@@ -116,7 +115,7 @@ class _Snapshot:
         listed = ", ".join(f"{i.sql} AS {quote(n)}" for i, n in zip(items, wanted, strict=True))
         limit = "" if most is None else f" LIMIT {most}"
         sql = f"SELECT {listed}, {_own_sql(items, wanted)} FROM {rows}{limit}"
-        with _told(self.source, self.secrets):
+        with _told(self.source, self.connection):
             self.cursor.execute(sql)
             reader = self.cursor.fetch_record_batch()
         spans = {name for item, name in zip(items, wanted, strict=True) if item.span}
@@ -129,7 +128,7 @@ class _Snapshot:
         return schema, self._batches(reader, schema)
 
     def _batches(self, reader: Any, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        with _told(self.source, self.secrets):
+        with _told(self.source, self.connection):
             for batch in reader:
                 yield batch.cast(schema)
 
@@ -206,25 +205,23 @@ def opened(source: EventSource, base: Path) -> Iterator[_Snapshot]:
     del base
     origin = source.origin
     assert isinstance(origin, Postgres)
-    dbapi = _driver(source)
-    url, secrets = _filled(source, origin.url)
-    with _told(source, secrets):
-        con = dbapi.connect(url)
-    with closing(con), con.cursor() as cursor:
-        with _told(source, secrets):
+    with _told(source):
+        connection = Server(origin.url).connect()
+    with closing(connection), connection.raw.cursor() as cursor:
+        with _told(source, connection):
             for statement in _START:
                 cursor.execute(statement)
             cursor.execute("SELECT pg_current_snapshot()::text")
             ((snapshot,),) = cursor.fetchall()
-        yield _Snapshot(cursor, source, secrets, snapshot, _identity(cursor, source, secrets))
+        yield _Snapshot(cursor, source, connection, snapshot, _identity(cursor, source, connection))
 
 
-def _identity(cursor: Any, source: EventSource, secrets: Iterable[str]) -> Any:
+def _identity(cursor: Any, source: EventSource, connection: Connection) -> Any:
     """What tells that the table is as it was; None where nothing does, or this user may not ask."""
     assert isinstance(source.origin, Postgres)
     if source.origin.table is None:
         return None
-    with _told(source, secrets):
+    with _told(source, connection):
         cursor.execute(_MAY_ASK)
         if cursor.fetchall() != [(True,)]:
             return None
@@ -233,42 +230,12 @@ def _identity(cursor: Any, source: EventSource, secrets: Iterable[str]) -> Any:
     return list(found[0]) if found else None
 
 
-def _driver(source: EventSource) -> Any:
-    try:
-        from adbc_driver_postgresql import dbapi
-    except ModuleNotFoundError:
-        text = (
-            f"{where_of(source)}: PostgreSQL is read with the package adbc-driver-postgresql, "
-            "which is not installed; pip install 'featurekit[postgres]'"
-        )
-        raise placed(SourceError(text), source.place) from None
-    return dbapi
-
-
-def _filled(source: EventSource, url: str) -> tuple[str, tuple[str, ...]]:
-    """The URL with its variables replaced, and what was put in their place."""
-    put = []
-    for name in VARIABLE.findall(url):
-        found = os.environ.get(name)
-        if found is None:
-            text = f"{where_of(source)}: the environment has no variable {name!r}; set it"
-            raise placed(SourceError(text), source.place)
-        put.append(found)
-        url = url.replace(f"${{{name}}}", percent(found, safe=""))
-    return url, tuple(one for one in put if one)
-
-
 @contextmanager
-def _told(source: EventSource, secrets: Iterable[str]) -> Iterator[None]:
-    """SourceError for what the driver or the server says, without what the environment gave."""
-    import adbc_driver_manager
-    import pyarrow as pa
-
+def _told(source: EventSource, connection: Connection | None = None) -> Iterator[None]:
+    """SourceError for what the driver or the server says."""
     try:
-        yield
-    except (adbc_driver_manager.Error, pa.ArrowException, OSError) as error:
-        said = first_line(error)
-        for secret in sorted(secrets, key=len, reverse=True):
-            said = said.replace(secret, "***").replace(percent(secret, safe=""), "***")
-        text = f"{where_of(source)}: it cannot be read ({said})"
-        raise placed(SourceError(text), source.place) from None
+        with nullcontext() if connection is None else telling(connection.secrets):
+            yield
+    except (Lacking, Refused) as error:
+        said = str(error) if isinstance(error, Lacking) else f"it cannot be read ({error})"
+        raise placed(SourceError(f"{where_of(source)}: {said}"), source.place) from None

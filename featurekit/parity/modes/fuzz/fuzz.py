@@ -25,11 +25,12 @@ from typing import Any
 from featurekit.core.screen import Advance
 from featurekit.core.sql import quote
 from featurekit.core.tables import Row, in_types
-from featurekit.core.types import INT, instant
+from featurekit.core.types import INT, Type, instant
 from featurekit.define.definitions import EventSource
-from featurekit.define.plan import RequestTransform, Service, View
+from featurekit.define.plan import RequestTransform, Service, Source, View
 from featurekit.define.published import plan_bytes
 from featurekit.define.repo import Repo
+from featurekit.define.union import united_rows, united_sql
 from featurekit.errors import OnlineError, StoreUnavailable
 from featurekit.offline.events import EventRows, Snapshot
 from featurekit.offline.session import prepare as prepare_duckdb
@@ -79,7 +80,8 @@ class Fuzzer:
     def __init__(self, service: Service, sources: Mapping[str, EventSource], seed: int) -> None:
         # A view that fails as a whole would end the world at its first error.
         self.service, self.seed = lenient(service), seed
-        used = {view.source.name: sources[view.source.name] for view in service.views}
+        used = {name: sources[name] for view in service.views for name in view.source_names}
+        self.read = {view.source.name: view.source for view in service.views}
         self.drafts = Drafts(self.service, used)
         self.plan = plan_bytes(self.service)
 
@@ -91,10 +93,12 @@ class Fuzzer:
             draft = self.drafts.draw(cells, rng)
             sources = _written(Path(folder), self.drafts.sources, draft)
             rows = {name: as_pushed(source, draft.tables[name]) for name, source in sources.items()}
+            for source in self.read.values():
+                _unite(source, rows, draft)
             course = Course(
                 self.drafts,
                 draft,
-                rows,
+                {name: rows[name] for name in self.read},
                 questions=questions,
                 turns=rng.choice((0, 0, 1, 2)),
                 rng=rng,
@@ -115,6 +119,7 @@ class _Play:
         world: int,
     ) -> None:
         self.service, self.course, self.sources = fuzzer.service, course, sources
+        self.read = fuzzer.read
         self.path = Online(store, fuzzer.service, plan=fuzzer.plan)
         self.result = Found(world)
         self.misread: dict[int, Row] = {}
@@ -124,10 +129,7 @@ class _Play:
         """What both paths say to every question, compared."""
         con = _connect()
         try:
-            relations = {
-                name: read_events(con, source, base=Path(), state_dir=None).relation
-                for name, source in self.sources.items()
-            }
+            relations = self._relations(con)
             self._compare_rows(con, relations, rows)
             with self._failing("online"):
                 online = self._online(con, relations)
@@ -164,6 +166,17 @@ class _Play:
                 )
             )
 
+    def _relations(self, con: Any) -> dict[str, str]:
+        """The rows of each source as DuckDB reads them of its file, and those of unions (T11)."""
+        found = {
+            name: read_events(con, source, base=Path(), state_dir=None).relation
+            for name, source in self.sources.items()
+        }
+        for name, source in self.read.items():
+            if source.parts is not None:
+                found[name] = united_sql(source, [found[one.name] for one in source.sources])
+        return found
+
     # --- online -----------------------------------------------------------------------------------
 
     def _online(self, con: Any, relations: Mapping[str, str]) -> Answers:
@@ -193,7 +206,7 @@ class _Play:
             self.path.push([v for v in self.service.views if v.source.name == name], rows)
 
     def _events(self, view: View, relations: Mapping[str, str]) -> EventRows:
-        prompt = self.sources[view.source.name].created_timestamp_column is None
+        prompt = all(s.created_timestamp_column is None for s in view.source.sources)
         return EventRows(relations[view.source.name], prompt)
 
     def _ask(self, step: CourseStep) -> list[Any]:
@@ -218,9 +231,7 @@ class _Play:
         """Every question's outputs, from one training set."""
 
         def snapshot(con: Any, view: View) -> Snapshot:
-            source = self.sources[view.source.name]
-            read = read_events(con, source, base=Path(), state_dir=None)
-            return Snapshot(self._events(view, {source.name: read.relation}), {})
+            return Snapshot(self._events(view, self._relations(con)), {})
 
         asked = Asked.of(self.service, [q.row for q in questions], [q.at for q in questions])
         return Offline.over(_connect, snapshot).answers(self.service, asked)
@@ -266,8 +277,11 @@ class _Play:
     ) -> None:
         """Compare what DuckDB reads of the files with what Python reads of the same rows (S1, T1):
         a difference there is one of reading, whatever it does to the features."""
-        for name, source in self.sources.items():
-            read = _canonical(con, source, relations[name])
+        schemas = {n: {p.name: p.type for p in s.schema} for n, s in self.read.items()}
+        schemas |= {name: dict(source.schema) for name, source in self.sources.items()}
+        for name, schema in schemas.items():
+            source = self.sources.get(name)
+            read = _canonical(con, schema, relations[name])
             if read.num_rows != len(rows[name]):
                 feature = f"{name}: reading rows"
                 self.result.misread[feature] += 1
@@ -276,7 +290,7 @@ class _Play:
                 continue  # no row of the one is that of the other
             wrong: set[int] = set()
             for column in read.column_names:
-                type_ = source.schema.get(column, INT)
+                type_ = schema.get(column, INT)
                 made = [row[column] for row in rows[name]]
                 places = differing_values(type_, read.column(column).combine_chunks(), made)
                 if not places:
@@ -297,7 +311,17 @@ class _Play:
                 self.misread[id(rows[name][i])] = read.slice(i, 1).to_pylist()[0]
 
 
-def _shown(source: EventSource, column: str) -> str:
+def _unite(source: Source, rows: dict[str, list[Row]], draft: Draft) -> None:
+    """Add the rows of a union, and their cells, to those of its sources."""
+    if source.parts is not None:
+        names = [one.name for one in source.sources]
+        rows[source.name] = [r for n in names for r in united_rows(source, n, rows[n])]
+        draft.cells[source.name] = [cell for n in names for cell in draft.cells[n]]
+
+
+def _shown(source: EventSource | None, column: str) -> str:
+    if source is None:
+        return column
     named = {"__ts": source.timestamp_field, "__created": source.created_timestamp_column}
     return named.get(column) or column
 
@@ -316,11 +340,11 @@ def _written(
     return made
 
 
-def _canonical(con: Any, source: EventSource, relation: str) -> Any:
+def _canonical(con: Any, schema: Mapping[str, Type], relation: str) -> Any:
     """What DuckDB reads of a file, in the types that a push's rows have, in the file's order."""
-    columns = ", ".join([*(quote(name) for name in source.schema), "__ts", "__created"])
+    columns = ", ".join([*(quote(name) for name in schema), "__ts", "__created"])
     table = con.sql(f"SELECT {columns} FROM {relation}").to_arrow_table().combine_chunks()
-    return in_types(table, source.schema)
+    return in_types(table, schema)
 
 
 def _connect() -> Any:
@@ -353,9 +377,12 @@ def _call_plain_functions(report: Report, repo: Repo, service: Service) -> None:
     """Compare the repo's plain functions with what was compiled of them, over rows of a world of
     its own, and over drawn arguments of the service's transforms."""
     rng = random.Random(f"{report.seed}:{service.name}:plain")
-    drafts = Fuzzer(service, repo.sources, report.seed).drafts
+    fuzzer = Fuzzer(service, repo.sources, report.seed)
+    drafts = fuzzer.drafts
     draft = drafts.draw(_PLAIN, rng)
     rows = {name: as_pushed(s, draft.tables[name]) for name, s in drafts.sources.items()}
+    for source in fuzzer.read.values():
+        _unite(source, rows, draft)
 
     def drawn(transform: RequestTransform) -> list[list[Any]]:
         params = [p.type for p in transform.function.params]

@@ -19,14 +19,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
+from featurekit.core.arrays import array_of
 from featurekit.core.status import NEVER
 from featurekit.core.tables import Row
 from featurekit.core.timezones import offset_changes, to_utc_us, zone, zone_names
 from featurekit.core.types import EPOCH, MICROSECOND, Type, as_float32, instant, micros
 from featurekit.define.definitions import EventSource
 from featurekit.define.plan import Service, View
+from featurekit.define.union import columns_of
 from featurekit.language.ir import Const, Lookup
-from featurekit.language.ops.table import MIN_SPAN
 from featurekit.parity.compare import bits
 from featurekit.parity.modes.fuzz import hostile
 from featurekit.parity.questions import Question
@@ -101,19 +102,24 @@ class Drafts:
         self.zones = [*named, *(s.timezone for s in self.sources.values())] or ["UTC"]
         self.durations = sorted({d for v in service.views for d in _durations(v)}) or [_HOUR]
         self.hops = sorted({f.hop_us for v in service.views for f in v.features if f.hop_us})
-        self.dedupe = {
-            name: min(v.dedupe_us for v in service.views if v.source.name == name and v.dedupe_us)
-            for name in self.sources
-            if self.sources[name].event_id is not None
-        }
+        self.dedupe: dict[str, int] = {}
+        """For each source with ids, and each union of such, how long a view remembers them."""
+        for view in service.views:
+            if view.dedupe_us is not None:
+                for name in (*view.source_names, view.source.name):
+                    self.dedupe[name] = min(view.dedupe_us, self.dedupe.get(name, view.dedupe_us))
         self.fields: dict[str, dict[str, list[str]]] = {}
         """For each source, its columns that hold join keys, and the fields of a row that they may
         meet: several where a view has roles."""
         for view in service.views:
-            of_source = self.fields.setdefault(view.source.name, {})
-            for name, column in service.key_columns(view).items():
-                known = of_source.setdefault(column, [])
-                known += [name] if name not in known else []
+            for source in view.source_names:
+                of_source, columns = (
+                    self.fields.setdefault(source, {}),
+                    columns_of(view.source, source),
+                )
+                for name, column in service.key_columns(view).items():
+                    known = of_source.setdefault(columns[column], [])
+                    known += [name] if name not in known else []
         # Where a view's keys have few values, its entities cannot be kept apart.
         self.one_cell = any(all(_few(p.type) for p in view.join_keys) for view in service.views)
 
@@ -170,6 +176,10 @@ class Drafts:
             if known:
                 of_cell = [value for field in known for value in keys[field]]
                 choices[name] = of_cell * 12 + ([None] if type_.optional else [])
+            elif type_.item is not None and any(
+                self.service.join_keys[f] == type_.item.base for f in fields.get(name, ())
+            ):
+                choices[name] = _lists(type_, keys, fields[name], rng)
             elif name == source.event_id:
                 choices[name] = [self._key(type_, used, rng) for _ in range(rng.randint(1, n + 1))]
             elif name == source.op:
@@ -231,7 +241,7 @@ class Drafts:
             instants.setdefault(source.created_timestamp_column, "__created")
         for name, type_ in source.schema.items():
             if name not in instants:
-                columns[name] = pa.array([row[name] for row in rows], type_.arrow)
+                columns[name] = array_of([row[name] for row in rows], type_.arrow)
         for name, of in instants.items():
             zoned = rng.choice((None, None, "UTC", "Asia/Kolkata", source.timezone))
             values = [instant(row[of]) for row in rows]
@@ -331,10 +341,18 @@ class Drafts:
             return rng.choice((rng.choice(_PLAIN_FLOATS), round(rng.uniform(-50, 500), 2)))
         if type_.name == "int" and flavour != "wild":
             return rng.choice((0, 1, -1, 2, 3, 7, rng.randint(-100, 1000)))
-        made = hostile.value(type_.base, rng)
-        if type_.name == "timedelta" and made < MIN_SPAN + dt.timedelta(seconds=1):
-            return MICROSECOND  # Arrow makes no column of the last second of int64
-        return made
+        return hostile.value(type_.base, rng)
+
+
+def _lists(
+    type_: Type, keys: Mapping[str, list[Any]], fields: Sequence[str], rng: random.Random
+) -> list[Any]:
+    """Lists of a cell's keys, for a column each of whose elements is an event of an entity."""
+    assert type_.item is not None
+    of_cell = [value for field in fields for value in keys[field]] * 3
+    of_cell += [None] if type_.item.optional else []
+    made: list[Any] = [[rng.choice(of_cell) for _ in range(n)] for n in (0, 1, 1, 2, 2, 3, 4)]
+    return made + ([None] if type_.optional else [])
 
 
 def _few(type_: Type) -> bool:
@@ -549,6 +567,8 @@ class Course:
             asking: Row = {}
             for name, values in keys.items():
                 value = about.get(columns.get(name, ""))
+                if isinstance(value, list):  # of a view of which each element is an event
+                    value = rng.choice(value) if value else None
                 draw = rng.random()
                 if value is None or draw < 0.1:
                     value = values[int(rng.random() * len(values))]

@@ -1,0 +1,327 @@
+"""When a row became known is a part of its value: by a delay, or by the commit of its table."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import origins
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from featurekit import (
+    Commit,
+    Delay,
+    Delta,
+    Entity,
+    EventSource,
+    FeatureService,
+    FeatureStore,
+    FeatureView,
+    Iceberg,
+)
+from featurekit.aggregates import Count, Last
+from featurekit.core import tables
+from featurekit.core.types import INT
+from featurekit.define.arrivals import LATEST_US
+from featurekit.errors import DataError, DefinitionError, SourceError
+from featurekit.sources import read_events
+
+UTC = dt.UTC
+AT = dt.datetime(2026, 1, 1, 12, tzinfo=UTC)
+HOUR = dt.timedelta(hours=1)
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=UTC)
+customer = Entity("customer", {"k": int})
+
+
+def us(at: dt.datetime) -> int:
+    return (at - EPOCH) // dt.timedelta(microseconds=1)
+
+
+def table(*keys: int, at: dt.datetime = AT) -> pa.Table:
+    stamps = pa.array([at] * len(keys), pa.timestamp("us", "UTC"))
+    return pa.table(
+        {
+            "k": pa.array(keys, pa.int64()),
+            "x": pa.array([k / 8 for k in keys], pa.float64()),
+            "at": stamps,
+        }
+    )
+
+
+def source(**options: Any) -> EventSource:
+    schema = {"k": int, "x": float}
+    return EventSource("events", schema=schema, timestamp_field="at", **options)
+
+
+def service(**options: Any) -> FeatureService:
+    features = {"n": Count(window="7d"), "x": Last("x", window="7d")}
+    view = FeatureView("view", entities=[customer], source=source(**options), features=features)
+    return FeatureService("service", features=[view])
+
+
+def arrivals(made: EventSource, state: Path | None = None) -> dict[int, int]:
+    """The arrival of each key."""
+    with duckdb.connect() as con:
+        con.execute("SET TimeZone = 'UTC'").fetchall()
+        relation = read_events(con, made, base=Path(), state_dir=state).relation
+        rows = tables.rows(con, relation, {"k": INT, "__created": INT})
+        return {row["k"]: row["__created"] for row in rows}
+
+
+def refused(made: EventSource, state: Path | None = None) -> str:
+    with pytest.raises(SourceError) as error:
+        arrivals(made, state)
+    return str(error.value)
+
+
+# --- a delay --------------------------------------------------------------------------------------
+
+
+def test_a_row_of_a_file_counts_once_its_delay_is_over(tmp_path: Path) -> None:
+    """In a training set, online, and as parity replays it."""
+    pq.write_table(table(1), tmp_path / "x.parquet")
+    delayed = service(path=str(tmp_path / "x.parquet"), arrives=Delay("6h"))
+    late = dt.timedelta(microseconds=1)
+    instants = [AT, AT + 6 * HOUR - late, AT + 6 * HOUR]
+    with FeatureStore(definitions=[delayed]) as store:
+        store.apply()
+        store.materialize(AT + 6 * HOUR)
+        labels = [{"k": 1, "event_timestamp": at} for at in instants]
+        trained = store.get_historical_features(labels, "service").to_pylist()
+        assert [row["n"] for row in trained] == [0, 0, 1]
+        served = store.get_online_features("service", [{"k": 1}], instants[2]).to_pylist()
+        assert served[0]["n"] == 1
+        for mode in ("history", "sample"):
+            report = store.check_parity("service", mode=mode, budget=100)
+            assert report.ok, report
+    with FeatureStore(definitions=[delayed]) as store:
+        store.apply()
+        store.materialize(instants[1])
+        early = store.get_online_features("service", [{"k": 1}], instants[1]).to_pylist()
+        assert early[0]["n"] == 0
+
+
+def test_what_was_known_at_an_instant_can_be_asked(tmp_path: Path) -> None:
+    pq.write_table(table(1), tmp_path / "x.parquet")
+    labels = [{"k": 1, "event_timestamp": AT + 9 * HOUR}]
+    path = str(tmp_path / "x.parquet")
+    with FeatureStore(definitions=[service(path=path, arrives=Delay("6h"))]) as store:
+        for at, n in ((AT + 5 * HOUR, 0), (AT + 6 * HOUR, 1)):
+            made = store.get_historical_features(labels, "service", known_at=at)
+            assert made.to_pylist()[0]["n"] == n
+            assert made.manifest["sources"]["events"]["not_yet_arrived"] == 1 - n
+    with (
+        FeatureStore(definitions=[service(path=path)]) as store,
+        pytest.raises(DataError, match=r'say arrives=Delay\("6h"\)'),
+    ):
+        store.get_historical_features(labels, "service", known_at=AT)
+
+
+def test_a_pushed_row_arrives_when_it_is_pushed(tmp_path: Path) -> None:
+    pq.write_table(table(1), tmp_path / "x.parquet")
+    with FeatureStore(
+        definitions=[service(path=str(tmp_path / "x.parquet"), arrives=Delay("6h"))]
+    ) as store:
+        store.apply()
+        store.materialize()
+        store.push("events", {"k": 2, "x": 1.0, "at": dt.datetime.now(UTC) - HOUR})
+        assert store.get_online_features("service", [{"k": 2}]).to_pylist()[0]["n"] == 1
+        assert store.check_parity("service", budget=100).ok
+
+
+def test_a_delay_ends_with_the_calendar_and_local_times_are_delayed_as_instants(
+    tmp_path: Path,
+) -> None:
+    pq.write_table(table(1, at=dt.datetime(9999, 12, 31, 23, tzinfo=UTC)), tmp_path / "x.parquet")
+    made = source(path=str(tmp_path / "x.parquet"), arrives=Delay("6h"))
+    assert arrivals(made) == {1: LATEST_US}
+    local = table(1).set_column(2, "at", pa.array([dt.datetime(2026, 3, 29, 0, 30)]))
+    pq.write_table(local, tmp_path / "y.parquet")
+    made = source(path=str(tmp_path / "y.parquet"), timezone="Europe/London", arrives=Delay("1h"))
+    assert arrivals(made) == {1: us(dt.datetime(2026, 3, 29, 1, 30, tzinfo=UTC))}
+
+
+def test_a_delay_is_another_version_of_a_view(tmp_path: Path) -> None:
+    pq.write_table(table(1), tmp_path / "x.parquet")
+    path, prints = str(tmp_path / "x.parquet"), set[str]()
+    for options in ({}, {"arrives": Delay("6h")}, {"arrives": Delay("7h")}):
+        with FeatureStore(definitions=[service(path=path, **options)]) as store:
+            made = store.get_historical_features([{"k": 1, "event_timestamp": AT}], "service")
+            prints.add(made.manifest["fingerprint"])
+    assert len(prints) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"arrives": "6h"}, r'arrives=Delay\("6h"\), or created_timestamp_column='),
+        ({"arrives": Delay}, r"arrives is Delay\(…\) or Commit\(\), found"),
+        (
+            {"arrives": Delay("6h"), "created_timestamp_column": "came"},
+            "arrives and created_timestamp_column both say",
+        ),
+        ({"arrives": Commit()}, r"Commit\(\) is about a table that keeps its commits"),
+    ],
+)
+def test_what_is_no_arrival_is_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(DefinitionError, match=said):
+        source(path="x.parquet", **options)
+
+
+@pytest.mark.parametrize("by", ["0s", "-1h", 3, "soon"])
+def test_what_is_no_delay_is_refused(by: Any) -> None:
+    with pytest.raises(DefinitionError, match="Delay"):
+        Delay(by)
+
+
+# --- commits of Delta Lake ------------------------------------------------------------------------
+
+
+def lake(folder: Path, *parts: pa.Table) -> Path:
+    """A Delta Lake table with a version for each part, an hour apart."""
+    from deltalake import write_deltalake
+
+    for number, part in enumerate(parts):
+        write_deltalake(str(folder), part, mode="append")
+        stamp(folder, number, AT + number * HOUR)
+    return folder
+
+
+def stamp(folder: Path, version: int, at: dt.datetime) -> None:
+    """Let a version be of an instant."""
+    log = folder / "_delta_log" / f"{version:020}.json"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    for line in lines:
+        if "commitInfo" in line:
+            line["commitInfo"]["timestamp"] = us(at) // 1000
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def committed(path: Path, **options: Any) -> EventSource:
+    return source(origin=Delta(str(path), **options), arrives=Commit())
+
+
+def test_a_row_of_a_table_counts_from_its_commit_on(tmp_path: Path) -> None:
+    early = AT - 24 * HOUR
+    path = lake(tmp_path / "lake", table(1, at=early), table(2, 3, at=early))
+    assert arrivals(committed(path)) == {1: us(AT), 2: us(AT + HOUR), 3: us(AT + HOUR)}
+    made = service(origin=Delta(str(path)), arrives=Commit())
+    with FeatureStore(definitions=[made], state_folder=tmp_path / "state") as store:
+        store.apply()
+        store.materialize(AT + HOUR)
+        labels = [{"k": k, "event_timestamp": at} for at in (AT, AT + HOUR) for k in range(1, 4)]
+        trained = store.get_historical_features(labels, "service")
+        assert [row["n"] for row in trained.to_pylist()] == [1, 0, 0, 1, 1, 1]
+        files = trained.manifest["sources"]["events"]["files"]
+        assert sorted(file["arrived"] for file in files) == [
+            AT.isoformat(), (AT + HOUR).isoformat(),
+        ]  # fmt: skip
+        for mode in ("history", "sample"):
+            report = store.check_parity("service", mode=mode, budget=100)
+            assert report.ok, report
+
+
+def test_many_files_have_their_own_arrival(tmp_path: Path) -> None:
+    path = lake(tmp_path / "lake", *(table(k) for k in range(40)))
+    assert arrivals(committed(path)) == {k: us(AT + k * HOUR) for k in range(40)}
+
+
+def test_a_commit_never_arrives_before_an_earlier_one(tmp_path: Path) -> None:
+    path = lake(tmp_path / "lake", table(1), table(2), table(3))
+    stamp(path, 1, AT - 5 * HOUR)  # by a clock that was behind
+    assert arrivals(committed(path)) == {1: us(AT), 2: us(AT), 3: us(AT + 2 * HOUR)}
+
+
+def test_arrivals_that_were_read_are_known_when_the_log_is_cut_off(tmp_path: Path) -> None:
+    from deltalake import DeltaTable
+
+    path, state = lake(tmp_path / "lake", table(1), table(2)), tmp_path / "state"
+    found = arrivals(committed(path), state)
+    DeltaTable(str(path)).create_checkpoint()
+    for log in (path / "_delta_log").glob("*.json"):
+        log.unlink()
+    assert arrivals(committed(path), state) == found
+    said = refused(committed(path), tmp_path / "other")
+    assert "the log does not tell any more when " in said
+    assert "name their column with created_timestamp_column=" in said
+    (state / "arrivals" / "events.json").write_text("{")
+    assert "events.json is damaged, which keeps when files of the table arrived" in refused(
+        committed(path), state
+    )
+
+
+def test_a_plan_keeps_no_arrivals(tmp_path: Path) -> None:
+    path = lake(tmp_path / "lake", table(1))
+    made = service(origin=Delta(str(path)), arrives=Commit())
+    with FeatureStore(definitions=[made], state_folder=tmp_path / "state") as store:
+        (checked,) = store.check_sources()
+        assert (checked.files, checked.faults) == (1, ())
+        assert not [*(tmp_path / "state").rglob("arrivals/*")]
+
+
+@pytest.mark.parametrize("how", ["optimize", "update", "overwrite"])
+def test_a_commit_that_rewrites_rows_is_refused(tmp_path: Path, how: str) -> None:
+    from deltalake import DeltaTable, write_deltalake
+
+    path = lake(tmp_path / "lake", table(1), table(2))
+    made = DeltaTable(str(path))
+    if how == "optimize":
+        made.optimize.compact()
+    elif how == "update":
+        made.update(updates={"x": "9.0"}, predicate="k = 1")
+    else:
+        write_deltalake(str(path), table(1, 2), mode="overwrite")
+    said = refused(committed(path), tmp_path / "state")
+    assert "version 2 rewrote rows, and added " in said
+    assert arrivals(committed(path, version=1)) == {1: us(AT), 2: us(AT + HOUR)}
+
+
+def test_a_commit_that_only_deletes_takes_rows_away(tmp_path: Path) -> None:
+    from deltalake import DeltaTable
+
+    path = lake(tmp_path / "lake", table(1), table(2))
+    DeltaTable(str(path)).delete("k = 1")  # all of a file, which is removed
+    assert arrivals(committed(path)) == {2: us(AT + HOUR)}
+
+
+# --- snapshots of Iceberg -------------------------------------------------------------------------
+
+
+def test_a_row_counts_from_its_snapshot_on(tmp_path: Path) -> None:
+    made = origins.iceberg_table(tmp_path, table().schema)
+    for k in (1, 2):
+        made.append(table(k))
+    stamps = sorted(s.timestamp_ms * 1000 for s in made.snapshots())
+    of = source(
+        origin=Iceberg("shop.events", catalog=origins.iceberg_catalog(tmp_path)), arrives=Commit()
+    )
+    state = tmp_path / "state"
+    assert arrivals(of, state) == {1: stamps[0], 2: stamps[1]}
+    made.maintenance.expire_snapshots().by_id(min(made.snapshots(), key=_age).snapshot_id).commit()
+    assert arrivals(of, state) == {1: stamps[0], 2: stamps[1]}
+    assert "the log does not tell any more when " in refused(of)
+    made.append(table(3, 4))
+    made.delete("k == 4")
+    assert "rewrote rows, and added " in refused(of, state)
+
+
+def _age(snapshot: Any) -> int:
+    return int(snapshot.timestamp_ms)
+
+
+def test_rows_that_are_read_through_the_library_have_no_commit(tmp_path: Path) -> None:
+    made = origins.iceberg_table(tmp_path, table().schema)
+    made.append(table(1))
+    with made.update_schema() as change:
+        change.rename_column("x", "price")
+    of = Iceberg("shop.events", catalog=origins.iceberg_catalog(tmp_path))
+    schema = {"k": int, "price": float}
+    renamed = EventSource(
+        "events", schema=schema, timestamp_field="at", origin=of, arrives=Commit()
+    )
+    assert "then no commit is told of a row. Name a column" in refused(renamed)
