@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from featurekit.project.contracts import Validation as Validation
     from featurekit.project.gc import Collection as Collection
     from featurekit.project.history import Revision as Revision
+    from featurekit.project.lineage.graph import Lineage as Lineage
+    from featurekit.project.lineage.impact import Impact as Impact
     from featurekit.project.ownership import Adopted as Adopted
     from featurekit.project.registry import Change as Change
     from featurekit.project.versions import RolledBack as RolledBack

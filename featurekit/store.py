@@ -32,6 +32,11 @@ from featurekit.project.config import RepoConfig
 from featurekit.project.gc import Collection, collect, collect_files
 from featurekit.project.history import Revision, history
 from featurekit.project.leases import Lease
+from featurekit.project.lineage.told import (
+    telling_training_sets,
+    told_apply,
+    told_materialize,
+)
 from featurekit.project.ownership import Adopted, adopt
 from featurekit.project.project import Project
 from featurekit.project.registry import Change, Registry
@@ -51,6 +56,8 @@ if TYPE_CHECKING:
     from featurekit.parity.modes.operators import OperatorsReport
     from featurekit.parity.report import Report
     from featurekit.project.contracts import Validation
+    from featurekit.project.lineage.graph import Lineage
+    from featurekit.project.lineage.impact import Impact
 
 
 class FeatureStore(Named):
@@ -277,6 +284,33 @@ class FeatureStore(Named):
         return catalog(self.parts)
 
     @checked
+    def lineage(
+        self, name: str | None = None, *, manifests: Sequence[str | os.PathLike[str]] = ()
+    ) -> Lineage:
+        """Which columns of sources reach which features, services and training sets, as a graph.
+
+        `name` is a feature ("view:feature", or its name alone), a service or a column
+        ("source.column"), of which the graph has what lies above and below; by default it has
+        everything that the repo defines. `manifests` are those of training sets, or folders that
+        hold some. DefinitionError for an unknown name, DataError for what is no manifest.
+        """
+        from featurekit.project.lineage.asked import asked
+
+        return asked(self.parts, name, manifests).lineage
+
+    @checked
+    def impact(self, column: str, *, manifests: Sequence[str | os.PathLike[str]] = ()) -> Impact:
+        """What a change of a column ("source.column") would touch: features and services of the
+        repo, versions that are served, and training sets whose manifests, or folders that hold
+        some, are named.
+
+        DefinitionError where neither the repo nor a version that is served has the column.
+        """
+        from featurekit.project.lineage.impact import impact
+
+        return impact(self.parts, column, manifests)
+
+    @checked
     def apply(
         self, definitions: Sequence[Any] | None = None, *, allow_breaking: bool = False
     ) -> list[Change]:
@@ -301,7 +335,9 @@ class FeatureStore(Named):
         """
         if definitions is not None:
             self.parts.give(definitions)
-        return Changes(apply(self.parts, allow_breaking=allow_breaking))
+        parts = self.parts
+        with told_apply(parts):
+            return Changes(apply(parts, allow_breaking=allow_breaking))
 
     @checked
     def versions(self, service: str) -> list[Version]:
@@ -501,6 +537,7 @@ class FeatureStore(Named):
             known_at=known_at,
             buckets=buckets,
             default_buckets=self.config.featurekit.buckets,
+            telling=partial(telling_training_sets, parts),
         )
 
     @checked
@@ -546,16 +583,18 @@ class FeatureStore(Named):
 
         RegistryError for a view that was not applied, EntityFrameError for keys that no view has.
         """
+        return self._materialize(
+            end, views=views, entities=entities, restart_clock=restart_clock, progress=progress
+        )
+
+    def _materialize(self, end: Instant | None, **options: Any) -> Materialization:
         from featurekit.feed.materialise import materialize
 
-        return materialize(
-            self.parts,
-            None if end is None else as_instant(end, what="end"),
-            views=views,
-            entities=entities,
-            restart_clock=restart_clock,
-            progress=progress,
-        )
+        parts, until = self.parts, None if end is None else as_instant(end, what="end")
+        with told_materialize(parts) as tell:
+            done = materialize(parts, until, **options)
+            tell({view.view: view.entities for view in done.views})
+        return done
 
     @checked
     def materialize_incremental(
@@ -572,10 +611,7 @@ class FeatureStore(Named):
         from one that was there before. For other sources the created_timestamp_column is believed:
         a row that reaches the files later than its column says waits for the next `materialize`.
         """
-        from featurekit.feed.materialise import materialize
-
-        until = None if end is None else as_instant(end, what="end")
-        return materialize(self.parts, until, incremental=True, views=views, progress=progress)
+        return self._materialize(end, incremental=True, views=views, progress=progress)
 
     @explained
     def push(self, source: str, rows: Any) -> Pushed:

@@ -195,7 +195,7 @@ _ELSEWHERE = {
     "materialize-incremental": "write `featurekit materialize --incremental`",
     "teardown": "`featurekit gc` removes what no service uses any more",
     "validate": "write `featurekit plan`, which checks the definitions and their files",
-    "ui": "`featurekit list` and `featurekit describe` show what there is",
+    "ui": "write `featurekit catalog -o site`, which makes pages of all there is",
     "registry-dump": "write `featurekit list --json`",
     **dict.fromkeys(
         ("entities", "feature-views", "feature-services", "features", "data-sources"),

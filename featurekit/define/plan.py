@@ -203,7 +203,8 @@ class View:
     def functions(self) -> tuple[ir.Function, ...]:
         """Every transform that decides its values: of the source's rules, of slots and of its
         features."""
-        of_source = (check.function for check in self.source.aside or ())
+        rules = (check for source in self.source.sources for check in source.aside or ())
+        of_source = (check.function for check in rules)
         of_slots = (slot.transform for slot in self.slots)
         of_features = (f.asked.function for f in self.features if f.asked is not None)
         return tuple(f for f in (*of_source, *of_slots, *of_features) if f is not None)

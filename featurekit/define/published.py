@@ -130,17 +130,16 @@ def plan_bytes(service: Service, *, signer: Signer | None = None) -> bytes:
 
 
 def _is_new(view: View) -> bool:
-    sources = view.source.sources
-    return (
-        view.source.parts is not None or view.explode is not None or any(s.aside for s in sources)
-    )
+    several = view.source.parts is not None
+    said = any(source.aside or source.arrives for source in view.source.sources)
+    return several or view.explode is not None or said
 
 
 def _format(service: Service) -> int:
     """The lowest format that says all of the service: 2 has roles of views, and transforms that
     take a join key or the instant (T9), which readers of 1 would read as something else; 3 is
     answered in an outage (A4), of which readers of 2 know nothing; 4 has unions (T11), events that
-    are elements of lists, and rules that set rows aside (S5)."""
+    are elements of lists, rules that set rows aside (S5), and what says when rows arrive (T3)."""
     if any(_is_new(view) for view in service.views):
         return 4
     if service.on_outage is not None:

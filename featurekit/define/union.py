@@ -82,6 +82,30 @@ def columns_of(source: Source, name: str) -> dict[str, str]:
     return dict(zip(own_columns(source), part.columns, strict=True))
 
 
+def origins(source: Source, name: str) -> list[tuple[Source, str]]:
+    """The sources, and the column of each, of which a column of `source` is made: itself, or for a
+    union those of its parts. Nothing where it is the number of a row's source."""
+    if source.parts is None:
+        return [(source, name)]
+    found = []
+    for number, part in enumerate(source.parts):
+        of = part.source
+        named = dict(zip(own_columns(source), part.columns, strict=True))
+        named |= {n: c for n, c, _ in _rest(number, part)}
+        for place, own in (
+            ("__ts", of.timestamp_field),
+            ("__created", of.created_timestamp_column),
+            (SEQUENCE, of.sequence),
+            (ID, of.event_id),
+            (OP, of.op),
+        ):
+            if own is not None:
+                named[place] = own
+        if name in named:
+            found.append((of, named[name]))
+    return found
+
+
 def own_row(source: Source, row: Row) -> tuple[str, dict[str, Any]]:
     """The source of a row of `source`, and the row that it is there: the same, or the one of which
     the union made it."""

@@ -158,7 +158,8 @@ def materialize(
 
 
 def _sources(project: Project, views: Sequence[View]) -> list[EventSource]:
-    return [project.source(name) for name in sorted({view.source.name for view in views})]
+    names = {name for view in views for name in view.source_names}
+    return [project.source(name) for name in sorted(names)]
 
 
 def _fill_all(

@@ -16,7 +16,7 @@ from featurekit.errors import ConfigError, DataError, DefinitionError, EntityFra
 from featurekit.offline.buckets import MOST_BUCKETS
 from featurekit.offline.fixed import FixedFrame, fixed
 from featurekit.offline.known_entities import known_entities
-from featurekit.offline.training_set import Connect, TakeSnapshot, TrainingSet
+from featurekit.offline.training_set import Connect, TakeSnapshot, Telling, TrainingSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,7 @@ def historical_features(
     known_at: Instant | None,
     buckets: int | None,
     default_buckets: int | None,
+    telling: Callable[[Service], Telling],
     judge: Callable[[Service, Any], object] = lambda service, con: None,
 ) -> TrainingSet:
     """The features of a service for each row of the frame; without a frame, for every entity that
@@ -84,7 +85,7 @@ def historical_features(
     if buckets is not None and not 1 <= buckets <= MOST_BUCKETS:
         raise ConfigError(f"buckets is a number from 1 to {MOST_BUCKETS:,}, found {buckets!r}")
     given = fixed(asked) if frame is not None else FixedFrame(asked)
-    return TrainingSet(
+    made = TrainingSet(
         service,
         given.frame,
         unchanged=given.check,
@@ -98,6 +99,8 @@ def historical_features(
         at_clock=known_at is None,
         buckets=buckets or default_buckets,
     )
+    made.telling = telling(service)
+    return made
 
 
 def _check_no_grid(grid: Grid) -> None:

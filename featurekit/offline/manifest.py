@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from featurekit.core.arrays import as_numbers, loses_nanoseconds
+from featurekit.errors import DataError
 
-_MANIFEST = ".manifest.json"
+MANIFEST = ".manifest.json"
+_NEEDED = ("service", "fingerprint", "features", "known_at", "sources", "content_hash", "labels")
 
 
 class ContentHash:
@@ -43,12 +45,27 @@ class ContentHash:
 
 def manifest_beside(path: Path) -> Path:
     """Where the manifest of a training set lies that was written to `path`."""
-    return path.with_name(f"{path.name}{_MANIFEST}")
+    return path.with_name(f"{path.name}{MANIFEST}")
 
 
 def labels_beside(manifest: Path) -> Path:
     """Where the labels lie that a manifest tells of: beside it, as an Arrow file."""
-    return manifest.with_name(f"{manifest.name.removesuffix(_MANIFEST)}.labels.arrow")
+    return manifest.with_name(f"{manifest.name.removesuffix(MANIFEST)}.labels.arrow")
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """What a manifest says. DataError where there is none, or one that lacks something."""
+    try:
+        told = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: no manifest can be read there ({error})") from None
+    lacking = [name for name in _NEEDED if not isinstance(told, dict) or name not in told]
+    if lacking:
+        raise DataError(
+            f"{path}: it has no {', '.join(lacking)}, so it is no manifest, or one of a release "
+            "before 0.3; name the .manifest.json beside a training set"
+        )
+    return dict(told)
 
 
 def differences(told: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

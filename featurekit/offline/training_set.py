@@ -10,6 +10,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,7 @@ _SHOWN = 5
 """How many rows are kept to be shown."""
 Connect = Callable[[], Any]
 """Gives a DuckDB connection for one piece of work."""
+Telling = Callable[[Path | None], AbstractContextManager[Callable[[Mapping[str, Any]], None]]]
 TakeSnapshot = Callable[[Any, View], Snapshot]
 """Reads the events of a view's source, for a connection."""
 
@@ -106,6 +108,9 @@ class TrainingSet(Named):
         """The names of the feature columns, in their order."""
         self.progress: Advance | None = None
         """Called with the rows that are computed, and their number."""
+        self.telling: Telling = lambda target: nullcontext(lambda manifest: None)
+        """Makes what surrounds each computation, which goes into a file or not; what it gives is
+        called with the manifest."""
         self._statistics: dict[str, Any] | None = None
         self._manifest: dict[str, Any] | None = None
         self._head: pa.Table | None = None
@@ -131,9 +136,11 @@ class TrainingSet(Named):
         """
         import pyarrow as pa
 
-        run = _TrainingRun(self)
-        with run:
-            batches = list(run.batches())
+        with self.telling(None) as tell:
+            run = _TrainingRun(self)
+            with run:
+                batches = list(run.batches())
+            tell(self.manifest)
         return pa.Table.from_batches(batches, schema=run.schema)
 
     def to_polars(self) -> pl.DataFrame:
@@ -252,6 +259,11 @@ class TrainingSet(Named):
                 f"{target}: the folder {str(target.parent)!r} does not exist; make it, or write "
                 "another path"
             )
+        with self.telling(target) as tell:
+            tell(self._written(target, make))
+        return self.manifest
+
+    def _written(self, target: Path, make: Callable[[Any, Any], Any]) -> dict[str, Any]:
         beside = manifest_beside(target)
         run = _TrainingRun(self)
         with whole(beside) as about, whole(labels_beside(beside)) as kept, whole(target) as hidden:
@@ -286,10 +298,12 @@ class TrainingSet(Named):
         return self._statistics
 
     def _consume(self) -> None:
-        run = _TrainingRun(self)
-        with run:
-            for _ in run.batches():
-                pass
+        with self.telling(None) as tell:
+            run = _TrainingRun(self)
+            with run:
+                for _ in run.batches():
+                    pass
+            tell(self.manifest)
 
     def _width(self) -> int:
         return len(self.names) * (2 if self._statuses else 1)

@@ -177,7 +177,10 @@ class _Catalog:
             version=output.fingerprint,
             state=self.state_of(service),
             fresh_until=self.until_of(service),
-            details={"definition": f"of {', '.join(i.name for i in made.inputs)}, at request time"},
+            details={
+                "definition": f"of {', '.join(i.name for i in made.inputs)}, at request time",
+                "service": service.name,
+            },
         )
 
     def views(self) -> Iterator[Item]:

@@ -19,6 +19,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from featurekit.core.calls import near
@@ -32,7 +33,7 @@ from featurekit.online.store.url import OPTIONS, has_login
 
 FILE = "feature_store.yaml"
 URL_VARIABLE = "FEATUREKIT_REDIS_URL"
-_SECRET = {"online_store", "redis_url", "connection_string", "redis_password_env"}
+_SECRET = {"online_store", "redis_url", "connection_string", "redis_password_env", "url"}
 _NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 _HARMLESS = re.compile(r"[\w.-]{0,30}( [\w.-]{1,30})?")
 _VARIABLE = re.compile(r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(:-(?P<default>[^}]*))?\}")
@@ -96,6 +97,29 @@ class ServeConfig(BaseModel):
     cors: list[str] = Field(default_factory=list)
 
 
+class OpenLineageConfig(BaseModel):
+    """Where events of lineage go; under `featurekit: openlineage:`.
+
+    They are posted to `url`, a server that speaks OpenLineage, or appended to `file`, relative to
+    the repo. `namespace` is that of jobs and datasets, by default the project's name. A run waits
+    for its events for `timeout_s` seconds at most, and never fails because of them. `api_key_env`
+    names the variable that holds the key of the server.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    url: str | None = Field(default=None, pattern=r"^https?://", repr=False)
+    file: str | None = None
+    namespace: str | None = Field(default=None, min_length=1)
+    timeout_s: float = Field(default=2.0, gt=0.0, le=60.0)
+    api_key_env: str | None = Field(default=None, pattern=_NAME)
+
+    @model_validator(mode="after")
+    def _one_place(self) -> OpenLineageConfig:
+        if (self.url is None) == (self.file is None):
+            raise ValueError("takes either url or file; write one of the two")
+        return self
+
+
 class FeaturekitConfig(BaseModel):
     """featurekit's own settings, under the key `featurekit`.
 
@@ -123,6 +147,7 @@ class FeaturekitConfig(BaseModel):
     the repo, holds the private key that signs them. `run_python` lets functions run that are their
     author's Python and come from plans that neither a key nor the registry vouches for. `state_dir`
     is for this user alone, or for those of `group`. `serve` says who may ask `featurekit serve`.
+    `openlineage` says where events of lineage go.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -151,6 +176,7 @@ class FeaturekitConfig(BaseModel):
     group: str | None = None
     maxmemory_policy: str | None = Field(default=None, pattern=r"^[a-z-]+$")
     serve: ServeConfig | None = None
+    openlineage: OpenLineageConfig | None = None
 
     @field_validator("registry")
     @classmethod
@@ -466,6 +492,8 @@ _PATTERNS = {
     "project": "is a letter or digit, then letters, digits and underscores",
     "memory_limit": "is a size, as in 4GB or 512MB",
     "redis_password_env": "is the name of a variable of the environment, and no password",
+    "api_key_env": "is the name of a variable of the environment, and no key",
+    "url": "is a URL of http or https",
     "maxmemory_policy": "is the name of a policy of Redis, in small letters",
 }
 
@@ -560,6 +588,12 @@ EXAMPLES = {
     "featurekit.serve.audience": "featurekit",
     "featurekit.serve.rate": "100",
     "featurekit.serve.cors": '["https://shop.example"]',
+    "featurekit.openlineage": "{url: https://lineage.example}",
+    "featurekit.openlineage.url": "https://lineage.example",
+    "featurekit.openlineage.file": "lineage.jsonl",
+    "featurekit.openlineage.namespace": "shop",
+    "featurekit.openlineage.timeout_s": "2.0",
+    "featurekit.openlineage.api_key_env": "LINEAGE_KEY",
 }
 """How each setting that featurekit reads may be written."""
 
@@ -605,4 +639,5 @@ _MODELS: dict[tuple[str, ...], type[BaseModel]] = {
     ("online_store",): OnlineConfig,
     ("featurekit", "serving_log"): ServingLogConfig,
     ("featurekit", "serve"): ServeConfig,
+    ("featurekit", "openlineage"): OpenLineageConfig,
 }

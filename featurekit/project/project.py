@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from featurekit.log.served.log import ServingLog
     from featurekit.offline.events import EventRows, Snapshot
     from featurekit.offline.training_set import TrainingSet
+    from featurekit.project.lineage.teller import Teller
 
 
 class Project:
@@ -111,6 +112,7 @@ class Project:
         self._serving_log: ServingLog | None = None
         self._feeding: Fed | None = None
         self._marks: Marks | None = None
+        self._teller: tuple[Teller | None] | None = None
 
     def close(self) -> None:
         """Close the connections, and write what the serving log still holds. Connections are opened
@@ -127,6 +129,8 @@ class Project:
         self._unreached = None
         self.log.close()
         self.audit.close()
+        if self._teller is not None and self._teller[0] is not None:
+            self._teller[0].close()
 
     async def close_async(self) -> None:
         """Close the connections that lookups made in this event loop."""
@@ -429,6 +433,17 @@ class Project:
             state_dir=self.state_dir,
             log=log,
         )
+
+    @property
+    def teller(self) -> Teller | None:
+        """What tells of runs as events of lineage; None where `featurekit: openlineage:` does not
+        ask for it."""
+        if self._teller is None:
+            from featurekit.project.lineage.openlineage import teller_of
+
+            config = self.config.featurekit.openlineage
+            self._teller = (teller_of(config, self.name, self.path),)
+        return self._teller[0]
 
     def _kept_registry(self) -> RegistryKept:
         """Where the settings say that the registry is."""

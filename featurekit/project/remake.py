@@ -3,7 +3,6 @@ since (F2)."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from functools import partial
@@ -13,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 from featurekit.core.types import as_instant, micros
 from featurekit.define.plan import Service
 from featurekit.errors import DataError, RegistryError, SourceError
+from featurekit.offline.manifest import read_manifest
+from featurekit.project.lineage.told import telling_training_sets
 from featurekit.project.project import Project
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from featurekit.offline.training_set import TrainingSet
-
-_NEEDED = ("service", "fingerprint", "features", "known_at", "sources", "content_hash", "labels")
 
 
 def remake(project: Project, path: str | os.PathLike[str]) -> TrainingSet:
@@ -32,7 +31,7 @@ def remake(project: Project, path: str | os.PathLike[str]) -> TrainingSet:
     from featurekit.sources.reading import key_of
 
     beside = Path(path)
-    told = _read(beside)
+    told = read_manifest(beside)
     service = _service(project, told)
     readings, changed = {}, []
     for name, about in told["sources"].items():
@@ -48,7 +47,7 @@ def remake(project: Project, path: str | os.PathLike[str]) -> TrainingSet:
             f"{beside}: it cannot be made again, as sources have changed. " + "\n".join(changed)
         )
     asked = told["asked"]
-    return TrainingSet(
+    made = TrainingSet(
         service,
         _labels(beside, told),
         connect=project.connect,
@@ -61,20 +60,8 @@ def remake(project: Project, path: str | os.PathLike[str]) -> TrainingSet:
         readings=readings,
         told=told,
     )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        told = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: no manifest can be read there ({error})") from None
-    lacking = [name for name in _NEEDED if not isinstance(told, dict) or name not in told]
-    if lacking:
-        raise DataError(
-            f"{path}: it has no {', '.join(lacking)}, so it is no manifest, or one of a release "
-            "before 0.3; name the .manifest.json beside a training set"
-        )
-    return dict(told)
+    made.telling = telling_training_sets(project, service)
+    return made
 
 
 def _known_at(told: Mapping[str, Any]) -> int | None:

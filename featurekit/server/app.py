@@ -13,14 +13,14 @@ import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from featurekit.errors import FeaturekitError, RequestRefused
 from featurekit.online.lookup.result import OnlineResult
 from featurekit.server import as_json, failures
 from featurekit.server.access import Access
 from featurekit.server.as_json import Said
-from featurekit.server.callers import ANYONE, LIST, METRICS, Caller
+from featurekit.server.callers import ADMIN, ANYONE, LIST, METRICS, Caller
 from featurekit.server.cors import Cors
 from featurekit.server.lookups import Lookups
 from featurekit.server.metrics import CONTENT_TYPE, Metrics
@@ -29,6 +29,9 @@ from featurekit.server.orders import FEAST, OWN, Order
 from featurekit.server.pushes import Pushes, key_of, kind_of
 from featurekit.server.questions import Question, feast_question, own_question, request_id
 from featurekit.server.settings import Settings
+
+if TYPE_CHECKING:
+    from featurekit.server.files import Files
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -54,6 +57,7 @@ _WRITTEN = (JSON, MSGPACK, ARROW)
 _WRITTEN_OF_PUSHES = (JSON, MSGPACK)
 _LISTED = "/v1/features"
 _SOURCES, _EVENTS = "/v1/sources/", "/events"
+_CATALOG = "/catalog"
 _OPEN = {"/health", "/ready"}
 """The routes that everybody may ask: who watches a process has no key."""
 _RETRY_S = 0.5
@@ -141,6 +145,7 @@ class App:
         self.ready = False
         self.waiting_for: Exception | None = None
         self._admin: Any = None
+        self._files: Files | None = None
         self._making: asyncio.Lock | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._routes: dict[str, tuple[str, Handler]] = {
@@ -227,6 +232,9 @@ class App:
         if found is None and path.startswith(_SOURCES) and path.endswith(_EVENTS):
             request.route = "/v1/sources/{name}/events"
             found = "POST", self._push
+        if found is None and self.settings.catalog is not None and _is_of_catalog(path):
+            request.route = _CATALOG
+            found = "GET", self._catalog
         if found is None:
             return None
         request.route = request.route or path
@@ -405,10 +413,28 @@ class App:
         body = as_json.dumps({"status": "stopping" if self.draining else "waiting", "why": why})
         return Answer(body, 503, _typed(JSON))
 
+    async def _catalog(self, request: Request) -> Answer:
+        """GET /catalog/…: the pages of the catalogue, which tell of every service."""
+        if not request.caller.may(ADMIN):
+            request.caller.need("read:*")
+        if self._files is None:
+            from featurekit.server.files import Files
+
+            assert self.settings.catalog is not None
+            self._files = Files(self.settings.catalog, private=not self.access.open)
+        status, headers, body = await asyncio.to_thread(
+            self._files.answer, request.path, request.headers
+        )
+        return Answer(body, status, headers)
+
     async def _metrics(self, request: Request) -> Answer:
         request.caller.need(METRICS)
         text = await asyncio.to_thread(self.metrics.text)
         return Answer(text, 200, _typed(CONTENT_TYPE))
+
+
+def _is_of_catalog(path: str) -> bool:
+    return path == _CATALOG or path.startswith(f"{_CATALOG}/")
 
 
 def _told_id(request: Request) -> str | None:

@@ -72,7 +72,8 @@ class Settings:
     log, and `traces` whether it is a span of OpenTelemetry. After SIGTERM, requests are answered
     for `drain_s` seconds, on connections that then close. `access` says who may ask, and `pushes`
     how it pushes, which it does where that is said. A push may take `push_timeout_s` and has at
-    most `most_push_rows` rows.
+    most `most_push_rows` rows. `catalog` is the folder of the pages under /catalog, where there are
+    some.
     """
 
     project: str
@@ -98,6 +99,7 @@ class Settings:
     log_format: str = "text"
     access_log: bool = False
     traces: bool = False
+    catalog: str | None = None
 
     def store(self) -> OnlineStore:
         """The online store; nothing is asked of it yet."""

@@ -127,6 +127,8 @@ def test_the_example_of_a_setting_is_read(tmp_path: Path, name: str) -> None:
         value["type"] = "redis"
     if above[-1:] == ["serving_log"]:
         value.setdefault("to", "parquet")
+    if above[-1:] == ["openlineage"] and last not in ("url", "file"):
+        value["file"] = "lineage.jsonl"
     for part in reversed(above):
         value = {part: value}
     text = yaml.safe_dump({"project": "shop", **value})

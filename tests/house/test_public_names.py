@@ -41,8 +41,8 @@ def test_the_public_names_are_these():
         "norm",
     ))  # fmt: skip
     assert sorted(results.__all__) == sorted((
-        "Adopted", "Change", "Collection", "Consumed", "Explanation", "Forgot", "Item",
-        "Materialization", "OnlineResult", "Pushed", "Report", "Revision", "RolledBack",
+        "Adopted", "Change", "Collection", "Consumed", "Explanation", "Forgot", "Impact", "Item",
+        "Lineage", "Materialization", "OnlineResult", "Pushed", "Report", "Revision", "RolledBack",
         "SourceCheck", "TrainingSet", "Validation", "Version",
     ))  # fmt: skip
     assert {"Aggregate", *aggregates.BY_NAME} == {*aggregates.__all__}

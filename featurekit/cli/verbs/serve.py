@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from featurekit.cli.access import ACCESS, access_of
 from featurekit.cli.arguments import UsageError, argument, port, positive, seconds, verb
 from featurekit.cli.repo import repo_folder
+from featurekit.core.page import CATALOG_MARK
 from featurekit.core.screen import Screen
 from featurekit.errors import ConfigError
 
@@ -80,6 +81,12 @@ _EXPORTER = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
         default=64,
         metavar="N",
         help="pushes that may be under way; more are refused for now (default: 64)",
+    ),
+    argument(
+        "--catalog",
+        type=Path,
+        metavar="FOLDER",
+        help="serve the pages that `featurekit catalog` has written there, under /catalog",
     ),
     argument(
         "--log-format",
@@ -193,7 +200,21 @@ def _limits(arguments: Namespace) -> dict[str, Any]:
         "log_format": arguments.log_format,
         "access_log": arguments.access_log,
         "traces": arguments.traces,
+        "catalog": _catalog(arguments),
     }
+
+
+def _catalog(arguments: Namespace) -> str | None:
+    """The folder of the catalogue. ConfigError where none is there."""
+    folder: Path | None = arguments.catalog
+    if folder is None:
+        return None
+    if not (folder / CATALOG_MARK).is_file():
+        raise ConfigError(
+            f"--catalog: {str(folder)!r} holds no catalogue; write one with `featurekit catalog -o "
+            f"{folder}`"
+        )
+    return str(folder.absolute())
 
 
 def _pushes(repo: Path, state: Path, arguments: Namespace) -> PushSettings:

@@ -14,7 +14,7 @@ from featurekit.core.files import write_named
 from featurekit.core.version import VERSION
 from featurekit.parity.reports.page.operators import operators_section
 from featurekit.parity.reports.page.service import service_section
-from featurekit.parity.reports.page.template import Html, asset, fill, joined
+from featurekit.parity.reports.page.template import Html, asset, css, fill, joined
 from featurekit.parity.reports.page.verdict import Counts, Verdict, verdict, verdict_of
 
 
@@ -101,7 +101,7 @@ def _document(
         facts=joined(fill("fact", name=name, value=value) for name, value in facts),
         contents=contents,
         sections=sections,
-        css=asset("page.css"),
+        css=css(),
         js=asset("page.js"),
     )
 
