@@ -513,10 +513,9 @@ class FeatureStore(Named):
         entity is known from its first visible event on. Where views are of different entities,
         `entities` names the one whose events say which go together.
 
-        `known_at` asks for what was known by then: events that arrived later do not count, so
-        yesterday's training set can be made again after late data came in. DataError for a source
-        without a created_timestamp_column, ContractBroken for one that breaks its contract (S5). By
+        `known_at` asks for what was known by then: events that arrived later do not count. By
         default it is the clock, and InstantsInFuture warns of later rows of the frame (S3).
+        DataError where arrivals are not known, ContractBroken for a source that breaks its (S5).
         """
         from featurekit.offline.historical import Grid, historical_features
         from featurekit.project.contracts import judge

@@ -214,7 +214,7 @@ SETTINGS = [
     "project: p\nfeaturekit:\n  redis_url: 'redis://u:{}@h\n",
     "project: redis://u:{}@h\n",
     "project: p\nfeaturekit:\n  serving_log: redis://u:{}@h\n",
-    "project: p\nfeaturekit:\n  registry: postgresql://u:{}@h/db\n",
+    "project: p\nfeaturekit:\n  registry: mysql://u:{}@h/db\n",
 ]
 
 
