@@ -177,6 +177,7 @@ def _applied(url: str, redis: str, folder: str, window: str, start: Any) -> None
             store.apply()
 
 
+@pytest.mark.slow
 def test_two_people_apply_at_once(shared: Repo, url: str, tmp_path: Path) -> None:
     """Each version is recorded, each change follows the one before, and one of them is in force."""
     shared.deploy()
