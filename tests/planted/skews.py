@@ -1009,9 +1009,9 @@ def arrivals_of_the_second_source_ignored_offline(patch):
 
 @skew("push", "time zone", "unions")
 def the_second_source_read_in_the_zone_of_the_first_in_pushes(patch):
-    everywhere(patch, rows_module.as_pushed, lambda read, source, *args: read(
+    everywhere(patch, rows_module.placed_as_pushed, lambda read, source, *args, **more: read(
         dataclasses.replace(source, timezone="Europe/London") if source.name == "app" else source,
-        *args))  # fmt: skip
+        *args, **more))  # fmt: skip
 
 
 @skew("push", "null fill", "unions")
