@@ -478,6 +478,15 @@ def test_get_historical_writes_the_rows_that_it_shows(served: Path, run: Run) ->
     assert [row["bought"] for row in shown["first_rows"]] == ["1", "0", "1"]
 
 
+def test_get_historical_shows_people_the_values_of_the_first_rows(served: Path, run: Run) -> None:
+    frame = served / "labels.csv"
+    rows = run("get-historical", "checkout", frame, "--json").json["first_rows"]
+    lines = run("get-historical", "checkout", frame).out.splitlines()
+    cells = {line.split()[0]: line.split()[1:] for line in lines if line.strip()}
+    for name in ("bought", "basket_value", "orders_30d"):
+        assert cells[name] == [str(row[name]) for row in rows[:3]], lines
+
+
 def test_a_csv_frame_is_the_same_as_a_parquet_frame(served: Path, run: Run) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
