@@ -141,6 +141,23 @@ def instants_of(source: Source, row: Row) -> dict[str, str]:
     return instant_columns(source)[0 if source.parts is None else row[FROM]]
 
 
+def row_orders(source: Source) -> tuple[tuple[str, ...], ...]:
+    """For each source of a union the columns of the union by which T6 orders that source's rows:
+    its sequence, then all of its own columns as it declares them. Ids are per source (T11), so a
+    source's versions are those that it has without the union. A source that is none has one such.
+    """
+    found = []
+    for number, part in enumerate(source.parts or (_alone(source),)):
+        columns = [p.name for p in part.source.schema]
+        if part.source.sequence is not None:
+            columns.insert(0, part.source.sequence)
+        named = dict(zip(part.columns, own_columns(source), strict=True))
+        if source.parts is not None:
+            named |= {column: name for name, column, _ in _rest(number, part)}
+        found.append(tuple(dict.fromkeys(named[column] for column in columns)))
+    return tuple(found)
+
+
 def number_of(source: Source, name: str) -> int:
     """The number of a source in a union."""
     return [one.name for one in source.sources].index(name)

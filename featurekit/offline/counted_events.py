@@ -20,6 +20,7 @@ from featurekit.core.status import FOREVER
 from featurekit.core.types import FLOAT
 from featurekit.define.explode import exploded_sql
 from featurekit.define.plan import Service, Source, View
+from featurekit.define.union import FROM, row_orders
 from featurekit.offline.events import EventRows
 from featurekit.offline.view_events import order_key
 
@@ -27,14 +28,18 @@ _numbers = itertools.count()
 
 
 def row_order_sql(source: Source) -> str:
-    """The ORDER BY of T6, for rows of a source that arrived at one instant."""
+    """The ORDER BY of T6, for rows of a source that arrived at one instant; of a union, for such
+    rows of one of its sources."""
     types = {p.name: p.type for p in source.schema}
-    first = [] if source.sequence is None else [source.sequence]
     terms = ["__ts"]
-    for name in dict.fromkeys([*first, *types]):
-        terms.append(f"{order_key(quote(name), types[name])} ASC NULLS FIRST")
-        if types[name].base == FLOAT:
-            terms.append(f"signbit({quote(name)}) DESC")
+    for number, names in enumerate(row_orders(source)):
+        for name in names:
+            column = quote(name)
+            if source.parts is not None:  # what another source calls so has its own place there
+                column = f"CASE WHEN {FROM} = {number} THEN {column} END"
+            terms.append(f"{order_key(column, types[name])} ASC NULLS FIRST")
+            if types[name].base == FLOAT:
+                terms.append(f"signbit({column}) DESC")
     return ", ".join(terms)
 
 

@@ -7,6 +7,7 @@ ids, keys and instants, so that ties and equal ids across sources are the rule.
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -173,6 +174,61 @@ def test_a_union_is_what_the_oracle_says_on_both_paths(con: Any, name: str) -> N
         paths.close()
 
     check()
+
+
+# Each source declares its columns in an order of its own, so that the union's is another one.
+PERSON_FIRST = {"person": int, "id": int, "amount": float}
+AMOUNT_FIRST = {"amount": float, "note": str, "n": int, "op": str, "person": int, "id": int}
+OP_FIRST = {"op": str, "person": int, "amount": float, "id": int}
+ID_LAST = {"kind": str, "amount": float, "n": int, "person": int, "id": int}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (source("one", PERSON_FIRST, **IDS), source("other", AMOUNT_FIRST, **IDS, sequence="n")),
+        (source("one", AMOUNT_FIRST, **IDS), source("other", PERSON_FIRST, **IDS)),
+        (
+            source("one", OP_FIRST, **IDS, op="op"),
+            source("other", ID_LAST, **IDS, op="kind", sequence="n"),
+        ),
+        (source("one", ID_LAST, **IDS, op="kind"), source("other", AMOUNT_FIRST, **IDS, op="op")),
+    ],
+    ids=["copies", "copies, exchanged", "versions", "versions, exchanged"],
+)
+def test_rows_of_an_id_that_arrive_together_have_the_order_of_their_own_source(
+    con: Any, one: EventSource, other: EventSource
+) -> None:
+    """T6, T7, T11: which of an id's rows counts is the same with a union and without it."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for of in (one, other):
+        kinds = {"op": ("upsert", "delete"), "kind": ("upsert", "delete"), "note": ("a", "b")}
+        free = [
+            [(name, value) for value in kinds.get(name, (1, 2))]
+            for name in of.schema
+            if name != "id"
+        ]
+        made = [dict(values) for values in itertools.product(*free)]
+        rows[of.name] = []
+        for number, pair in enumerate(itertools.combinations(made, 2)):
+            for row in pair:
+                row = row | {"id": number, "amount": float(row["amount"])}
+                rows[of.name].append(row | {"__ts": 0, "__created": 0})
+    count = {"rows": Count(window="1d"), "sum": Sum("amount", window="1d")}
+    single = [
+        FeatureView(f"of_{of.name}", entities=[PERSON], source=of, features=count)
+        for of in (one, other)
+    ]
+    paths = Paths(con, service_of(view("both", [one, other], count), *single), rows)
+    questions = [Question({"person": person}, 0) for person in (1, 2)]
+    expected = paths.oracle(questions)
+    for (both, _), _, (mine, _), _, (its, _), _ in expected:
+        assert both == mine + its
+        assert mine > 0 < its
+    agree(paths, questions, "offline", expected, paths.offline(questions))
+    agree(paths, questions, "filled", expected, paths.by_materialising(questions))
+    agree(paths, questions, "pushed", expected, paths.by_pushes_in_order(questions))
+    paths.close()
 
 
 @pytest.mark.slow

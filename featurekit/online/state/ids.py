@@ -21,7 +21,7 @@ from featurekit.core.status import FOREVER
 from featurekit.core.types import instant
 from featurekit.core.values import sort_value
 from featurekit.define.plan import Source, View
-from featurekit.define.union import FROM, instant_columns
+from featurekit.define.union import FROM, instant_columns, row_orders
 from featurekit.errors import DamagedState, OnlineError
 from featurekit.online.state.codec import (
     ALL_PRESENT,
@@ -57,8 +57,8 @@ class Ids:
         self._numbers: struct.Struct | None = None
         if len(codes) == len(self.schema):
             self._numbers = struct.Struct("<BIqq" + "".join(f"B{code}" for code in codes))
-        self._names = names = [name for name, _ in self.schema]
-        self.ordered = names if source.sequence is None else [source.sequence, *names]
+        self._names = [name for name, _ in self.schema]
+        self._orders = row_orders(source)
         self._united = source.parts is not None
         self._arrivals = [_arrivals(of) for of in instant_columns(source)]
 
@@ -69,7 +69,9 @@ class Ids:
     def order(self, row: Row) -> tuple[Any, ...]:
         """The sort key of the order of arrival, ties by T6. It is hashable, and equal only for
         equal rows."""
-        return row["__created"], row["__ts"], *[_rank(row[name]) for name in self.ordered]
+        number = row[FROM] if self._united else 0
+        names = self._orders[number]
+        return row["__created"], row["__ts"], number, *[_rank(row[name]) for name in names]
 
     def merged(self, known: Sequence[Row], more: Sequence[Row]) -> list[Row]:
         """The rows of both, in the order of their arrival; equal rows once."""
