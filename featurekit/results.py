@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from featurekit.project.lineage.graph import Lineage as Lineage
     from featurekit.project.lineage.impact import Impact as Impact
     from featurekit.project.ownership import Adopted as Adopted
+    from featurekit.project.pins import Pinned as Pinned
     from featurekit.project.registry import Change as Change
+    from featurekit.project.registry import Pin as Pin
     from featurekit.project.versions import RolledBack as RolledBack
     from featurekit.project.versions import Version as Version
 else:

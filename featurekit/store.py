@@ -22,6 +22,7 @@ from featurekit.define.proven import warn_unproven
 from featurekit.define.repo import Repo
 from featurekit.errors import ConfigError, DefinitionError, FeaturekitError
 from featurekit.online.lookup.result import OnlineResult
+from featurekit.online.lookup.version import named_version
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.project.apply import apply, plan
 from featurekit.project.asked import Features, asked_online, asked_service, no_rows, one_of
@@ -31,15 +32,16 @@ from featurekit.project.checks import SourceCheck, check_sources
 from featurekit.project.config import RepoConfig
 from featurekit.project.gc import Collection, collect, collect_files
 from featurekit.project.history import Revision, history
-from featurekit.project.leases import Lease
+from featurekit.project.leases import WHOLE, Lease, alone
 from featurekit.project.lineage.told import (
     telling_training_sets,
     told_apply,
     told_materialize,
 )
 from featurekit.project.ownership import Adopted, adopt
+from featurekit.project.pins import Pinned, expired, pin, release_expired, unpin
 from featurekit.project.project import Project
-from featurekit.project.registry import Change, Registry
+from featurekit.project.registry import Change, Pin, Registry
 from featurekit.project.unlock import unlock
 from featurekit.project.versions import RolledBack, Version, rollback, versions
 
@@ -389,6 +391,58 @@ class FeatureStore(Named):
         return done
 
     @checked
+    def pin(
+        self,
+        version: str,
+        *,
+        by: str,
+        owner: str | None = None,
+        until: Instant | None = None,
+    ) -> Pinned:
+        """Keep a version of a service fed, whatever is live, for as long as something needs it.
+
+        `version` is the service's name, "@", and the version's fingerprint or the beginning of it:
+        "churn@3f2a". `by` names what needs it, as in "models:/churn/3"; a version may be pinned by
+        several, and is fed until the last pin is gone. `owner` is who answers for it, by default
+        the user of this process. The first `gc` or `apply` after `until` takes the pin away.
+
+        A pinned version is asked by its name: `get_online_features("churn@3f2a", rows)`. It can be
+        asked at once where it was fed all along; else once `materialize` has filled the views that
+        the result lists. `gc`, `rollback` and new versions leave it alone. It costs what its views
+        cost that no other version reads.
+
+        RegistryError for an unknown service or version, for a version that reads a source that the
+        repo defines otherwise now, and for an end that has passed.
+        """
+        self.parts.claim()
+        name, fingerprint = named_version(version)
+        with self.parts.audit.doing("pin", {"service": name, "by": by}) as found:
+            done = pin(self.parts, name, fingerprint or "", by=by, owner=owner, until=until)
+            found |= {"fingerprint": done.pin.fingerprint}
+        return done
+
+    @checked
+    def unpin(self, version: str, *, by: str | None = None) -> list[Pin]:
+        """Take pins away: of a version ("churn@3f2a"), or of all versions of a service ("churn");
+        with `by`, those alone that are named so. Returns them.
+
+        A version that has no other pin is fed no more, unless it is live, waits or is retained; its
+        states go with the next `gc`. RegistryError where there is no such pin.
+        """
+        self.parts.claim()
+        name, fingerprint = named_version(version)
+        with self.parts.audit.doing("unpin", {"service": name, "by": by}) as found:
+            gone = unpin(self.parts, name, fingerprint, by=by)
+            found |= {"fingerprints": sorted({one.fingerprint for one in gone})}
+        return gone
+
+    @checked
+    def pins(self) -> list[Pin]:
+        """Every pin of a version, by the service's name. One that has come to its end holds until
+        the next `gc` or `apply`."""
+        return self.registry.pins()
+
+    @checked
     def adopt(self) -> Adopted:
         """Rebuild the registry's file from the copy of it in the online store: versions, what is in
         force, changes, and who was forgotten.
@@ -414,8 +468,9 @@ class FeatureStore(Named):
         """Remove the online states and plans of versions that no service uses, and report what was
         found.
 
-        A version is used while it is live, next or retained. With `retained`, the versions retained
-        now are released first, and to roll back to one takes a materialisation. `versions` limits
+        A version is used while it is live, next, retained or pinned. Pins that have come to their
+        end are taken away first. With `retained`, the versions retained now are released, too, and
+        to roll back to one takes a materialisation. `versions` limits
         the removal to these: each is "name" or "name:fingerprint" of a view or service, where the
         beginning of the fingerprint is enough. Without it, what the state folder keeps of files
         goes too whose content is no source's any more: copies of CSV files, hashes and verdicts
@@ -441,6 +496,10 @@ class FeatureStore(Named):
         if dry_run:
             return run()
         with self.parts.audit.doing("gc", {"retained": retained}) as found:
+            if expired(self.parts):
+                self.parts.claim()
+                with alone(self.online, self.project, WHOLE, "gc"):
+                    found["unpinned"] = [one.name for one in release_expired(self.parts)]
             done = run()
             gone = [f"{one.kind} {one.name}:{one.fingerprint}" for one in done.removed]
             found |= {"removed": gone, "keys": done.keys, "files": len(done.files)}

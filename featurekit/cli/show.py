@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from featurekit.core.screen import Screen
-    from featurekit.project.registry import Change
+    from featurekit.project.registry import Change, Pin
     from featurekit.store import FeatureStore
 
 _SHORT = 12
@@ -124,7 +124,41 @@ def notes_of(store: FeatureStore) -> dict[str, Any]:
             {"entity": t.entity, "applied_by": t.applied_by, "applied_at": t.applied_at}
             for t in unended(store.registry.tombstones())
         ],
+        "pinned": [pin_document(store, one) for one in store.pins()],
     }
+
+
+def pin_document(store: FeatureStore, one: Pin) -> dict[str, Any]:
+    """A pin as programs read it, with the views that are fed for its sake alone."""
+    from featurekit.project.pins import extra_views
+
+    return {
+        "service": one.service,
+        "fingerprint": one.fingerprint,
+        "by": one.by,
+        "owner": one.owner,
+        "until": one.expires,
+        "pinned_at": one.pinned_at,
+        "extra_views": extra_views(store.parts, one),
+    }
+
+
+def show_pins(screen: Screen, pins: Sequence[Mapping[str, Any]]) -> None:
+    """Pins, as `pin_document` writes them, as a table."""
+    screen.table(
+        ("service", "version", "by", "owner", "until", "feeds for it alone"),
+        [
+            (
+                one["service"],
+                short(one["fingerprint"]),
+                one["by"],
+                one["owner"],
+                one["until"],
+                ", ".join(one["extra_views"]) or "nothing",
+            )
+            for one in pins
+        ],
+    )
 
 
 def show_notes(screen: Screen, notes: Mapping[str, Any]) -> None:
@@ -149,6 +183,11 @@ def show_notes(screen: Screen, notes: Mapping[str, Any]) -> None:
             "and the log of pushes may still hold them: run it again (`featurekit forget`)",
             style="yellow",
         )
+    if notes["pinned"]:
+        screen.line(
+            "\npinned, and fed whatever is live; views that no definition has any more cost:"
+        )
+        show_pins(screen, notes["pinned"])
     for one in notes["unnamed"]:
         screen.line(
             f"\nnot found: {one['place']}: {one['kind']} {one['name']!r} is made, and no name, "

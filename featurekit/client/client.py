@@ -128,7 +128,9 @@ class Client:
 
         `service` is a service's name, or a list of features as "view:feature". `rows` is a list of
         dicts, a dict of lists or arrays, or a frame of pandas, polars or Arrow. `service_version`
-        is the fingerprint that must be live: another one is refused (409). It raises the
+        is the version that answers, live or pinned: its fingerprint, or the beginning of it; "@"
+        and that behind the service's name say the same. One that is not fed is refused (409). It
+        raises the
         errors of the store; StoreUnavailable where the server cannot be reached, or does not answer
         within `timeout_s` (by default the client's); RequestRefused where the server does not take
         the request.

@@ -26,6 +26,7 @@ from featurekit.project.deployment import (
     withdraw,
 )
 from featurekit.project.leases import WHOLE, alone
+from featurekit.project.pins import feed_pinned, refuse_unreadable, release_expired
 from featurekit.project.project import Project
 from featurekit.project.registry import Change, Definition
 from featurekit.project.restore import restore
@@ -43,7 +44,8 @@ def apply(project: Project, *, allow_breaking: bool = False) -> list[Change]:
     """Record the definitions as the current versions, and publish the services; the changes made.
 
     RegistryError, with nothing applied, where the repo lacks a view or source that a service's live
-    version uses until its successor is filled, and BreakingChange where a service's callers would
+    version uses until its successor is filled, or defines a source otherwise than a pinned version
+    reads it, and BreakingChange where a service's callers would
     break, unless that is allowed. ClocksApart where the store's clock cannot be right,
     EvictingStore where Redis may remove states, and StoreUnavailable where this user may not
     publish.
@@ -84,6 +86,8 @@ def _apply_alone(
 ) -> list[Change]:
     online = project.online
     _refuse_removal(project)
+    release_expired(project)
+    refuse_unreadable(project)
     if not allow_breaking:
         _refuse_breaking(project.registry.plan(definitions))
     online.stamp(clock_key(project.name))  # raises, where publishing would, before the record
@@ -91,6 +95,7 @@ def _apply_alone(
     changes = project.registry.apply(definitions)
     project.record()
     publish_all(online, project.name, services, signer=signer)
+    feed_pinned(project)
     note_about(online, project.name, project.repo)
     for change in changes:
         if change.kind == "service" and change.action == "remove":

@@ -30,7 +30,7 @@ from featurekit.define.published import (
     plan_bytes,
     read_plan,
 )
-from featurekit.errors import OnlineError, PlanRefused
+from featurekit.errors import NotServed, OnlineError, PlanRefused
 from featurekit.online.store.marks import (
     Filled,
     carried,
@@ -59,6 +59,9 @@ from featurekit.project.leases import settled_until
 
 POINTERS = ("live", "next", "retained")
 """The pointers to the versions of a service that are fed; "next" equals "live" where none waits."""
+PINNED = "pinned"
+"""In the place of a pointer: the versions that are pinned, of which a service may have many."""
+FED = (*POINTERS, PINNED)
 
 _POLL_S, _PATIENCE_S = 0.05, 60.0
 
@@ -106,7 +109,7 @@ def publish_all(
     ]
     missed(store, project, others)
     names = {service.name: 1 for service in services}
-    _change(store, names_key(project), lambda known: {**known, **names})
+    change_numbers(store, names_key(project), lambda known: {**known, **names})
     published = b"%d" % store.stamp(clock_key(project))
     store.write({published_key(project): published})
     forget_unfed(store, project)
@@ -118,7 +121,8 @@ def publishing_keys(project: str, services: Sequence[Service]) -> list[bytes]:
     plans = [project_key(project, "plan", s.name, s.fingerprint) for s in services]
     places = [project_key(project, kind, s.name) for s in services for kind in POINTERS]
     index = [names_key(project), published_key(project), turned_key(project), until_key(project)]
-    return [*plans, *places, *index, filled_key(project), damaged_key(project)]
+    marks = [filled_key(project), damaged_key(project), pins_key(project)]
+    return [*plans, *places, *index, *marks]
 
 
 def mend(
@@ -131,7 +135,7 @@ def mend(
     """Write the plans that pointers name and that are damaged or lost anew, where `compiled` has
     the version of a name and a fingerprint. Which platform filled their states is unknown then, so
     these must be materialised again before they are made live (R6)."""
-    for key, plan in plans(store, project, *POINTERS).items():
+    for key, plan in plans(store, project, *FED).items():
         name, fingerprint = key.decode().split(":")[-2:]
         try:
             found = None if plan is None else look_at(plan)
@@ -170,7 +174,9 @@ def step_back(store: OnlineStore, project: str, now: int) -> None:
     found = store.read([published_key(project)])[0]
     if read_number("published", found) > now:
         store.write({published_key(project): b"%d" % now})
-    _change(store, until_key(project), lambda known: {v: min(t, now) for v, t in known.items()})
+    change_numbers(
+        store, until_key(project), lambda known: {v: min(t, now) for v, t in known.items()}
+    )
 
 
 def settled_for_first(store: OnlineStore, project: str, source: str) -> int:
@@ -194,10 +200,24 @@ def settled_for_first(store: OnlineStore, project: str, source: str) -> int:
     )
 
 
+def pins_key(project: str) -> bytes:
+    """The key of what says which versions of services are pinned: an object from
+    "service:fingerprint" to 1."""
+    return project_key(project, "pins")
+
+
+def pinned_versions(value: bytes | None) -> list[tuple[str, str]]:
+    """The pinned versions, as names and fingerprints, from the value under `pins_key`."""
+    found = read_object("pins", value, numbers)
+    return [(name, fingerprint) for name, _, fingerprint in (v.partition(":") for v in found)]
+
+
 def withdraw(store: OnlineStore, project: str, name: str) -> None:
     """Stop serving a service."""
     store.delete([project_key(project, kind, name) for kind in POINTERS])
-    _change(store, names_key(project), lambda names: {n: v for n, v in names.items() if n != name})
+    change_numbers(
+        store, names_key(project), lambda names: {n: v for n, v in names.items() if n != name}
+    )
     forget_unfed(store, project)
 
 
@@ -214,17 +234,6 @@ def service_names(project: str, value: bytes | None) -> list[str]:
     return sorted(_numbers(names_key(project), value))
 
 
-def _change(
-    store: OnlineStore, key: bytes, change: Callable[[dict[str, int]], dict[str, int]]
-) -> None:
-    """Change a small object in one transaction."""
-
-    def changed(values: list[bytes | None]) -> list[bytes | None]:
-        return [write_object(name_of(key), change(_numbers(key, values[0])))]
-
-    store.update([key], changed)
-
-
 def _services(
     store: OnlineStore,
     project: str,
@@ -238,6 +247,30 @@ def _services(
     version has no plan: who left it out would miss what it is to be fed with."""
     found = _present(lambda: plans(store, project, *kinds))
     return [_service(k, p, trust, on_mismatch) for k, p in found.items()]
+
+
+def fed_plans(
+    store: OnlineStore, project: str, seen: dict[bytes, bytes | None]
+) -> dict[bytes, Service]:
+    """The versions that are fed, only looked at, by the keys of their plans. `seen` gets every key
+    that says so, with its value."""
+
+    def found() -> dict[bytes, bytes | None]:
+        seen.clear()
+        return plans(store, project, *FED, seen=seen)
+
+    return {key: _service(key, plan, None, "warn") for key, plan in _present(found).items()}
+
+
+def change_numbers(
+    store: OnlineStore, key: bytes, change: Callable[[dict[str, int]], dict[str, int]]
+) -> None:
+    """Change a small object of numbers in one transaction."""
+
+    def changed(values: list[bytes | None]) -> list[bytes | None]:
+        return [write_object(name_of(key), change(_numbers(key, values[0])))]
+
+    store.update([key], changed)
 
 
 def _present(read: Callable[[], dict[bytes, bytes | None]]) -> dict[bytes, bytes]:
@@ -284,14 +317,17 @@ def plans(
         read.update(zip(keys, found, strict=True))
         return found
 
-    names = service_names(project, values([names_key(project)])[0])
-    places = [(kind, name) for kind in kinds for name in names]
+    index = [names_key(project), *([pins_key(project)] if PINNED in kinds else [])]
+    listed, *pinned = values(index)
+    names = service_names(project, listed)
+    places = [(kind, name) for kind in kinds if kind != PINNED for name in names]
     found = values([project_key(project, kind, name) for kind, name in places])
     versions = {
         (name, read_version(f"{kind}:{name}", pointer)): None
         for (kind, name), pointer in zip(places, found, strict=True)
         if pointer
     }
+    versions |= dict.fromkeys(version for value in pinned for version in pinned_versions(value))
     keys = [project_key(project, "plan", *version) for version in versions]
     return dict(zip(keys, values(keys), strict=True))
 
@@ -316,6 +352,27 @@ def pointers(store: OnlineStore, project: str, name: str) -> dict[str, str]:
     }
 
 
+def fed_version(store: OnlineStore, project: str, name: str, version: str) -> str:
+    """The fingerprint of the version of a service that is fed and that `version` is or begins.
+    NotServed where there is none, or several."""
+    values = store.read([pins_key(project)])
+    of_pins = [one for service, one in pinned_versions(values[0]) if service == name]
+    known = list(dict.fromkeys([*pointers(store, project, name).values(), *of_pins]))
+    found = [one for one in known if version and one.startswith(version)]
+    if len(found) == 1:
+        return found[0]
+    there = ", ".join(one[:12] for one in known) or "none"
+    if found:
+        raise NotServed(
+            f"{name}@{version} names several versions of service {name!r}; those that are fed are "
+            f"{there}"
+        )
+    raise NotServed(
+        f"project {project!r} feeds no version {version!r} of service {name!r}; those that are fed "
+        f"are {there}. `featurekit pin {name}@{version or 'FINGERPRINT'} --by …` feeds an older one"
+    )
+
+
 def fed_views(
     store: OnlineStore,
     project: str,
@@ -323,14 +380,14 @@ def fed_views(
     trust: Trust | None = None,
     on_mismatch: str = "warn",
 ) -> list[View]:
-    """Every version of a view that pushes and materialisations must feed: those of live, next and
-    retained versions of services.
+    """Every version of a view that pushes and materialisations must feed: those of live, next,
+    retained and pinned versions of services.
 
     FingerprintMismatch where the numeric fingerprint of one differs from this platform's, unless
     `on_mismatch` is "warn" (R6). Without a `trust` they are only looked at, and nothing of them may
     be run (F0).
     """
-    found = _services(store, project, *POINTERS, trust=trust, on_mismatch=on_mismatch)
+    found = _services(store, project, *FED, trust=trust, on_mismatch=on_mismatch)
     return _views(found)
 
 
@@ -374,7 +431,7 @@ class Fed:
 
         def found() -> dict[bytes, bytes | None]:
             seen.clear()
-            return plans(self.store, self.project, *POINTERS, seen=seen)
+            return plans(self.store, self.project, *FED, seen=seen)
 
         read = _present(found)
         owner = owner_key(self.project)
@@ -450,7 +507,9 @@ def forget_unfed(store: OnlineStore, project: str) -> None:
     """Remove the marks of versions that are no longer fed. They miss pushes from now on, so a
     version that comes back must be materialised again before it serves."""
     fed = {_version(view) for view in fed_views(store, project)}
-    _change(store, until_key(project), lambda known: {v: t for v, t in known.items() if v in fed})
+    change_numbers(
+        store, until_key(project), lambda known: {v: t for v, t in known.items() if v in fed}
+    )
     _forget_marks(store, project, fed)
 
 
@@ -517,7 +576,7 @@ def missed(store: OnlineStore, project: str, views: Sequence[View]) -> None:
     again before it goes live."""
     versions = {_version(view) for view in views}
     if versions and versions & _read(store, until_key(project)).keys():
-        _change(
+        change_numbers(
             store,
             until_key(project),
             lambda known: {v: t for v, t in known.items() if v not in versions},

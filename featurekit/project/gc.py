@@ -23,8 +23,11 @@ from featurekit.online.state.blocks import head_key
 from featurekit.online.store.notes import read_version
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.project.deployment import (
+    PINNED,
     POINTERS,
     forget_unfed,
+    pinned_versions,
+    pins_key,
     release_retained,
     service_names,
 )
@@ -193,8 +196,8 @@ def _refuse_used(use: _Use, only: Sequence[str]) -> None:
                 kind, name, fingerprint = version
                 raise RegistryError(
                     f"{kind} {name}:{fingerprint[:12]} is used by {', '.join(by)}; apply and "
-                    "materialise definitions that do not use it first, and for a retained version "
-                    "write --retained"
+                    "materialise definitions that do not use it first; for a retained version "
+                    "write --retained, and for a pinned one `featurekit unpin` it first"
                 )
 
 
@@ -205,15 +208,18 @@ def _use(store: OnlineStore, project: str, *, retained: bool) -> _Use:
         (listed,) = store.read([names_key(project)])
         names = service_names(project, listed)
         places = [(kind, name) for name in names for kind in POINTERS]
-        guards = [names_key(project), *(project_key(project, k, n) for k, n in places)]
+        pointers = [project_key(project, k, n) for k, n in places]
+        guards = [names_key(project), pins_key(project), *pointers]
         values = store.read(guards)
         if values[0] == listed:
             break
     by: dict[_Version, list[str]] = {}
     pointed: dict[tuple[str, str], str] = {}  # the version and its first pointer
-    for (kind, name), pointer in zip(places, values[1:], strict=True):
+    for (kind, name), pointer in zip(places, values[2:], strict=True):
         if pointer and not (retained and kind == "retained"):
             pointed.setdefault((name, read_version(f"{kind}:{name}", pointer)), kind)
+    for version in pinned_versions(values[1]):
+        pointed.setdefault(version, PINNED)
     plans = store.read([project_key(project, "plan", *version) for version in pointed])
     for ((name, fingerprint), kind), plan in zip(pointed.items(), plans, strict=True):
         if plan is None:

@@ -24,7 +24,7 @@ from featurekit.errors import DamagedNote, PlanRefused, RegistryError
 from featurekit.language.wire import to_json
 from featurekit.log.tombstones import secret_path
 from featurekit.online.store.protocol import OnlineStore
-from featurekit.project.deployment import owner_key, plans, service_names
+from featurekit.project.deployment import PINNED, owner_key, plans, service_names
 from featurekit.project.registry import Known, Record, Registry
 
 _FORMAT = 1
@@ -289,7 +289,7 @@ def _served(store: OnlineStore, project: str) -> list[Service]:
     """The versions of services that are fed, as far as their plans can be read; those that are to
     be in force come last."""
     found = []
-    for plan in plans(store, project, "retained", "live", "next").values():
+    for plan in plans(store, project, PINNED, "retained", "live", "next").values():
         try:
             found.append(look_at(plan or b""))
         except PlanRefused:

@@ -22,12 +22,19 @@ from featurekit.errors import ConfigError, DefinitionError, StoreUnavailable
 from featurekit.log.tombstones import Forgotten, Tombstone, key_columns, read_secret, secret_path
 from featurekit.log.writer import PushLog
 from featurekit.online.lookup.service import OnlineService
+from featurekit.online.lookup.version import ServiceVersion, named_version
 from featurekit.online.store.clock import Clock, own_clock
 from featurekit.online.store.protocol import Health, OnlineStore
 from featurekit.project.audit import Audit
 from featurekit.project.carried import has_keys
 from featurekit.project.config import find_repo, load_config, settings_of, settings_stamp
-from featurekit.project.deployment import Fed, fed_views, live_services
+from featurekit.project.deployment import (
+    Fed,
+    fed_version,
+    fed_views,
+    live_services,
+    until_key,
+)
 from featurekit.project.keys import private_key, signer_of, trust_of
 from featurekit.project.marks import Marks
 from featurekit.project.ownership import (
@@ -389,21 +396,32 @@ class Project:
         return self.marks.refuse_eviction(self.config.featurekit.maxmemory_policy)
 
     def online_service(self, name: str) -> OnlineService:
-        """A service, ready for lookups. Its answers go to the serving log, where there is one."""
+        """A service, or a version of one as in "churn@3f2a", ready for lookups. Its answers go to
+        the serving log, where there is one. NotServed for a version that is not fed."""
         found = self._services.get(name)
         if found is None:
             self.marks.check_at_times(
                 lambda: fed_views(self.online, self.name, on_mismatch="accept")
             )
-            found = OnlineService(
-                self.online,
-                self.name,
-                name,
-                on_mismatch=self.on_mismatch,
-                trust=self.trust,
-                log=self.serving_log,
-                tolerance_us=self.tolerance_us,
-            )
+            options: dict[str, Any] = {
+                "on_mismatch": self.on_mismatch,
+                "trust": self.trust,
+                "log": self.serving_log,
+                "tolerance_us": self.tolerance_us,
+            }
+            service, version = named_version(name)
+            if version is None:
+                found = OnlineService(self.online, self.name, service, **options)
+            else:
+                fingerprint = fed_version(self.online, self.name, service, version)
+                found = ServiceVersion(
+                    self.online,
+                    self.name,
+                    service,
+                    fingerprint,
+                    until_key=until_key(self.name),
+                    **options,
+                )
             self._services[name] = found
         return found
 

@@ -44,6 +44,9 @@ _DUMP = (
 )
 """The tables of a `Record`, in the order of its fields."""
 
+_PIN = "pin"
+"""The kind under which `current` has the pins of versions."""
+
 Action = Literal["add", "change", "describe", "remove", "rollback"]
 
 
@@ -136,6 +139,34 @@ class Change(Named):
     reasons: tuple[str, ...] = ()
     breaking: tuple[str, ...] = ()
     features: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Pin(Named):
+    """What keeps a version of a service fed, whatever is live.
+
+    `by` names what needs it, such as a model; `owner` who answers for that. The pin holds until it
+    is taken away, or until the first `gc` or `apply` after `expires`; None where it has no end.
+    """
+
+    service: str
+    fingerprint: str
+    by: str
+    owner: str
+    expires: dt.datetime | None
+    pinned_at: dt.datetime
+
+    def __str__(self) -> str:
+        return f"{self.service}@{self.fingerprint[:12]} by {self.by}"
+
+    @property
+    def name(self) -> str:
+        """What it is called in the registry: a version has one pin by the same."""
+        return f"{self.service}@{self.fingerprint} {self.by}"
+
+    def expired(self, now: dt.datetime) -> bool:
+        """Whether it has come to its end."""
+        return self.expires is not None and self.expires <= now
 
 
 class Registry:
@@ -381,6 +412,54 @@ class Registry:
                 (kind, name, fingerprint, who, when),
             )
 
+    def pins(self) -> list[Pin]:
+        """Every pin of a version, by the service's name, the version and who needs it."""
+        if not self.kept.exists():
+            return []
+        with self.kept.opened() as tables:
+            rows = tables.rows(
+                "SELECT name, fingerprint, about FROM current WHERE kind = ? ORDER BY name", (_PIN,)
+            )
+        return [self._pin(*row) for row in rows]
+
+    def _pin(self, name: str, fingerprint: str, about: str) -> Pin:
+        try:
+            found = json.loads(about)
+            end = found["expires"]
+            return Pin(
+                str(found["service"]),
+                fingerprint,
+                str(found["by"]),
+                str(found["owner"]),
+                None if end is None else dt.datetime.fromisoformat(end),
+                dt.datetime.fromisoformat(found["pinned_at"]),
+            )
+        except (ValueError, TypeError, KeyError) as error:
+            raise RegistryError(
+                f"the registry {self.place} is damaged: its pin {name!r} is not as it was written "
+                f"({error!r}); move it away and run `featurekit adopt`, or put a copy of it back"
+            ) from None
+
+    def pin(self, pin: Pin) -> None:
+        """Record a pin; one of the same version by the same is replaced."""
+        about = {
+            "service": pin.service,
+            "by": pin.by,
+            "owner": pin.owner,
+            "expires": None if pin.expires is None else pin.expires.isoformat(),
+            "pinned_at": pin.pinned_at.isoformat(),
+        }
+        with self.kept.opened(write=True) as tables:
+            tables.do(_PUT_IN_FORCE, (_PIN, pin.name, pin.fingerprint, json.dumps(about)))
+            _tell(tables, "pin", pin)
+
+    def unpin(self, pins: Sequence[Pin]) -> None:
+        """Record that pins were taken away."""
+        with self.kept.opened(write=True) as tables:
+            for pin in pins:
+                tables.do("DELETE FROM current WHERE kind = ? AND name = ?", (_PIN, pin.name))
+                _tell(tables, "unpin", pin)
+
     def fills(self, store: str) -> dict[str, int]:
         """How often each version of a view was filled in a store. Lookups ask this, so it only
         reads, and a registry that cannot be read knows of no fill: who writes it says so."""
@@ -445,6 +524,12 @@ class Registry:
         return Tombstone(entity, types, digest, secret, until, who, when, counts)
 
 
+def _tell(tables: Tables, action: str, pin: Pin) -> None:
+    """Add to the changes what was done with a pin."""
+    row = (action, _PIN, pin.name, pin.fingerprint, user(), dt.datetime.now(dt.UTC).isoformat())
+    tables.do(f"INSERT INTO changes ({_CHANGES}) VALUES (?, ?, ?, ?, ?, ?)", row)
+
+
 def _forgotten(tables: Tables) -> tuple[list[Any], dict[int, int]]:
     """The rows of who was forgotten, and the checksums that are kept, by the numbers of the
     rows."""
@@ -474,7 +559,7 @@ def _fill(tables: Tables, record: Record, definitions: Mapping[Known, str]) -> N
         if text is not None:
             row = (kind, name, fingerprint, text, *about)
             tables.do("INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?)", row)
-    current = [row for row in record.current if row[:3] in definitions]
+    current = [row for row in record.current if row[0] == _PIN or row[:3] in definitions]
     for table, rows in (
         ("current", current),
         (f"changes ({_CHANGES})", record.changes),

@@ -30,6 +30,8 @@ from featurekit.project.deployment import (
     damage,
     fed_views,
     mend,
+    pinned_versions,
+    pins_key,
     published_key,
     service_names,
     until_key,
@@ -45,7 +47,11 @@ _WHY = "what Redis notes of it was not as it was written"
 def restore(
     store: OnlineStore, project: str, compiled: Compiled, *, signer: Signer | None = None
 ) -> None:
-    """Write every note anew that is damaged, and every plan that is damaged or lost."""
+    """Write every note anew that is damaged, and every plan that is damaged or lost. Versions of
+    which nobody can read that they are pinned are fed again by `pins.feed_pinned`."""
+    (pins,) = store.read([pins_key(project)])
+    if not _reads(lambda: pinned_versions(pins)):
+        store.delete([pins_key(project)])
     _restore_names(store, project)
     _restore_pointers(store, project, compiled)
     mend(store, project, compiled, signer=signer)

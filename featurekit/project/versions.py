@@ -13,7 +13,7 @@ from featurekit.define.plan import Service, View
 from featurekit.define.published import Signer
 from featurekit.errors import RegistryError
 from featurekit.online.store.protocol import OnlineStore
-from featurekit.project.deployment import materialized_until, pointers, publish
+from featurekit.project.deployment import PINNED, materialized_until, pointers, publish
 from featurekit.project.registry import Registry
 
 
@@ -22,8 +22,9 @@ class Version(Named):
     """A version of a service.
 
     `state` is "live" where it answers, "next" where it waits for `materialize`, "retained" where it
-    was live and is still fed, and else "unfed". `materialized_until` is the instant up to which all
-    its views are materialised; None where one is not.
+    was live and is still fed, "pinned" where it is fed for its pins alone, and else "unfed".
+    `pinned_by` names what needs it (`FeatureStore.pin`). `materialized_until` is the instant up to
+    which all its views are materialised; None where one is not.
     """
 
     service: str
@@ -32,6 +33,7 @@ class Version(Named):
     applied_by: str
     state: str
     materialized_until: dt.datetime | None
+    pinned_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ def versions(store: OnlineStore, project: str, registry: Registry, name: str) ->
     service."""
     known = _known(registry, name)
     pointed = pointers(store, project, name)
+    pins = [pin for pin in registry.pins() if pin.service == name]
     found = []
     for fingerprint, who, when in known:
         kinds = (kind for kind, pointer in pointed.items() if pointer == fingerprint)
@@ -63,7 +66,9 @@ def versions(store: OnlineStore, project: str, registry: Registry, name: str) ->
         marks = [materialized_until(store, project, view) for view in views]
         filled = [mark for mark in marks if mark is not None]
         until = instant(min(filled)) if len(filled) == len(marks) else None
-        found.append(Version(name, fingerprint, when, who, next(kinds, "unfed"), until))
+        pinned_by = tuple(pin.by for pin in pins if pin.fingerprint == fingerprint)
+        state = next(kinds, PINNED if pinned_by else "unfed")
+        found.append(Version(name, fingerprint, when, who, state, until, pinned_by))
     return found
 
 
@@ -82,29 +87,51 @@ def rollback(
     `readable` says whether the repo defines a view's source as it was when the view was compiled.
     `signer` gives what signs the version anew (F0).
     """
-    known = [fingerprint for fingerprint, *_ in _known(registry, name)]
     pointed = pointers(store, project, name)
     before, waiting = pointed.get("live"), pointed.get("next")
     withdrawn = waiting if waiting not in (before, None) else None
     if to is None:
         target = pointed.get("retained") or _previous(registry, name, before)
     else:
-        target = _resolved(name, to, known)
+        target = resolved(registry, name, to)
     service = registry.runnable(name, target)
     if target == before:
         if withdrawn is None:
             raise RegistryError(
                 f"service {name!r}: {_short(target)} is live already; its other versions are "
-                f"{_listed(f for f in known if f != target)}"
+                f"{_listed(f for f, *_ in _known(registry, name) if f != target)}"
             )
     else:
-        _check_readable(service, readable)
+        check_readable(service, readable)
     publish(store, project, service, signer=signer())
     registry.roll_back("service", name, target)
     live = pointers(store, project, name).get("live") == target
     unfilled = (v.name for v in service.stored if materialized_until(store, project, v) is None)
     gone = None if withdrawn == target else withdrawn
     return RolledBack(name, target, before, live, tuple(unfilled), gone)
+
+
+def resolved(registry: Registry, name: str, to: str) -> str:
+    """The fingerprint that `to` is or begins. RegistryError where there is none, or several."""
+    known = [fingerprint for fingerprint, *_ in _known(registry, name)]
+    found = [fingerprint for fingerprint in known if to and fingerprint.startswith(to)]
+    if len(found) != 1:
+        what = "names several versions" if found else "is no version"
+        raise RegistryError(
+            f"service {name!r}: {to!r} {what} in the registry; there are {_listed(known)}"
+        )
+    return found[0]
+
+
+def check_readable(service: Service, readable: Callable[[View], bool]) -> None:
+    """Refuse a version whose source has changed since: it cannot be fed, so it must not serve."""
+    for view in service.views:
+        if not readable(view):
+            raise RegistryError(
+                f"service {service.name!r}: version {_short(service.fingerprint)} reads source "
+                f"{view.source.title!r} as it was defined then, and the repo defines it otherwise "
+                "now, so its states could not be fed; put the source's definition back first"
+            )
 
 
 def _known(registry: Registry, name: str) -> list[tuple[str, str, str]]:
@@ -143,28 +170,6 @@ def _previous(registry: Registry, name: str, live: str | None) -> str:
             f"{_listed(later)}"
         )
     return others[-1]
-
-
-def _resolved(name: str, to: str, known: list[str]) -> str:
-    """The fingerprint that `to` is or begins. RegistryError where there is none, or several."""
-    found = [fingerprint for fingerprint in known if to and fingerprint.startswith(to)]
-    if len(found) != 1:
-        what = "names several versions" if found else "is no version"
-        raise RegistryError(
-            f"service {name!r}: {to!r} {what} in the registry; there are {_listed(known)}"
-        )
-    return found[0]
-
-
-def _check_readable(service: Service, readable: Callable[[View], bool]) -> None:
-    """Refuse a version whose source has changed since: it cannot be fed, so it must not serve."""
-    for view in service.views:
-        if not readable(view):
-            raise RegistryError(
-                f"service {service.name!r}: version {_short(service.fingerprint)} reads source "
-                f"{view.source.title!r} as it was defined then, and the repo defines it otherwise "
-                "now, so its states could not be fed; put the source's definition back first"
-            )
 
 
 def _short(fingerprint: str) -> str:

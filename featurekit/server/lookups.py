@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from featurekit.define.plan import Service
 from featurekit.errors import EntityFrameError, FeaturekitError, NotServed, RequestRefused
@@ -14,16 +15,27 @@ from featurekit.online.lookup.listed import ListedFeatures
 from featurekit.online.lookup.result import OnlineResult
 from featurekit.online.lookup.service import OnlineService
 from featurekit.online.lookup.steps import Span
+from featurekit.online.lookup.version import ServiceVersion
 from featurekit.online.store.connections import PoolWaits
 from featurekit.online.store.marks import version_of
 from featurekit.online.store.protocol import OnlineStore
-from featurekit.project.deployment import fed_views, live_services, turned_key, until_key
+from featurekit.project.deployment import (
+    fed_version,
+    fed_views,
+    live_services,
+    turned_key,
+    until_key,
+)
 from featurekit.project.freshness import Freshness, freshness
 from featurekit.project.listed import resolved
 from featurekit.server.questions import Question, of_types
 from featurekit.server.settings import Settings
 
-_MOST_LISTS = 256
+_MOST_LISTS = _MOST_VERSIONS = 256
+
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
 
 
 @dataclass(slots=True)
@@ -44,6 +56,7 @@ class Lookups:
         self.store: OnlineStore = settings.store()
         self.project, self.trust = settings.project, settings.trust()
         self._services: dict[str, OnlineService] = {}
+        self._versions: OrderedDict[tuple[str, str], ServiceVersion] = OrderedDict()
         self._lists: OrderedDict[tuple[str, ...], ListedFeatures] = OrderedDict()
         self._live = _Live()
         self.span: Span | None = None
@@ -81,16 +94,32 @@ class Lookups:
         """What answers for a service. Nothing is asked yet: there may be none of this name."""
         known = self._services.get(name)
         if known is None:
-            known = OnlineService(
-                self.store,
-                self.project,
-                name,
-                on_mismatch=self.settings.on_mismatch,
-                trust=self.trust,
-                tolerance_us=self.settings.tolerance_us,
+            known = OnlineService(self.store, self.project, name, **self._options())
+            known.span = self.span
+        return known
+
+    def version(self, name: str, version: str) -> ServiceVersion:
+        """What answers for a version of a service, by its fingerprint or the beginning of it. It
+        may read the store, and blocks meanwhile. RequestRefused where no such version is fed."""
+        known = self._versions.get((name, version))
+        if known is None:
+            try:
+                fingerprint = fed_version(self.store, self.project, name, version)
+            except NotServed as error:
+                raise _no_version(error) from None
+            until = until_key(self.project)
+            known = ServiceVersion(
+                self.store, self.project, name, fingerprint, until_key=until, **self._options()
             )
             known.span = self.span
         return known
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "on_mismatch": self.settings.on_mismatch,
+            "trust": self.trust,
+            "tolerance_us": self.settings.tolerance_us,
+        }
 
     def freshness(self) -> Freshness:
         """How far behind what is served here is. It reads the store, and blocks meanwhile."""
@@ -109,18 +138,38 @@ class Lookups:
         """The result, and the version that answered it."""
         if question.service is None:
             return await self._listed(question)
+        if question.version is not None:
+            return await self._of_version(question, question.service, question.version)
         online = self.service(question.service)
         found = await _answered(online, question)
         self._services.setdefault(question.service, online)  # names that are none are not kept
         return found
 
+    async def _of_version(
+        self, question: Question, name: str, version: str
+    ) -> tuple[OnlineResult, Service]:
+        asked = name, version
+        online = self._versions.get(asked)
+        if online is None:
+            online = await asyncio.to_thread(self.version, name, version)
+        try:
+            found = await _answered(online, question)
+        except NotServed as error:
+            self._versions.pop(asked, None)
+            raise _no_version(error) from None
+        _keep(self._versions, asked, online, _MOST_VERSIONS)
+        return found
+
     def instead(self, question: Question) -> tuple[OnlineResult, Service] | None:
         """What the service answers while the store cannot be asked (A4); None where it does not."""
-        online = None if question.service is None else self._services.get(question.service)
+        if question.service is None:
+            return None
+        online: OnlineService | None = self._services.get(question.service)
+        if question.version is not None:
+            online = self._versions.get((question.service, question.version))
         version = None if online is None else online.seen
         if online is None or version is None:
             return None
-        _check_version(question, version)
         return online.answer_instead(
             of_types(question.rows, version),
             question.as_of,
@@ -138,10 +187,8 @@ class Lookups:
         )
         online.span = self.span
         found = await _answered(online, question)
-        self._lists[key] = online
-        self._lists.move_to_end(key)
-        if len(self._lists) > _MOST_LISTS:
-            self._lists.popitem(last=False)
+        _check_version(question, found[1])
+        _keep(self._lists, key, online, _MOST_LISTS)
         return found
 
     def _resolve(
@@ -166,7 +213,6 @@ async def _answered(online: OnlineService, question: Question) -> tuple[OnlineRe
     another one went live meanwhile, they are read anew."""
     version = online.seen or (await asyncio.to_thread(online.current)).service
     while True:
-        _check_version(question, version)
         try:
             result, answered = await online.answer_async(
                 of_types(question.rows, version),
@@ -185,12 +231,24 @@ async def _answered(online: OnlineService, question: Question) -> tuple[OnlineRe
 
 
 def _check_version(question: Question, version: Service) -> None:
-    """RequestRefused where the version that is live is not the one that the question names."""
-    wanted = question.version
-    if wanted is not None and version.fingerprint != wanted:
+    """RequestRefused where a list of features has another version than the question names."""
+    if question.version not in (None, version.fingerprint):
         raise RequestRefused(
-            f"service {version.name!r} is live in version {version.fingerprint}, found {wanted!r}; "
-            "write the version that is live, or leave service_version out",
+            f"the list of features has version {version.fingerprint} now, found "
+            f"{question.version!r}; write that, or leave service_version out",
             status=409,
             where="service_version",
         )
+
+
+def _keep(kept: OrderedDict[_K, _V], key: _K, value: _V, most: int) -> None:
+    """Keep a value that was just used, and no more than so many."""
+    kept[key] = value
+    kept.move_to_end(key)
+    if len(kept) > most:
+        kept.popitem(last=False)
+
+
+def _no_version(error: NotServed) -> RequestRefused:
+    """The refusal of a version that is not fed, or not filled."""
+    return RequestRefused(str(error), status=409, where="service_version")

@@ -27,7 +27,7 @@ _WHY = {
     404: "There is no such service, view or feature.",
     405: "The route takes another method.",
     406: "None of the media types in Accept is written here.",
-    409: "Another version is live than service_version names.",
+    409: "No version is fed, or filled, that service_version names.",
     413: "The body is too large, or has too many rows.",
     415: "The body's media type is not read here.",
     422: "A row or an instant does not fit the service.",
@@ -59,7 +59,10 @@ _SHOWN = {
     "as_of": {**_TEXT, "description": "The instant of the answer, ISO 8601; by default now."},
     "full_feature_names": {**_FLAG, "description": "Whether features are named view__feature."},
     "request_id": {**_TEXT, "description": "Comes back in the answer and its headers."},
-    "service_version": {**_TEXT, "description": "Refuse where another version is live."},
+    "service_version": {
+        **_TEXT,
+        "description": "Answer by this version, live or pinned: its fingerprint, or how it begins.",
+    },
 }
 
 

@@ -12,6 +12,7 @@ from featurekit.core.texts import of_json
 from featurekit.define.plan import Service
 from featurekit.errors import RequestRefused
 from featurekit.online.lookup.rows import Given
+from featurekit.online.lookup.version import named_version
 
 _FEAST = {
     "entities",
@@ -57,7 +58,7 @@ class Question:
 def feast_question(body: Any, *, most_rows: int) -> Question:
     """The question of a request to Feast's feature server. RequestRefused for another form."""
     given = _object(body, _FEAST, '{"feature_service": "checkout", "entities": {"customer": [1]}}')
-    service = _text(given, "feature_service")
+    service, version = _service(_text(given, "feature_service"), given)
     features = _features(given)
     if (service is None) == (not features):
         raise RequestRefused(
@@ -84,7 +85,7 @@ def feast_question(body: Any, *, most_rows: int) -> Question:
         full_names=_flag(given, "full_feature_names"),
         views=_flag(given, "include_feature_view_version_metadata"),
         request_id=_id(given),
-        version=_text(given, "service_version"),
+        version=version,
     )
 
 
@@ -93,6 +94,7 @@ def own_question(service: str | None, body: Any, *, most_rows: int) -> Question:
     RequestRefused for another form."""
     known = _OWN if service is not None else {*_OWN, "features"}
     given = _object(body, known, '{"rows": [{"customer": 1}]}')
+    service, version = _service(service, given)
     features = _features(given) if service is None else ()
     if service is None and not features:
         raise RequestRefused(
@@ -124,8 +126,24 @@ def own_question(service: str | None, body: Any, *, most_rows: int) -> Question:
         full_names=_flag(given, "full_feature_names"),
         request_fields=_flag(given, "request_fields"),
         request_id=_id(given),
-        version=_text(given, "service_version"),
+        version=version,
     )
+
+
+def _service(name: str | None, given: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """The service that a request names, and the version of it, which stands behind the name or in
+    the body. RequestRefused for two that differ."""
+    version = _text(given, "service_version")
+    if name is None:
+        return None, version
+    service, behind = named_version(name)
+    if None not in (version, behind) and version != behind:
+        raise RequestRefused(
+            f"found version {behind!r} behind the service's name and service_version {version!r}; "
+            "write one",
+            where="service_version",
+        )
+    return service, version if behind is None else behind
 
 
 def of_types(rows: Given, service: Service) -> Given:

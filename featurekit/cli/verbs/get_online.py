@@ -92,11 +92,15 @@ def get_online(arguments: Namespace, screen: Screen) -> None:
 
 
 def _service(store: FeatureStore, arguments: Namespace) -> Service:
-    """What answers: the live service, or the one that a list of features stands for."""
+    """What answers: the live service, a version that is named, or the service that a list of
+    features stands for."""
+    from featurekit.online.lookup.version import named_version
     from featurekit.project.asked import asked_online, live_service
 
     if arguments.features:
         return asked_online(store.parts, arguments.features).current().service
+    if named_version(arguments.service)[1] is not None:
+        return asked_online(store.parts, arguments.service).current().service
     return live_service(store.parts, arguments.service, store.live())
 
 

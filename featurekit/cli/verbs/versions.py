@@ -13,7 +13,7 @@ from featurekit.core.screen import Screen
 
 @verb(
     "Who applied each and when, and whether it is live, next (it waits for materialize), "
-    "retained (it was live and is still fed) or unfed.",
+    "retained (it was live and is still fed), pinned (it is fed for what needs it) or unfed.",
     argument("service", metavar="SERVICE", help="the service's name"),
 )
 def versions(arguments: Namespace, screen: Screen) -> None:
@@ -30,13 +30,14 @@ def versions(arguments: Namespace, screen: Screen) -> None:
                     "applied_by": v.applied_by,
                     "state": v.state,
                     "materialized_until": v.materialized_until,
+                    "pinned_by": list(v.pinned_by),
                 }
                 for v in found
             ],
         }
     )
     screen.table(
-        ("fingerprint", "applied at", "by", "state", "materialised up to"),
+        ("fingerprint", "applied at", "by", "state", "materialised up to", "pinned by"),
         [
             (
                 short(v.fingerprint),
@@ -44,6 +45,7 @@ def versions(arguments: Namespace, screen: Screen) -> None:
                 v.applied_by,
                 v.state,
                 v.materialized_until,
+                ", ".join(v.pinned_by),
             )
             for v in found
         ],
