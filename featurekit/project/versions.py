@@ -116,6 +116,11 @@ def resolved(registry: Registry, name: str, to: str) -> str:
     known = [fingerprint for fingerprint, *_ in _known(registry, name)]
     found = [fingerprint for fingerprint in known if to and fingerprint.startswith(to)]
     if len(found) != 1:
+        if not to:
+            raise RegistryError(
+                f"service {name!r}: no version is named; write its fingerprint or the beginning of "
+                f"it, as in {name}@{_short(known[-1])}; there are {_listed(known)}"
+            )
         what = "names several versions" if found else "is no version"
         raise RegistryError(
             f"service {name!r}: {to!r} {what} in the registry; there are {_listed(known)}"

@@ -229,10 +229,11 @@ def test_defaults_are_marked_in_every_form_of_answer(
         assert (named["word"]["values"], named["word"]["statuses"]) == (
             ["nothing"] * 3, ["DEFAULT"] * 3,
         )  # fmt: skip
-        status, refused = shop_server.post(
+        # Nobody knows now whether there is such a version.
+        status, _ = shop_server.post(
             "/v1/services/kind/features", {"rows": ROWS, "service_version": "0123"}
         )
-        assert (status, refused["error"]["where"]) == (409, "service_version")
+        assert status == 503
         # A caller that waits less than the server does is answered in its own time.
         status, own = shop_server.post(
             "/v1/services/kind/features", {"rows": ROWS}, **{"featurekit-timeout-ms": "20"}

@@ -23,6 +23,7 @@ import serving
 from serving import Served
 
 from featurekit import FeatureStore
+from featurekit.client import Client
 from featurekit.online.store.server import scratch_redis
 
 OWN = "/v1/services/plain/features"
@@ -276,7 +277,7 @@ def test_without_a_redis_it_is_not_ready_and_says_why(tmp_path: Path):
 # --- versions -------------------------------------------------------------------------------------
 
 
-def test_a_new_version_is_served_at_once_and_an_old_one_refused(tmp_path: Path):
+def test_a_new_version_is_served_at_once_and_an_old_one_where_it_is_named(tmp_path: Path):
     with scratch_redis() as url:
         serving.write(tmp_path, url)
         serving.fill(tmp_path)
@@ -298,13 +299,37 @@ def test_a_new_version_is_served_at_once_and_an_old_one_refused(tmp_path: Path):
             path = "/v1/services/every/features"
             status, found = server.post(path, {"rows": rows, "service_version": new})
             assert (status, found["service_version"], found["columns"]["n"]) == (200, new, [0])
+            retained = server.post(path, {"rows": rows, "service_version": old})
+            assert (retained[0], retained[1]["service_version"]) == (200, old)
+            assert retained[1]["columns"]["n"] == [1]
+            # Named behind the service, and by its beginning; pinned, it outlives its successors.
+            with FeatureStore(tmp_path) as store:
+                store.pin(f"every@{old[:8]}", by="models:/m/1")
+                store.gc(retained=True)
+            columns = {name: [value] for name, value in rows[0].items()}
+            named = {"feature_service": f"every@{old[:8]}", "entities": columns}
+            status, feast = server.post("/get-online-features", named)
+            place = feast["metadata"]["feature_names"].index("n")
+            assert (status, feast["results"][place]["values"]) == (200, [1])
+            status, found = server.post(f"/v1/services/every%40{old[:8]}/features", {"rows": rows})
+            assert (status, found["columns"]) == (200, retained[1]["columns"])
+            with Client(server.url) as client:
+                assert client.get_online_features(f"every@{old}", rows).columns["n"] == [1]
+                assert client.get_online_features("every", rows).columns["n"] == [0]
+            both = {"rows": rows, "service_version": new}
+            status, found = server.post(f"/v1/services/every%40{old}/features", both)
+            assert (status, found["error"]["where"]) == (400, "service_version")
+            with FeatureStore(tmp_path) as store:
+                store.unpin("every")
             status, found = server.post(path, {"rows": rows, "service_version": old})
             assert (status, found["error"]["where"]) == (409, "service_version")
+            assert "featurekit pin" in json.dumps(found)
             assert listed["results"][2]["values"] == [1]
             _, again = server.post("/get-online-features", body)
             assert again["results"][2]["values"] == [0]
             with FeatureStore(tmp_path) as store:
-                store.rollback("every")
+                store.rollback("every", old)
+                store.materialize()
             _, back = server.post("/get-online-features", body)
             assert back["results"][2]["values"] == [1]
 

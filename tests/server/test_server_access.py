@@ -150,6 +150,12 @@ def test_services_are_told_apart_by_their_whole_name(guarded: Guarded) -> None:
                  "/v1/services/every%2F..%2Fplain/features"):  # fmt: skip
         assert guarded.status(token, path) == 403
     assert guarded.status(token, FEAST, {**ASKED, "feature_service": "*"}) == 403
+    # a version is one of its service, however it is named
+    version = guarded.ask(guarded.key("read:plain"), "POST", OWN, ROW)[1]["featurekit-version"]
+    of_plain = "/v1/services/plain%40" + version[:8] + "/features"
+    assert guarded.status(token, of_plain) == 403
+    assert guarded.status(token, FEAST, {**ASKED, "feature_service": f"plain@{version}"}) == 403
+    assert guarded.status(guarded.key("read:plain"), of_plain) == 200
     # the name as it is after its codes were read
     assert guarded.status(guarded.key("read:plain"), "/v1/services/pla%69n/features") == 200
     assert guarded.status(guarded.key("read:*")) == 200
