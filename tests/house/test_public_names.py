@@ -42,8 +42,8 @@ def test_the_public_names_are_these():
     ))  # fmt: skip
     assert sorted(results.__all__) == sorted((
         "Adopted", "Change", "Collection", "Consumed", "Explanation", "Forgot", "Impact", "Item",
-        "Lineage", "Materialization", "OnlineResult", "Pin", "Pinned", "Pushed", "Report", "Revision", "RolledBack",
-        "SourceCheck", "TrainingSet", "Validation", "Version",
+        "Lineage", "Materialization", "OnlineResult", "Pin", "Pinned", "Pushed", "Report",
+        "Revision", "RolledBack", "SourceCheck", "TrainingSet", "Validation", "Version",
     ))  # fmt: skip
     assert {"Aggregate", *aggregates.BY_NAME} == {*aggregates.__all__}
 
