@@ -156,14 +156,39 @@ def table_of(data: Any, *, refuse: Refuse, objects_as_text: bool = False) -> pa.
 
 
 def names_of(schema: pa.Schema, refuse: Refuse) -> list[str]:
-    """The names of columns. Raises what `refuse` makes of one that is no text."""
+    """The names of columns. Raises what `refuse` makes of one that is no text, and of a type with
+    such a text in it: the name of a field or of a time zone."""
     try:
         names: list[str] = schema.names
     except UnicodeDecodeError as error:  # Arrow itself does not look at them
         raise refuse(
             f"a column's name is not UTF-8, found {bytes(error.object)!r}; rename it"
         ) from None
+    for name, type_ in zip(names, schema.types, strict=True):
+        try:
+            _read_names(type_)
+        except UnicodeDecodeError as error:
+            raise refuse(
+                f"the type of column {name!r} has a name that is not UTF-8, found "
+                f"{bytes(error.object)!r}; write the column in another type"
+            ) from None
     return names
+
+
+def _read_names(type_: pa.DataType) -> None:
+    """Read every name within a type. UnicodeDecodeError where one is no text."""
+    import pyarrow as pa
+
+    if isinstance(type_, pa.BaseExtensionType):
+        _read_names(type_.storage_type)
+    elif pa.types.is_timestamp(type_):
+        _ = type_.tz
+    elif pa.types.is_dictionary(type_) or pa.types.is_run_end_encoded(type_):
+        _read_names(type_.value_type)
+    for i in range(type_.num_fields):
+        field = type_.field(i)
+        _ = field.name
+        _read_names(field.type)
 
 
 def refuse_doubles(names: list[str], refuse: Refuse) -> None:

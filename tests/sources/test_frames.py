@@ -278,8 +278,29 @@ def test_a_form_that_duckdb_lacks_is_read_by_its_values(
     assert [way() for way in ways_in({"v": column}, {"v": hint})] == [values] * 3
 
 
-def test_a_name_that_is_no_text_is_refused() -> None:
-    table = pa.table({"k": [1, 2], "?v?": [1.0, 2.0], "at": pa.array([AT] * 2)})
+ZONED = pa.array([AT] * 2).cast(pa.timestamp("us", "?v?"))
+FIELDS = pa.array([{"?v?": 1}, {"?v?": 2}])
+WORDS = pa.array(["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "said"),
+    [
+        ("?v?", [1.0, 2.0], "a column's name is not UTF-8"),
+        ("z", ZONED, "the type of column 'z' has a name that is not UTF-8"),
+        ("f", FIELDS, "the type of column 'f' has a name that is not UTF-8"),
+        ("l", pa.ListArray.from_arrays([0, 1, 2], FIELDS), "the type of column 'l' has a name"),
+        ("d", pa.DictionaryArray.from_arrays([0, 1], ZONED), "the type of column 'd' has a name"),
+        (
+            "m",
+            pa.MapArray.from_arrays([0, 1, 2], WORDS, ZONED),
+            "the type of column 'm' has a name",
+        ),
+    ],
+    ids=["column", "zone", "field", "field in a list", "zone of a dictionary", "zone in a map"],
+)
+def test_a_name_that_is_no_text_is_refused(name: str, values: Any, said: str) -> None:
+    table = pa.table({"k": [1, 2], name: values, "at": pa.array([AT] * 2)})
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as stream:
         stream.write_table(table)
@@ -290,7 +311,7 @@ def test_a_name_that_is_no_text_is_refused() -> None:
         lambda: read_rows(source(path="x.csv", schema={"k": int}), table, state_dir=None),
         lambda: load_frame(duckdb.connect(), table, join_keys={"k": INT}, request={}),
     ):
-        with pytest.raises(FeaturekitError, match="a column's name is not UTF-8"):
+        with pytest.raises(FeaturekitError, match=said):
             make()
 
 
