@@ -40,7 +40,8 @@ class Store(MemoryStore):
         self.reads += 1
         if self.silent:
             await asyncio.Event().wait()
-        await asyncio.sleep(self.takes_s)
+        if self.takes_s:
+            await asyncio.sleep(self.takes_s)
         if self.away:
             raise StoreUnavailable("Redis at 10.0.0.7:6379 is away")
         return await super().read_async(keys)
