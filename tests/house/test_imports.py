@@ -76,9 +76,23 @@ def read(root: Path, top: str) -> dict[str, Read]:
     return found
 
 
-def imported(module: Read) -> Iterator[str]:
+def statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """Every statement, however deep it stands. Expressions, most of a tree, hold none."""
+    waiting: list[ast.AST] = [tree]
+    for node in waiting:
+        yield node
+        for part in ("body", "orelse", "finalbody", "handlers", "cases"):
+            waiting.extend(getattr(node, part, ()))
+
+
+@cache
+def imported(module: Read) -> tuple[str, ...]:
     """Every name that a module imports, wherever it does: `a.b.c` for `from a.b import c`."""
-    for node in ast.walk(module.tree):
+    return tuple(_imported(module))
+
+
+def _imported(module: Read) -> Iterator[str]:
+    for node in statements(module.tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -164,7 +178,7 @@ def about_names(modules: dict[str, Read]) -> Iterator[str]:
 def functions(modules: dict[str, Read]) -> Iterator[tuple[str, int]]:
     """Every function with the number of its lines."""
     for name, module in modules.items():
-        for node in ast.walk(module.tree):
+        for node in statements(module.tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 yield f"{name}.{node.name}", (node.end_lineno or 0) - node.lineno + 1
 
