@@ -70,12 +70,15 @@ def read(root: Path, top: str) -> dict[str, Read]:
     each other by their names below tests/."""
     found = {}
     gc.disable()  # trees are many small objects: collecting meanwhile takes three quarters of it
-    for path in sorted((root / top).rglob("*.py")):
-        parts = path.relative_to(root / "tests" if top == "tests" else root).with_suffix("").parts
-        package = parts[-1] == "__init__"
-        name = ".".join(parts[:-1] if package else parts)
-        found[name] = Read(name, ast.parse(path.read_text(encoding="utf-8")), package)
-    gc.enable()
+    try:
+        for path in sorted((root / top).rglob("*.py")):
+            inside = path.relative_to(root / "tests" if top == "tests" else root)
+            parts = inside.with_suffix("").parts
+            package = parts[-1] == "__init__"
+            name = ".".join(parts[:-1] if package else parts)
+            found[name] = Read(name, ast.parse(path.read_text(encoding="utf-8")), package)
+    finally:
+        gc.enable()
     return found
 
 
