@@ -151,6 +151,7 @@ class App:
         self._routes: dict[str, tuple[str, Handler]] = {
             "/get-online-features": ("POST", self._feast),
             "/push": ("POST", self._push_of_feast),
+            "/write-to-online-store": ("POST", self._write_of_feast),
             _LISTED: ("POST", self._own),
             "/health": ("GET", self._health),
             "/ready": ("GET", self._ready),
@@ -365,6 +366,16 @@ class App:
     async def _push_of_feast(self, request: Request) -> Answer:
         """POST /push, in the form of Feast's feature server."""
         return await self._pushed(request, FEAST, None)
+
+    async def _write_of_feast(self, request: Request) -> Answer:
+        """POST /write-to-online-store, Feast's way to write values of a view. RequestRefused: such
+        values are of no event, so no training set would have them."""
+        raise RequestRefused(
+            "values are not written into a view here, since training would not have them; push the "
+            "events of its source, by POST /push or POST /v1/sources/NAME/events",
+            status=501,
+            where="route",
+        )
 
     async def _push(self, request: Request) -> Answer:
         """POST /v1/sources/{name}/events: rows in, what became of them out."""

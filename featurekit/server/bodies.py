@@ -19,7 +19,8 @@ from featurekit.server.failures import no_value
 from featurekit.server.orders import ARROW, FEAST, JSON, MSGPACK, Order
 from featurekit.sources.written import written_types
 
-_TO = ("online", "offline", "online_and_offline")
+_BOTH = "online_and_offline"
+_ONE_ALONE = ("online", "offline")
 _FEAST_FIELDS = ("push_source_name", "df", "to", "allow_registry_cache", "transform_on_write")
 _FEAST_FORM = (
     '{"push_source_name": "orders", "df": {"customer_id": [1], "event_timestamp": '
@@ -82,9 +83,16 @@ def _feast(given: Mapping[str, Any]) -> str:
         raise _wrong("push_source_name", name, 'the name of a source, as in "orders"')
     if "df" not in given:
         raise RequestRefused(f"the body lacks df; write {_FEAST_FORM}", where="df")
-    to = given.get("to", _TO[0])
-    if to not in _TO:
-        raise _wrong("to", to, f"one of {', '.join(_TO)}")
+    to = given.get("to", _BOTH)
+    if to in _ONE_ALONE:
+        raise RequestRefused(
+            f"found {found(to)}, which would part training from serving; write {_BOTH!r}, or leave "
+            "it out, and the rows go to both",
+            status=422,
+            where="to",
+        )
+    if to != _BOTH:
+        raise _wrong("to", to, repr(_BOTH))
     for flag in _FEAST_FIELDS[3:]:
         if not isinstance(given.get(flag, True), bool):
             raise _wrong(flag, given[flag], "true or false")

@@ -232,7 +232,7 @@ def _feast_push(source: str, row: dict[str, Any]) -> dict[str, Any]:
             "additionalProperties": {"type": "array", "items": _VALUE},
             "description": "A list for each column of the source.",
         },
-        "to": {"type": "string", "enum": ["online", "offline", "online_and_offline"]},
+        "to": {"type": "string", "enum": ["online_and_offline"]},
         "allow_registry_cache": _FLAG,
         "transform_on_write": _FLAG,
     }
@@ -240,8 +240,8 @@ def _feast_push(source: str, row: dict[str, Any]) -> dict[str, Any]:
     example = {"push_source_name": source, "df": df, "to": "online_and_offline"}
     return {
         "summary": "Events of a source, as Feast's feature server takes them",
-        "description": "Whatever `to` says, the rows are in the log and in the states when this is "
-        "answered.",
+        "description": "The rows are in the log and in the states when this is answered. `to` may "
+        "be left out; `online` or `offline` alone is refused.",
         "tags": ["pushes"],
         "parameters": [_KEY],
         "requestBody": _body(properties, ["push_source_name", "df"], example),

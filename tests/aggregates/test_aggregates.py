@@ -202,6 +202,8 @@ def test_a_sum_beyond_the_doubles_is_looked_for_only_where_one_can_be():
             scale = exact.scale_for(largest, rows, short=short)
             column = exact.FloatColumn(scale, short=short)
             assert column.may_overflow or exact.units(largest) * rows < exact.units(MAX)
+    # Sums of up to 2**126 units of 2**897 are doubles, and those of twice that may be none.
+    assert [exact.FloatColumn(scale).may_overflow for scale in (-897, -898)] == [False, True]
 
 
 def by_duckdb(

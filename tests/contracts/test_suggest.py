@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import random
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from featurekit.cli import main
 
 def written(make_repo: MakeRepo, rules: str = "", rows: int = 400) -> Path:
     rng = random.Random(rows)
+    begun = dt.datetime.now(dt.UTC) - dt.timedelta(hours=1)  # however long the run takes
     made = [
         order(
             place,
+            at=begun + dt.timedelta(seconds=place),
             price=rng.uniform(1, 90),
             sku=None if place % 9 == 0 else f"AB-{rng.randrange(10_000)}",
         )

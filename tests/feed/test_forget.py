@@ -18,13 +18,17 @@ from paths import in_small_blocks
 from slow import slow_unless
 
 from featurekit import FeatureStore
+from featurekit.core.keys import state_prefix
 from featurekit.core.types import Type
 from featurekit.errors import DefinitionError, EntityFrameError, RegistryError, SourceError
 from featurekit.feed.forget import Forgot
+from featurekit.feed.repair import Repair
 from featurekit.log import tombstones
 from featurekit.log.compaction import compact
 from featurekit.log.segments import read_segment, segments
 from featurekit.log.tombstones import Forgotten, Secret, Tombstone
+from featurekit.online.state.seal import opened
+from featurekit.online.state.state import newest_arrival
 from featurekit.online.store.server import scratch_redis
 from featurekit.project.deployment import fed_views
 from featurekit.sources import FileInfo, parquet
@@ -257,6 +261,20 @@ def test_what_arrives_afterwards_is_a_new_start(repo: Repo) -> None:
     assert found["bought"] == (1, "PRESENT")
     repo.forget()
     assert repo.same()[17850, "a"]["spend"] == (None, "NOT_FOUND")
+
+
+@pytest.mark.parametrize("later", [0, 1])
+def test_a_state_that_knows_nothing_of_later_goes_whole(repo: Repo, later: int) -> None:
+    from featurekit.feed import forget as module
+
+    repo.deploy()
+    with repo.store() as store:
+        (view,) = (v for v in fed_views(store.online, "forget") if v.name == "customers")
+        (key,) = (k for k in store.online.keys(state_prefix("forget", view)) if b"i17850}" in k)
+        newest = newest_arrival(opened(key, store.online.read([key])[0] or b"") or b"")
+        repair = Repair(store.online, "forget", 0)
+        module._remove_state(store.online, view, key, newest - later, repair)
+        assert (store.online.read([key]) == [None]) is (later == 0)
 
 
 def test_a_replay_of_what_arrived_before_is_left_out_and_counted(repo: Repo) -> None:

@@ -26,6 +26,7 @@ from live_orders import (
     write_orders,
 )
 
+from featurekit.cli import main
 from featurekit.errors import FingerprintMismatch
 from featurekit.monitor.metrics import Metrics, served
 from featurekit.monitor.watch import Watch
@@ -320,30 +321,28 @@ def test_a_platform_with_other_bits_ends_it_whatever_it_was_told():
     assert warned == []
 
 
-def cli(store: Any, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "featurekit.cli", "--repo", str(store.path), "parity"]
-    return subprocess.run(
-        [*command, *arguments], capture_output=True, text=True, check=False,
-        cwd=Path(__file__).parents[2],
-    )  # fmt: skip
-
-
-def test_one_check_from_the_command_line(open_store):
+def test_one_check_from_the_command_line(open_store, capsys):
     store = open_store()
     serve_all(store)
     store.close()
-    done = cli(store, "sample", "--budget", "900")
-    assert (done.returncode, "every bit agrees" in done.stdout) == (0, True), done.stderr
-    done = cli(store, "replay", "service")
-    assert (done.returncode, "378 values over 42 rows" in done.stdout) == (0, True), done.stderr
-    assert cli(store, "sample", "--keep-going").returncode == 64
-    assert cli(store, "sample", "--webhook", "ftp://x").returncode == 64
-    assert cli(store, "replay", "nothing").returncode == 2
+
+    def parity(*arguments: str) -> tuple[int, str]:
+        capsys.readouterr()
+        code = main(["--repo", str(store.path), "parity", *arguments])
+        return code, capsys.readouterr().out
+
+    code, said = parity("sample", "--budget", "900")
+    assert (code, "every bit agrees" in said) == (0, True), said
+    code, said = parity("replay", "service")
+    assert (code, "378 values over 42 rows" in said) == (0, True), said
+    assert parity("sample", "--keep-going")[0] == 64
+    assert parity("sample", "--webhook", "ftp://x")[0] == 64
+    assert parity("replay", "nothing")[0] == 2
     lose_an_event(store)
     serve_all(store)
     store.close()
-    done = cli(store, "sample", "--budget", "900", "--json")
-    assert (done.returncode, json.loads(done.stdout)["ok"]) == (1, False)
-    done = cli(store, "replay")
-    assert done.returncode == 1
-    assert "  cause    " in done.stdout
+    code, said = parity("sample", "--budget", "900", "--json")
+    assert (code, json.loads(said)["ok"]) == (1, False)
+    code, said = parity("replay")
+    assert code == 1
+    assert "  cause    " in said

@@ -56,6 +56,21 @@ def test_a_page_says_what_the_report_holds() -> None:
     assert "not between two finite floats" in html
 
 
+def test_a_difference_stands_at_its_instant_and_at_its_distance() -> None:
+    """Within the grid, from its left end at the first instant to its right one at the last."""
+    html = page([report(differing=True).to_dict()], made_at=NOW)
+    ends = re.search(r"<path class='grid' d='M(\d+) [0-9.]+H(\d+)'/>", html)
+    assert ends is not None
+    left, right = map(float, ends.groups())
+    grid = [float(y) for y in re.findall(r"<path class='grid' d='M\d+ ([0-9.]+)H", html)]
+    places = re.findall(r"<g class='series [^>]*translate\(([0-9.-]+) ([0-9.-]+)\)", html)
+    (many, none, one) = [(float(x), float(y)) for x, y in places]
+    assert (many[0], none[0], one[0]) == (left + 8, (left + right) / 2, right - 8)
+    assert one[1] == max(grid)  # 10**0 ulps
+    assert min(grid) < many[1] < max(grid)
+    assert none[1] < min(grid)  # no number of ulps
+
+
 def test_a_page_without_differences_has_no_plot() -> None:
     html = page([report(differing=False).to_dict()], made_at=NOW)
     assert "every bit agrees" in text_of(html)

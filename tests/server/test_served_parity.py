@@ -155,7 +155,7 @@ def test_what_is_asked_is_the_server_and_not_the_store(
     world: World, server: Served, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with between(server, one_ulp) as (url, tokens):
-        assert sample(world, url, values=100) == 1
+        assert sample(world, url, values=400) == 1
     assert tokens
     capsys.readouterr()
     command = ["--json", "parity", "sample", "every", "--repo", str(world.folder)]

@@ -34,12 +34,14 @@ class Store(MemoryStore):
 
     def __init__(self) -> None:
         super().__init__()
-        self.reads, self.away, self.silent = 0, False, False
+        self.reads, self.away, self.silent, self.takes_s = 0, False, False, 0.0
 
     async def read_async(self, keys: Any) -> Any:
         self.reads += 1
         if self.silent:
             await asyncio.Event().wait()
+        if self.takes_s:
+            await asyncio.sleep(self.takes_s)
         if self.away:
             raise StoreUnavailable("Redis at 10.0.0.7:6379 is away")
         return await super().read_async(keys)
@@ -284,6 +286,19 @@ def test_a_worker_that_never_reached_redis_says_503() -> None:
         world.store.away = False
         world.at += 1
         assert await world.status(token) == 200
+
+    run(work)
+
+
+def test_the_first_reading_is_waited_for_longer_than_a_later_one() -> None:
+    """It opens the connection. Later on an outage is to cost those little who wait for it."""
+
+    async def work(world: World) -> None:
+        world.store.takes_s = 0.6
+        token, other = world.make(), "fk-api-" + "1" * 12 + "-" + "1" * 64
+        assert await world.status(token) == 200
+        world.at += FRESH_S + 1
+        assert await world.status(other) == 503
 
     run(work)
 

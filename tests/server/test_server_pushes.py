@@ -282,10 +282,25 @@ def test_without_a_key_two_are_two_and_with_ids_one(pushes: World):
 def test_feast_s_curl_is_taken(pushes: World):
     body = {"push_source_name": "clicks", "to": "online_and_offline",
             "df": {"key": [9200, 9201], "n": [1, None], "at": [str(AT)] * 2}}  # fmt: skip
-    for to in ("online", "offline", "online_and_offline"):
-        status, _, data = pushes.server.ask("POST", "/push", {**body, "to": to})
-        assert (status, data) == (200, b"null")
-    assert counts(pushes.store, "clicks", [9200, 9201]) == [3, 3]
+    without = {name: value for name, value in body.items() if name != "to"}
+    for asked in (body, without):
+        assert pushes.server.ask("POST", "/push", asked)[::2] == (200, b"null")
+    assert counts(pushes.store, "clicks", [9200, 9201]) == [2, 2]
+
+
+@pytest.mark.parametrize("to", ["online", "offline"])
+def test_rows_for_one_path_alone_are_refused(pushes: World, to: str):
+    df = {"key": [9300], "n": [1], "at": [str(AT)]}
+    body = {"push_source_name": "clicks", "to": to, "df": df}
+    status, _, data = pushes.server.ask("POST", "/push", body)
+    assert (status, b"online_and_offline" in data) == (422, True)
+    assert counts(pushes.store, "clicks", [9300]) == [0]
+
+
+def test_values_are_not_written_into_a_view(pushes: World):
+    body = {"feature_view_name": "clicks", "df": {"key": [9300], "n": [1]}}
+    status, _, data = pushes.server.ask("POST", "/write-to-online-store", body)
+    assert (status, b"POST /push" in data) == (501, True)
 
 
 def test_twenty_clients_at_two_workers_lose_and_double_nothing(pushes: World):

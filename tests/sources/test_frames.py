@@ -93,6 +93,15 @@ FRAMES: dict[str, Any] = {
 }
 
 
+def test_sources_are_equal_where_kind_and_data_of_their_frames_are() -> None:
+    """As those of a notebook's cell that is run twice; an edited frame is another source."""
+    data = {"k": [1, 2], "at": [AT, AT]}
+    one = source(frame=pl.DataFrame(data), schema={"k": int})
+    assert one == source(frame=pl.DataFrame(data), schema={"k": int})
+    assert one != source(frame=pl.DataFrame(data | {"k": [1, 3]}), schema={"k": int})
+    assert one != source(frame=pd.DataFrame(data), schema={"k": int})
+
+
 @pytest.mark.parametrize("make", FRAMES.values(), ids=list(FRAMES))
 def test_a_frame_is_read_as_a_push_of_its_rows(con: duckdb.DuckDBPyConnection, make: Any) -> None:
     frame = make()
