@@ -20,7 +20,7 @@ from featurekit.define.explode import POSITION
 from featurekit.define.identity import ViewIdentity, nameless
 from featurekit.define.parameters import misfit, read_transform, shadowed
 from featurekit.define.plan import Asked, Feature, Join, Part, Slot, Source, View
-from featurekit.define.union import taken_names, unite
+from featurekit.define.union import taken_columns, unite
 from featurekit.errors import DefinitionError
 from featurekit.language import ir, wire
 from featurekit.language.to_duckdb import may_err
@@ -98,7 +98,7 @@ def _following(source: Source) -> frozenset[str]:
     """The columns that follow from the others of a row, its arrival and its instant."""
     if source.parts is None or len(source.parts) > 1:
         return frozenset()
-    return taken_names(source.parts[0])
+    return taken_columns(source)
 
 
 def compile_view(view: FeatureView) -> View:

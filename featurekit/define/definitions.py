@@ -1036,12 +1036,25 @@ class FeatureView(Described):
         return (found.source if isinstance(found, Joined) else found,)
 
     @property
-    def joined(self) -> tuple[FeatureView, ...]:
-        """The views from which rows of its sources take features (T11)."""
+    def _joins(self) -> list[tuple[FeatureView, Mapping[str, str], Mapping[str, str]]]:
         found = self.event_source
         parts = [one for one, _ in found.parts] if isinstance(found, Union) else [found]
-        joins = (join for one in parts if isinstance(one, Joined) for join in one.joins)
-        return tuple(view for view, *_ in joins)
+        return [join for one in parts if isinstance(one, Joined) for join in one.joins]
+
+    @property
+    def joined(self) -> tuple[FeatureView, ...]:
+        """The views from which rows of its sources take features (T11)."""
+        return tuple(view for view, *_ in self._joins)
+
+    @property
+    def taken(self) -> frozenset[str]:
+        """The columns of its events that are taken from other views (T11)."""
+        found = self.event_source
+        taken = {name for *_, takes in self._joins for name in takes.values()}
+        if not isinstance(found, Union):
+            return frozenset(taken)
+        pairs = (pair for _, columns in found.parts for pair in columns.items())
+        return frozenset(name for name, column in pairs if column in taken)
 
     @property
     def all_event_sources(self) -> dict[str, EventSource]:

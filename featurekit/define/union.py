@@ -20,7 +20,7 @@ from typing import Any
 from featurekit.core.sql import quote, text_literal
 from featurekit.core.types import INT, STR, Type
 from featurekit.define.identity import nameless_part
-from featurekit.define.plan import Part, Source
+from featurekit.define.plan import Part, Source, View
 from featurekit.language import wire
 from featurekit.language.ir import Param
 
@@ -70,6 +70,25 @@ def part_schema(part: Part) -> list[Param]:
 def taken_names(part: Part) -> frozenset[str]:
     """The names of the columns that a part's rows take from other views."""
     return frozenset(name for join in part.joins or () for name in join.names)
+
+
+def taken_columns(source: Source) -> frozenset[str]:
+    """The columns of a source that rows of some of its parts take from other views."""
+    if source.parts is None:
+        return frozenset()
+    return frozenset(
+        name
+        for part in source.parts
+        for name, column in zip(own_columns(source), part.columns, strict=True)
+        if column in taken_names(part)
+    )
+
+
+def told_by_rows(view: View) -> bool:
+    """Whether the rows of its source alone say which entities a view's events are of: neither a
+    join key nor the list that is exploded is taken from another view."""
+    taken = taken_columns(view.source)
+    return taken.isdisjoint({view.explode, *(key.name for key in view.join_keys)})
 
 
 def _rest(number: int, part: Part) -> list[tuple[str, str, Type]]:
@@ -185,6 +204,14 @@ def number_of(source: Source, name: str) -> int:
 
 
 # --- in Python ------------------------------------------------------------------------------------
+
+
+def bare_rows(source: Source, name: str, rows: Sequence[Row]) -> Sequence[Row]:
+    """As `taken_rows`, of rows that have taken nothing: what they would take is None."""
+    if source.parts is None:
+        return rows
+    names = taken_names(source.parts[number_of(source, name)])
+    return united_rows(source, name, [{**row, **dict.fromkeys(names)} for row in rows])
 
 
 def taken_rows(source: Source, name: str, rows: Sequence[Row]) -> Sequence[Row]:

@@ -4,6 +4,7 @@ either order, increments, ids, forgetting, checks of parity (T11)."""
 from __future__ import annotations
 
 import datetime as dt
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from featurekit import (
 )
 from featurekit.aggregates import Count, LastN, Sum
 from featurekit.core.types import micros
+from featurekit.errors import OnlineError
 
 T = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
 PERSON = Entity("person", {"person": int})
@@ -176,3 +178,84 @@ def states(shop: Shop) -> dict[bytes, bytes]:
         for k in online.keys(f"fk:{shop.store.project}:{kind}:".encode())
     )
     return dict(zip(keys, online.read(keys), strict=True))
+
+
+IDS = {"event_id": "id", "dedupe_within": "1d", "schema": {"id": int}}
+VERSIONS = {"event_id": "id", "op": "op", "dedupe_within": "1d", "schema": {"id": int, "op": str}}
+
+
+def test_a_row_that_is_pushed_again_takes_what_it_took(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, orders=IDS, known=[price(1, 2.0, -60)], history="1d")
+    shop.store.apply()
+    shop.store.materialize()
+    row = {"id": 5, "person": 7, "item": 1, "qty": 2, "at": at(1)}
+    shop.at(1).store.push("orders", [row])
+    shop.at(2).store.push("prices", [{"item": 1, "price": 9.0, "at": at(0.5)}])
+    before = states(shop)
+    assert shop.at(3).store.push("orders", [row, row]).repeated == 2
+    assert states(shop) == before
+    assert shop.same(7)["prices"] == [2.0]
+
+
+def test_each_version_takes_anew_as_of_its_own_arrival(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, orders=VERSIONS, prices=VERSIONS)
+    shop.store.apply()
+    shop.store.materialize()
+    cheap = {"id": 1, "op": "upsert", "item": 1, "price": 2.0, "at": at(0)}
+    row = {"id": 5, "op": "upsert", "person": 7, "item": 1, "qty": 2, "at": at(2)}
+    shop.at(1).store.push("prices", [cheap])
+    shop.at(3).store.push("orders", [row])
+    shop.at(4).store.push("prices", [cheap | {"price": 3.0}])
+    assert shop.same(7)["prices"] == [2.0]
+    shop.at(5).store.push("orders", [row | {"qty": 3}])
+    assert shop.same(7)["prices"] == [3.0]
+    shop.at(6).store.push("prices", [cheap | {"op": "delete"}])
+    shop.at(7).store.push("orders", [row | {"qty": 4}])
+    assert shop.same(7) == {"person": 7, "sum": None, "prices": [], "rows": 1}
+    shop.at(8).store.push("orders", [row | {"op": "delete"}])
+    assert shop.same(7)["rows"] == 0
+    pushed = states(shop)
+    shop.at(9).store.materialize()
+    assert states(shop) == pushed
+
+
+def test_what_was_taken_of_who_is_forgotten_is_remade(shop: Shop) -> None:
+    shop.at(1).store.push("prices", [{"item": 2, "price": 4.0, "at": at(1)}])
+    rows = [{"person": 7, "item": item, "qty": 1, "at": at(2)} for item in (1, 2)]
+    shop.at(2).store.push("orders", rows)
+    assert shop.same(7)["prices"] == [2.0, 2.0, 4.0]
+    shop.at(3).store.forget("item", {"item": 2})
+    assert shop.same(7)["prices"] == [2.0, 2.0]
+    assert states(shop) == (shop.at(4).store.materialize(), states(shop))[1]
+
+
+def test_an_arrival_before_what_was_taken_is_refused(shop: Shop) -> None:
+    shop.at(1).store.push("orders", [{"person": 7, "item": 1, "qty": 1, "at": at(1)}])
+    before = states(shop)
+    late = {"item": 1, "price": 9.0, "at": at(0), "arrived": at(0.5)}
+    with pytest.raises(OnlineError, match="Push rows in the order of their arrival"):
+        shop.at(2).store.push("prices", [late])
+    assert states(shop) == before
+    shop.store.push("prices", [late | {"arrived": at(1.5)}])
+    shop.at(3).store.push("orders", [{"person": 7, "item": 1, "qty": 1, "at": at(1)}])
+    assert shop.same(7)["prices"] == [2.0, 2.0, 9.0]
+
+
+def test_where_the_log_lacks_rows_nothing_is_written(shop: Shop) -> None:
+    shop.at(2).store.push("prices", [{"item": 1, "price": 5.0, "at": at(2)}])
+    shutil.move(shop.store.state_dir / "pushes" / "prices", shop.store.state_dir / "away")
+    before, row = states(shop), {"person": 7, "item": 1, "qty": 1, "at": at(1)}
+    with pytest.raises(OnlineError, match="lack rows that its state of item=1 has"):
+        shop.at(3).store.push("orders", [row])
+    assert states(shop) == before
+    shutil.move(shop.store.state_dir / "away", shop.store.state_dir / "pushes" / "prices")
+    shop.store.push("orders", [row])
+    assert shop.same(7)["prices"] == [2.0, 2.0]
+
+
+def test_before_the_first_fill_files_are_asked(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, known=[price(1, 2.0, -60)])
+    shop.store.apply()
+    shop.at(1).store.push("orders", [{"person": 7, "item": 1, "qty": 1, "at": at(1)}])
+    shop.store.materialize()
+    assert shop.same(7)["prices"] == [2.0]
