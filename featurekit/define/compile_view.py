@@ -79,7 +79,7 @@ def _join(
         if transform is not None and may_err(transform):
             raise placed(
                 DefinitionError(
-                    f"{what} may be an error (R3), and a column is a value or None; take the "
+                    f"{what} may be an error, and a column is a value or None; take the "
                     f"columns that it reads ({', '.join(p.name for p in transform.params)}), and "
                     "compute it in the view that reads the join"
                 ),

@@ -524,18 +524,7 @@ def _remove_states(
     unknown: dict[str, None] = {}
 
     def stored(kind: str) -> Iterator[list[tuple[bytes, View, bytes]]]:
-        """The keys of a kind in batches, each with its view and the part that names the entity."""
-        for keys in online.scan(project_key(project.name, kind) + b":"):
-            batch = []
-            for key in keys:
-                _, _, _, view_name, fingerprint, rest = key.split(b":", 5)
-                version = (view_name.decode(), fingerprint.decode())
-                view = known.get(version)
-                if view is None:
-                    unknown[":".join(version)] = None
-                else:
-                    batch.append((key, view, rest))
-            yield batch
+        return _stored(online, project.name, kind, known, unknown)
 
     names = {source for source, held in mine.held.items() if held}
 
@@ -569,6 +558,28 @@ def _remove_states(
             remake(project, online, con, view, repair)  # of what has arrived since
     progress("states", total, total)
     return dict(removed), tuple(unknown)
+
+
+def _stored(
+    online: OnlineStore,
+    project: str,
+    kind: str,
+    known: Mapping[tuple[str, str], View],
+    unknown: dict[str, None],
+) -> Iterator[list[tuple[bytes, View, bytes]]]:
+    """The keys of a kind in batches, each with its view and the part that names the entity. The
+    versions of views that are not `known` are added to `unknown`."""
+    for keys in online.scan(project_key(project, kind) + b":"):
+        batch = []
+        for key in keys:
+            _, _, _, view_name, fingerprint, rest = key.split(b":", 5)
+            version = (view_name.decode(), fingerprint.decode())
+            view = known.get(version)
+            if view is None:
+                unknown[":".join(version)] = None
+            else:
+                batch.append((key, view, rest))
+        yield batch
 
 
 def _remove_left_block(online: OnlineStore, view: View, key: bytes) -> None:

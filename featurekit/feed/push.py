@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -141,10 +142,7 @@ class _Push:
         bound_arrivals(taken, now, project.tolerance_us, project.state_dir)
         events: Any = taken.arrived(now)
         stamps = [now] * len(events)
-        if any(view.source.joins for view in views):
-            self.enrich = enricher(project, definition.name, views, now)
-        if self.own and self.watching:
-            check_arrivals(project, definition.name, self.watching, events, now)
+        self._ready(views, events, now)
         if definition.event_id is not None and not self.own:
             self.claimed = True
             with self._claim(online, views, events, now) as claiming:
@@ -186,6 +184,15 @@ class _Push:
                 "`featurekit materialize` brings them online"
             ) from error
         return done
+
+    def _ready(self, views: Sequence[View], events: Any, now: int) -> None:
+        """Wait for what the rows take from other views, and refuse rows that would change what
+        others have taken of these (T11)."""
+        project, name = self.project, self.definition.name
+        if any(view.source.joins for view in views):
+            self.enrich = enricher(project, name, views, now)
+        if self.own and self.watching:
+            check_arrivals(project, name, self.watching, events, now)
 
     def _claim(
         self, online: OnlineStore, views: list[View], events: list[Any], now: int

@@ -23,6 +23,7 @@ from featurekit import (
 from featurekit.aggregates import Count, LastN, Sum
 from featurekit.core.types import micros
 from featurekit.errors import OnlineError
+from featurekit.log.segments import log_folder
 
 T = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
 PERSON = Entity("person", {"person": int})
@@ -243,13 +244,15 @@ def test_an_arrival_before_what_was_taken_is_refused(shop: Shop) -> None:
 
 def test_where_the_log_lacks_rows_nothing_is_written(shop: Shop) -> None:
     shop.at(2).store.push("prices", [{"item": 1, "price": 5.0, "at": at(2)}])
-    shutil.move(shop.store.state_dir / "pushes" / "prices", shop.store.state_dir / "away")
+    shop.store.parts.log.close()
+    folder, away = log_folder(shop.store.state_dir, "prices"), shop.store.state_dir / "away"
+    shutil.move(folder, away)
     before, row = states(shop), {"person": 7, "item": 1, "qty": 1, "at": at(1)}
     with pytest.raises(OnlineError, match="lack rows that its state of item=1 has"):
         shop.at(3).store.push("orders", [row])
     assert states(shop) == before
-    shutil.move(shop.store.state_dir / "away", shop.store.state_dir / "pushes" / "prices")
-    shop.store.push("orders", [row])
+    shutil.move(away, folder)
+    shop.at(4).store.push("orders", [row])
     assert shop.same(7)["prices"] == [2.0, 2.0]
 
 
