@@ -20,7 +20,7 @@ from typing import Any
 from featurekit.core.sql import quote, text_literal
 from featurekit.core.types import INT, STR, Type
 from featurekit.define.identity import nameless_part
-from featurekit.define.plan import Part, Source, View
+from featurekit.define.plan import Join, Part, Source, View
 from featurekit.language import wire
 from featurekit.language.ir import Param
 
@@ -82,6 +82,18 @@ def taken_columns(source: Source) -> frozenset[str]:
         for name, column in zip(own_columns(source), part.columns, strict=True)
         if column in taken_names(part)
     )
+
+
+def taken_from(source: Source, name: str) -> list[tuple[Join, int]]:
+    """The joins by which rows take a column of `source`, and the feature that it is there."""
+    return [
+        (join, index)
+        for part in source.parts or ()
+        for own, column in zip(own_columns(source), part.columns, strict=True)
+        for join in part.joins or ()
+        for taken, index in zip(join.names, join.takes, strict=True)
+        if own == name and taken == column
+    ]
 
 
 def told_by_rows(view: View) -> bool:

@@ -22,7 +22,7 @@ from featurekit import (
 )
 from featurekit.aggregates import Count, LastN, Sum
 from featurekit.core.types import micros
-from featurekit.errors import OnlineError
+from featurekit.errors import DefinitionError, OnlineError
 from featurekit.log.segments import log_folder
 
 T = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
@@ -262,3 +262,29 @@ def test_before_the_first_fill_files_are_asked(tmp_path: Path) -> None:
     shop.at(1).store.push("orders", [{"person": 7, "item": 1, "qty": 1, "at": at(1)}])
     shop.store.materialize()
     assert shop.same(7)["prices"] == [2.0]
+
+
+def test_lineage_goes_to_the_columns_of_the_other_view(shop: Shop) -> None:
+    touched = shop.store.lineage("spent:sum").to_dict()
+    shown = str(touched)
+    assert "prices.price" in shown
+    assert "orders.qty" in shown
+    assert "spent" in str(shop.store.impact("prices.price"))
+
+
+@pytest.mark.parametrize("mode", ["fuzz", "history"])
+def test_what_does_not_play_joins_says_so(shop: Shop, mode: str) -> None:
+    with pytest.raises(DefinitionError, match="take features from other views"):
+        shop.store.check_parity("s", mode=mode, values=100)
+
+
+def test_the_manifest_has_the_sources_of_the_other_view(shop: Shop) -> None:
+    labels = [{"person": 7, "event_timestamp": shop.now}]
+    training = shop.store.get_historical_features(labels, "s")
+    training.to_arrow()
+    assert sorted(training.manifest["sources"]) == ["orders", "prices"]
+
+
+def test_the_other_view_is_fed_though_no_service_reads_it(shop: Shop) -> None:
+    assert [view.name for view in shop.store.parts.fed()] == ["products", "spent"]
+    assert shop.store.gc().removed == ()
