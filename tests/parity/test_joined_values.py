@@ -243,7 +243,7 @@ def con() -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
-USUAL = ("windows", "versions of both", "two joins")
+USUAL = ("versions of both", "two joins")
 
 
 @pytest.mark.parametrize("name", slow_unless(lambda name: name in USUAL, SERVICES))
