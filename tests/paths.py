@@ -23,20 +23,25 @@ from featurekit.define.definitions import (
     FeatureSelection,
     FeatureService,
     FeatureView,
+    Joined,
     Union,
 )
-from featurekit.define.plan import Service, View
+from featurekit.define.plan import Service, Source, View
 from featurekit.define.published import plan_bytes, read_plan
 from featurekit.define.union import united_sql
+from featurekit.feed.enrich import Enricher, places_of_sources
+from featurekit.feed.entity_events import events_of_entities
 from featurekit.feed.events import prepare as prepare_push
 from featurekit.feed.materialise import materialize_view
 from featurekit.feed.settle import write
 from featurekit.language.transform import Transform
+from featurekit.offline.enriched import make_enriched
 from featurekit.offline.events import EventRows
 from featurekit.offline.join import make_join
 from featurekit.offline.session import prepare
 from featurekit.online.lookup.evaluator import Evaluator
 from featurekit.online.state import blocks, groups, rewrite
+from featurekit.online.state.state import Event
 from featurekit.online.store.memory import MemoryStore
 from featurekit.online.store.protocol import OnlineStore
 
@@ -96,14 +101,37 @@ class Paths:
         self.views = {v.name: v for v in views if isinstance(v, FeatureView)}
         self.transforms = {f.name: f for f in definition.features if isinstance(f, Transform)}
         self.tables: list[str] = []
+        self.known: dict[str, EventRows] = {}
         self.events = {v.name: self._events(v.source) for v in self.views.values()}
+        self.others = {v.fingerprint: v for v in self.service.fed}
         self.made: list[str] = []
+        self.asked = 0
+        """Of how many entities the rows were asked for, where a state did not do."""
 
-    def _events(self, source: EventSource | Union) -> EventRows:
-        if isinstance(source, Union):
-            parts = [self._events(one) for one in source.sources]
-            relation = united_sql(compile_source(source), [part.relation for part in parts])
-            return EventRows(relation, all(part.prompt for part in parts))
+    def _events(self, source: EventSource | Joined | Union) -> EventRows:
+        if isinstance(source, (Joined, Union)):
+            return self._made(compile_source(source), source)
+        if source.name not in self.known:
+            self.known[source.name] = self._plain(source)
+        return self.known[source.name]
+
+    def _made(self, source: Source, written: Joined | Union) -> EventRows:
+        """The events of a union, and of rows that take features from other views (T11)."""
+        assert source.parts is not None
+        plain = written.sources if isinstance(written, Union) else (written.source,)
+        read = [self._events(one) for one in plain]
+        joined = {v.name: v for one in _parts(written) for v, *_ in getattr(one, "joins", ())}
+
+        def events_of(view: View) -> EventRows:
+            return self._events(joined[view.name].source)
+
+        relations = [
+            make_enriched(self.con, part, events.relation, events_of)
+            for part, events in zip(source.parts, read, strict=True)
+        ]
+        return EventRows(united_sql(source, relations), all(part.prompt for part in read))
+
+    def _plain(self, source: EventSource) -> EventRows:
         name = f"events_{next(_numbers)}"
         rows = self.rows[source.name]
         columns = {n: column(t, [r[n] for r in rows]) for n, t in source.schema.items()}
@@ -138,7 +166,7 @@ class Paths:
             if v not in known:
                 key = {p.name: question.row[p.name] for p in view.join_keys}
                 rows = self._rows_of(view)
-                known[v] = oracle.known_events(written, rows, key, question.t)
+                known[v] = oracle.known_events(written, rows, key, question.t, self.rows)
             if (v, f) not in seen:
                 name = view.features[f].name
                 seen[v, f] = oracle.value_over(written, name, known[v], question.t)
@@ -161,8 +189,9 @@ class Paths:
 
     def _rows_of(self, view: View) -> Sequence[Row]:
         """The rows of a view's source as the oracle takes them, those of a union with its name."""
-        if view.source.parts is None:
-            return self.rows[view.source.name]
+        if not isinstance(self.views[view.name].source, Union):
+            (name,) = view.source_names
+            return self.rows[name]
         return [row | {"__source": name} for name in view.source_names for row in self.rows[name]]
 
     def offline(self, questions: Sequence[Question], *, buckets: int | None = 1) -> Answers:
@@ -209,10 +238,27 @@ class Paths:
 
     def push(self, store: OnlineStore, rows: Sequence[Row], source: str) -> None:
         """One push of `rows`, events of `source`."""
-        write(store, prepare_push("tests", self.of_source(source), rows, source=source))
+        enrich = Enricher(store, "tests", self._asked)
+        views = self.of_source(source)
+        write(store, prepare_push("tests", views, rows, source=source, enrich=enrich))
 
     def of_source(self, source: str) -> list[View]:
-        return [v for v in self.service.views if source in v.source_names]
+        return [v for v in self.service.fed if source in v.source_names]
+
+    def _asked(self, view: View, entities: Sequence[tuple[Any, ...]]) -> dict[bytes, list[Event]]:
+        """What an `Enricher` asks of where all rows are."""
+        self.asked += len(entities)
+        events = self._events(self._written(view).source)
+        return events_of_entities(self.con, view, events, entities)
+
+    def _written(self, view: View) -> FeatureView:
+        """The definition of a view that is fed."""
+        found = list(self.views.values())
+        for one in found:
+            if one.name == view.name:
+                return one
+            found += one.joined
+        raise LookupError(view.name)
 
     def push_arrivals(
         self, store: OnlineStore, after: int, until: int, *, shuffled: Any = None
@@ -227,8 +273,8 @@ class Paths:
 
     def materialise(self, store: OnlineStore, *, after: int = NEVER, until: int) -> None:
         """Materialise what arrived in (after, until]."""
-        for view in self.service.views:
-            events = self.events[view.name]
+        for view in self.service.fed:
+            events = self._events(self._written(view).source)
             materialize_view(self.con, store, "tests", view, events, after=after, until=until)
 
     # --- comparison -------------------------------------------------------------------------------
@@ -244,11 +290,13 @@ class Paths:
 
     def by_pushes_in_order(self, questions: Iterable[Question]) -> Answers:
         """As `by_pushes`, in the order of arrival over all sources, which ids need (T7)."""
+        # Rows that arrive together stand behind those that they may take something from.
+        places = places_of_sources(self.service.fed)
         rows = [(r["__created"], name, r) for name, some in self.rows.items() for r in some]
         answers: Answers = []
         for question in questions:
             store = MemoryStore()
-            for created, name, row in sorted(rows, key=lambda one: one[:2]):
+            for created, name, row in sorted(rows, key=lambda one: (one[0], places[one[1]])):
                 if created <= question.t:
                     self.push(store, [row], name)
             answers += self.online([question], store)
@@ -285,6 +333,10 @@ class Paths:
         }
         found = {name: self.shown(questions, expected, got) for name, got in opinions.items()}
         return {name: differences for name, differences in found.items() if differences}
+
+
+def _parts(source: Joined | Union) -> list[Any]:
+    return [one for one, _ in source.parts] if isinstance(source, Union) else [source]
 
 
 def in_small_blocks(monkeypatch: pytest.MonkeyPatch, *, split: int = 1, size: int = 2) -> None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import linecache
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from featurekit.core.calls import fault_of
 from featurekit.errors import CompileError, DefinitionError, FeaturekitError
@@ -27,6 +27,7 @@ _QUOTED = re.compile(r"'([^']+)'|\"([^\"]+)\"")
 _DECORATORS = 50
 """The most lines of decorators above a def."""
 E = TypeVar("E", bound=FeaturekitError)
+T = TypeVar("T")
 
 
 class Place(NamedTuple):
@@ -174,6 +175,18 @@ def is_broken(value: Any) -> bool:
     if isinstance(value, Mapping):
         return any(map(is_broken, value)) or any(map(is_broken, value.values()))
     return isinstance(value, (list, tuple, set)) and any(map(is_broken, value))
+
+
+def made_by_method(make: Callable[[], T], *, given: tuple[Any, ...]) -> T:
+    """What a method of a definition makes of another one, as `Defined` does of a class: where the
+    `given` are broken already, so is this, and a fault begins with the file and the line."""
+    collected, at = _collected.get(), written_at()
+    if collected is not None and is_broken(given):
+        return cast(T, Broken())
+    try:
+        return make()
+    except FeaturekitError as fault:
+        return cast(T, failed(placed(fault, at)))
 
 
 class Defined(type):

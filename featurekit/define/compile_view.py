@@ -15,22 +15,25 @@ from featurekit.core.types import BOOL, DATETIME, FLOAT, INT, Type
 from featurekit.core.written import Place, place_of, placed
 from featurekit.define.arrivals import text_of
 from featurekit.define.contracts.compiled import deciding_checks
-from featurekit.define.definitions import EventSource, FeatureView, Union
+from featurekit.define.definitions import EventSource, FeatureView, Joined, Union
 from featurekit.define.explode import POSITION
 from featurekit.define.identity import ViewIdentity, nameless
 from featurekit.define.parameters import misfit, read_transform, shadowed
-from featurekit.define.plan import Asked, Feature, Part, Slot, Source, View
-from featurekit.define.union import unite
+from featurekit.define.plan import Asked, Feature, Join, Part, Slot, Source, View
+from featurekit.define.union import taken_columns, unite
 from featurekit.errors import DefinitionError
 from featurekit.language import ir, wire
+from featurekit.language.to_duckdb import may_err
 from featurekit.language.transform import INSTANT, Transform, known_features
 
 
-def compile_source(source: EventSource | Union) -> Source:
+def compile_source(source: EventSource | Joined | Union) -> Source:
     """The part of a source's definition that decides values."""
     if isinstance(source, Union):
-        parts = [Part(compile_source(one), tuple(c.values())) for one, c in source.parts]
+        parts = [_part(one, tuple(c.values())) for one, c in source.parts]
         return unite(tuple(source.schema), parts)
+    if isinstance(source, Joined):
+        return unite(tuple(source.schema), [_part(source, tuple(source.schema))])
     return Source(
         source.name,
         tuple(ir.Param(n, t) for n, t in source.schema.items()),
@@ -46,9 +49,56 @@ def compile_source(source: EventSource | Union) -> Source:
     )
 
 
+def _part(source: EventSource | Joined, columns: tuple[str, ...]) -> Part:
+    """One of the sources of a union, or the one that is enriched."""
+    if isinstance(source, EventSource):
+        return Part(compile_source(source), columns)
+    joins = tuple(_join(source, *join) for join in source.joins)
+    return Part(compile_source(source.source), columns, joins or None)
+
+
+def _join(
+    source: Joined, view: FeatureView, keys: Mapping[str, str], takes: Mapping[str, str]
+) -> Join:
+    """A join, of whose features none may err: a column has no third state (R3)."""
+    compiled = compile_view(view)
+    numbers = {feature.name: i for i, feature in enumerate(compiled.features)}
+    for name in takes:
+        feature = compiled.features[numbers[name]]
+        what = f"EventSource {source.name!r}, join of {view.name!r}: the feature {name!r}"
+        if feature.asked is not None:
+            raise placed(
+                DefinitionError(
+                    f"{what} takes the instant {INSTANT!r}, so it is no value of a row; take what "
+                    "it is made of, and compute it in the view that reads the join"
+                ),
+                view.place,
+            )
+        assert feature.slot is not None
+        transform = compiled.slots[feature.slot].transform
+        if transform is not None and may_err(transform):
+            raise placed(
+                DefinitionError(
+                    f"{what} may be an error, and a column is a value or None; take the "
+                    f"columns that it reads ({', '.join(p.name for p in transform.params)}), and "
+                    "compute it in the view that reads the join"
+                ),
+                view.place,
+            )
+    taken = tuple(numbers[name] for name in takes)
+    return Join(compiled, tuple(keys.values()), taken, tuple(takes.values()))
+
+
 def _format(source: EventSource) -> str | None:
     given = source.timestamp_format
     return json.dumps(dict(given), sort_keys=True) if isinstance(given, Mapping) else given
+
+
+def _following(source: Source) -> frozenset[str]:
+    """The columns that follow from the others of a row, its arrival and its instant."""
+    if source.parts is None or len(source.parts) > 1:
+        return frozenset()
+    return taken_columns(source)
 
 
 def compile_view(view: FeatureView) -> View:
@@ -57,7 +107,7 @@ def compile_view(view: FeatureView) -> View:
 
 
 def _columns(
-    source: EventSource | Union | FeatureView, schema: Mapping[str, Type]
+    source: EventSource | Joined | Union | FeatureView, schema: Mapping[str, Type]
 ) -> dict[str, Slot]:
     """The columns that a source offers, as slots. An EventSource offers its own columns, a union
     those that all of its sources have; a view offers its join keys and features, expressed over the
@@ -178,9 +228,12 @@ class _ViewCompiler:
         ]
         ordered = not windows or any(f.implementation().ordered for f in made)
         if ordered:
-            # Rows of a union that differ in their source alone are one to every feature.
+            # Rows of a union that differ in their source alone are one to every feature. What rows
+            # of one source have taken from other views follows from their own columns.
+            taken = _following(source)
             for column in source.schema:
                 own = column.name in self.source.schema or column.name == source.sequence
+                own = own and column.name not in taken
                 if own and column.name not in view.join_keys:
                     type_ = self.schema.get(column.name, column.type)
                     self._place(Slot(type_, column=column.name))
@@ -245,6 +298,8 @@ class _ViewCompiler:
 
     @property
     def _from(self) -> str:
+        if isinstance(self.view.source, Joined):
+            return f"source {self.view.source.name!r}"
         if isinstance(self.view.source, Union):
             return f"the union of {' and '.join(repr(s.name) for s in self.view.source.sources)}"
         kind = "source" if self.view.source is self.source else "view"

@@ -18,7 +18,7 @@ from featurekit.core.durations import Duration, duration_us
 from featurekit.core.examples import assigned
 from featurekit.core.formats import Format, formats_of
 from featurekit.core.types import Type, from_hint
-from featurekit.core.written import Defined, Place
+from featurekit.core.written import Defined, Place, made_by_method
 from featurekit.define.arrivals import Commit, Delay, text_of
 from featurekit.define.contracts.given import checked_rules
 from featurekit.define.contracts.rules import Rule
@@ -383,6 +383,31 @@ class EventSource(Described):
             what=f"EventSource {self.name!r}",
         )
 
+    def join(
+        self,
+        view: FeatureView,
+        *,
+        on: str | Mapping[str, str],
+        take: Sequence[str] | Mapping[str, str] | None = None,
+    ) -> Joined:
+        """The source with features of another view beside its own columns, for the `source=` or the
+        `sources=` of a view (T11): `orders.join(products, on="product_id", take=["price"])`.
+
+        Each row takes the features of the latest row of `view` that was there for it: one that had
+        happened by the row's own instant, had arrived by the row's own arrival, and is the last of
+        those (T6). `on` is the column that holds the other view's join key, or maps its join keys
+        to columns, as in `{"product_id": "sku"}`. `take` lists the features, or maps them to the
+        names that they have here, as in `{"price": "list_price"}`; without it all are taken. They
+        are columns that may be None: where there is no such row, where it is as old as the other
+        view's ttl, where the feature is None, and where a key is. Further joins may follow, also on
+        columns that were taken.
+
+        DefinitionError where `view` has aggregates or does not know when its rows arrived, where a
+        key is no column of the key's type, for a feature that takes the instant, that may err or is
+        not there, for a name that the source has already, and where `view` is made of this source.
+        """
+        return Joined(self).join(view, on=on, take=take)
+
     def in_parquet(self, path: str) -> EventSource:
         """The same source with its rows in a Parquet file, which arrive when they happen if no
         column says otherwise."""
@@ -458,6 +483,194 @@ class EventSource(Described):
 
 
 @dataclass(frozen=True, slots=True)
+class Joined:
+    """A source whose rows take features from other views (T11); `EventSource.join` makes it.
+
+    `joins` has each other view, the column for each of its join keys, and the name here of each
+    feature that is taken. `place` is None: the source has its own.
+    """
+
+    source: EventSource
+    joins: tuple[tuple[FeatureView, Mapping[str, str], Mapping[str, str]], ...] = ()
+    place: Place | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __hash__(self) -> int:
+        """By the source, as it is a key where a view maps its columns."""
+        return hash(self.source)
+
+    @property
+    def name(self) -> str:
+        """The name of the source."""
+        return self.source.name
+
+    @property
+    def schema(self) -> Mapping[str, Type]:
+        """The columns of the source, and those that are taken."""
+        found = dict(self.source.schema)
+        for view, _, takes in self.joins:
+            types = _row_types(view)
+            found |= {name: types[feature].or_none() for feature, name in takes.items()}
+        return found
+
+    @property
+    def event_id(self) -> str | None:
+        """The source's own."""
+        return self.source.event_id
+
+    @property
+    def op(self) -> str | None:
+        """The source's own."""
+        return self.source.op
+
+    @property
+    def sequence(self) -> str | None:
+        """The source's own."""
+        return self.source.sequence
+
+    @property
+    def timestamp_field(self) -> str:
+        """The source's own."""
+        return self.source.timestamp_field
+
+    @property
+    def created_timestamp_column(self) -> str | None:
+        """The source's own."""
+        return self.source.created_timestamp_column
+
+    @property
+    def dedupe_within(self) -> Duration | None:
+        """The source's own."""
+        return self.source.dedupe_within
+
+    def join(
+        self,
+        view: FeatureView,
+        *,
+        on: str | Mapping[str, str],
+        take: Sequence[str] | Mapping[str, str] | None = None,
+    ) -> Joined:
+        """The same with features of one more view; see `EventSource.join`."""
+        return made_by_method(lambda: self._with(view, on, take), given=(view, on, take))
+
+    def _with(self, view: Any, on: Any, take: Any) -> Joined:
+        what = f"EventSource {self.name!r}, join"
+        if not isinstance(view, FeatureView):
+            raise DefinitionError(
+                f"{what}: it takes features of a FeatureView, found {_found(view)}; write "
+                '.join(products, on="product_id"), the variable without quotes'
+            )
+        what = f"{what} of {view.name!r}"
+        _check_joined(self, view, what=what)
+        keys = _joined_keys(self, view, on, what=what)
+        takes = _taken_names(self, view, take, what=what)
+        return Joined(self.source, (*self.joins, (view, keys, takes)))
+
+
+def _check_joined(source: Joined, view: FeatureView, *, what: str) -> None:
+    """DefinitionError for a view from whose rows none can be taken as of another row."""
+    if view.aggregates:
+        raise DefinitionError(
+            f"{what}: its features are aggregates, whose window ends at one instant, and an event "
+            "knows two, its own and its arrival; join a view of columns and transforms"
+        )
+    for one in view.event_sources:
+        if one.created_timestamp_column is None and one.arrives is None:
+            raise DefinitionError(
+                f"{what}: its source {one.name!r} does not say when rows arrived, so nobody knows "
+                "which of them were there for an event; name the column at the source, as in "
+                f"{assigned('EventSource', 'created_timestamp_column')}, or write "
+                'arrives=Delay("6h")'
+            )
+    if source.source.name in view.all_event_sources:
+        raise DefinitionError(
+            f"{what}: it is made of the events of {source.source.name!r} itself, directly or by "
+            "joins of its own, so an event would wait for itself; join a view of another source"
+        )
+
+
+def _joined_keys(source: Joined, view: FeatureView, on: Any, *, what: str) -> dict[str, str]:
+    """The column of the source for each join key of the view."""
+    keys, schema = view.join_keys, source.schema
+    if isinstance(on, str) and len(keys) == 1:
+        on = dict.fromkeys(keys, on)
+    listed = ", ".join(f'"{key}": "{key}"' for key in keys)
+    if not isinstance(on, Mapping) or on.keys() != keys.keys():
+        shown = ", ".join(map(str, on)) if isinstance(on, Mapping) else _found(on)
+        one = f'on="{next(iter(keys))}", or ' if len(keys) == 1 else ""
+        raise DefinitionError(
+            f"{what}: on says which column holds each join key of it ({', '.join(keys)}), found "
+            f"{shown or 'nothing'}; write {one}on={{{listed}}}"
+        )
+    for key, column in on.items():
+        type_ = schema.get(column)
+        if type_ is None:
+            raise DefinitionError(
+                f"{what}: {column!r} is no column of source {source.name!r}; "
+                f"{near(str(column), schema)}"
+            )
+        if type_.base != keys[key]:
+            raise DefinitionError(
+                f"{what}: the join key {key!r} is {keys[key]}, and the column {column!r} of source "
+                f"{source.name!r} is {type_}; write one type at both"
+            )
+    return {key: on[key] for key in keys}
+
+
+def _taken_names(source: Joined, view: FeatureView, take: Any, *, what: str) -> dict[str, str]:
+    """The features that are taken, with their names as columns of the source."""
+    listed = isinstance(take, (list, tuple)) and all(isinstance(name, str) for name in take)
+    if take is None:
+        take = {name: name for name in view.features}
+    elif listed:
+        take = {name: name for name in take}
+    if not isinstance(take, Mapping) or not take:
+        first = next(iter(view.features))
+        raise DefinitionError(
+            f"{what}: take lists features of it, found {_found(take) if take else 'none'}; write "
+            f'take=["{first}"], or take={{"{first}": "its_name_here"}}'
+        )
+    check_columns(take.values(), what=f"{what}, take")
+    known = dict.fromkeys([*source.schema, source.timestamp_field])
+    if source.created_timestamp_column is not None:
+        known[source.created_timestamp_column] = None
+    for feature, name in take.items():
+        if feature not in view.features:
+            raise DefinitionError(
+                f"{what}: it has no feature {feature!r}; {near(str(feature), view.features)}"
+            )
+        if name in known:
+            raise DefinitionError(
+                f"{what}: {name!r} is a column of source {source.name!r} already; take the feature "
+                f'under another name, as in take={{"{feature}": "{view.name}_{feature}"}}'
+            )
+        known[name] = None
+    check_columns(known, what=f"{what}, take")
+    return dict(take)
+
+
+def _row_types(view: FeatureView) -> dict[str, Type]:
+    """The types of a view's join keys and features of rows, as they are written."""
+    if isinstance(view.source, FeatureView):
+        of_rows = _row_types(view.source)
+    else:
+        of_rows = dict(view.source.schema)
+        if view.explode is not None:
+            of_rows[view.explode] = of_rows[view.explode].item or of_rows[view.explode]
+    found = dict(view.join_keys)
+    for name, value in view.features.items():
+        if isinstance(value, Transform):
+            found[name] = from_hint(value.result)
+        elif isinstance(value, str) and value in of_rows:
+            found[name] = of_rows[value]
+        else:
+            raise DefinitionError(
+                f"FeatureView {view.name!r}, feature {name!r}: its source has no column {value!r}; "
+                f"{near(str(value), of_rows)}"
+            )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
 class Union:
     """Several sources with the same columns, whose events are those of one view (T11);
     `FeatureView(sources=[…])` makes it.
@@ -466,13 +679,13 @@ class Union:
     order of the first one. `place` is None: each source has its own.
     """
 
-    parts: tuple[tuple[EventSource, Mapping[str, str]], ...]
+    parts: tuple[tuple[EventSource | Joined, Mapping[str, str]], ...]
     place: Place | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def sources(self) -> tuple[EventSource, ...]:
         """The sources, in their order."""
-        return tuple(source for source, _ in self.parts)
+        return tuple(s.source if isinstance(s, Joined) else s for s, _ in self.parts)
 
     @property
     def name(self) -> str:
@@ -499,11 +712,11 @@ class Union:
 def _united(given: Any, *, what: str) -> Union:
     """The union of these sources (T11); DefinitionError where they are none that one can have."""
     what = f"{what}, sources"
-    parts: list[tuple[EventSource, Mapping[str, str]]] = []
+    parts: list[tuple[EventSource | Joined, Mapping[str, str]]] = []
     for item in given if isinstance(given, (list, tuple)) else [given]:
         pairs = item.items() if isinstance(item, Mapping) else [(item, {})]
         for source, mapping in pairs:
-            if not isinstance(source, EventSource):
+            if not isinstance(source, (EventSource, Joined)):
                 raise DefinitionError(
                     f"{what}: a list of EventSources and their mappings, found {_found(source)}; "
                     'write sources=[web, {app: {"amount": "price"}}]'
@@ -530,7 +743,7 @@ def _united(given: Any, *, what: str) -> Union:
     return Union(tuple((source, {n: found[n] for n in shared}) for source, found in parts))
 
 
-def _offered(source: EventSource, mapping: Any, *, what: str) -> dict[str, str]:
+def _offered(source: EventSource | Joined, mapping: Any, *, what: str) -> dict[str, str]:
     """The columns of a source by the names that they have in the union: those of the mapping, and
     the others by their own."""
     if not isinstance(mapping, Mapping):
@@ -552,7 +765,7 @@ def _offered(source: EventSource, mapping: Any, *, what: str) -> dict[str, str]:
 
 
 def _is_shared(
-    parts: Sequence[tuple[EventSource, Mapping[str, str]]], name: str, *, what: str
+    parts: Sequence[tuple[EventSource | Joined, Mapping[str, str]]], name: str, *, what: str
 ) -> bool:
     """Whether a column that all sources have is one of the union. Ids, versions, sequences and
     timestamps that differ in their types are none: they are each source's own. DefinitionError for
@@ -578,7 +791,7 @@ def _is_shared(
     return True
 
 
-def _check_alike(sources: Sequence[EventSource], *, what: str) -> None:
+def _check_alike(sources: Sequence[EventSource | Joined], *, what: str) -> None:
     """DefinitionError where sources differ in what a union has once: whether they have ids and
     corrections, for how long ids are remembered, and what orders events (T6, T7)."""
     first = sources[0]
@@ -634,6 +847,9 @@ class FeatureView(Described):
     are those that all of the sources have, and each has one type in all of them. Each source keeps
     its files, pushes, time zone and ids; the same id in two sources is two events.
 
+    Either may have rows that take features from other views, as in
+    `source=orders.join(products, on="product_id")`; see `EventSource.join`.
+
     `explode` names a list column of the source: each of its elements is an event of its own, with
     the row's other columns. In the view the column is the element, of the list's item type, and it
     may be a join key. A row with an empty list, or None, has no event. Ids are those of the row: a
@@ -650,9 +866,9 @@ class FeatureView(Described):
 
     name: str
     entities: Sequence[Entity] = field(kw_only=True)
-    source: EventSource | FeatureView | Union = field(default=_NO_SOURCE, kw_only=True)
-    sources: Sequence[EventSource | Mapping[EventSource, Mapping[str, str]]] = field(
-        default=(), kw_only=True
+    source: EventSource | Joined | FeatureView | Union = field(default=_NO_SOURCE, kw_only=True)
+    sources: Sequence[EventSource | Joined | Mapping[EventSource | Joined, Mapping[str, str]]] = (
+        field(default=(), kw_only=True)
     )
     features: Mapping[str, str | Transform | Aggregate] = field(kw_only=True)
     explode: str | None = field(default=None, kw_only=True)
@@ -677,7 +893,7 @@ class FeatureView(Described):
                 f"{what}: its events are those of one source or of several; write source= or "
                 "sources=[…], not both"
             )
-        if not isinstance(self.source, (EventSource, FeatureView, Union)):
+        if not isinstance(self.source, (EventSource, Joined, FeatureView, Union)):
             raise DefinitionError(
                 f"{what}: source is an EventSource or a FeatureView, found {_found(self.source)}; "
                 f"write {as_source(self.source)}"
@@ -806,15 +1022,48 @@ class FeatureView(Described):
         return self.source.exploded if isinstance(self.source, FeatureView) else self.explode
 
     @property
-    def event_source(self) -> EventSource | Union:
-        """The EventSource or the union of its events, found through any views between."""
+    def event_source(self) -> EventSource | Joined | Union:
+        """The EventSource or the union of its events, found through any views between; an
+        EventSource with what its rows take from other views, where they do."""
         return self.source.event_source if isinstance(self.source, FeatureView) else self.source
 
     @property
     def event_sources(self) -> tuple[EventSource, ...]:
         """Every EventSource of its events; one, but for a union."""
         found = self.event_source
-        return found.sources if isinstance(found, Union) else (found,)
+        if isinstance(found, Union):
+            return found.sources
+        return (found.source if isinstance(found, Joined) else found,)
+
+    @property
+    def _joins(self) -> list[tuple[FeatureView, Mapping[str, str], Mapping[str, str]]]:
+        found = self.event_source
+        parts = [one for one, _ in found.parts] if isinstance(found, Union) else [found]
+        return [join for one in parts if isinstance(one, Joined) for join in one.joins]
+
+    @property
+    def joined(self) -> tuple[FeatureView, ...]:
+        """The views from which rows of its sources take features (T11)."""
+        return tuple(view for view, *_ in self._joins)
+
+    @property
+    def taken(self) -> frozenset[str]:
+        """The columns of its events that are taken from other views (T11)."""
+        found = self.event_source
+        taken = {name for *_, takes in self._joins for name in takes.values()}
+        if not isinstance(found, Union):
+            return frozenset(taken)
+        pairs = (pair for _, columns in found.parts for pair in columns.items())
+        return frozenset(name for name, column in pairs if column in taken)
+
+    @property
+    def all_event_sources(self) -> dict[str, EventSource]:
+        """Every EventSource that decides its values, by its name: those of its events, and those of
+        the views from which these take features."""
+        found = {source.name: source for source in self.event_sources}
+        for view in self.joined:
+            found |= view.all_event_sources
+        return found
 
     def columns_of(self, source: str) -> Mapping[str, str] | None:
         """The column of an EventSource of this name for each column of the view's events: the same,

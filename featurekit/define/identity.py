@@ -11,7 +11,17 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from featurekit.define.plan import Feature, Input, Output, RequestTransform, Service, Slot, View
+from featurekit.define.plan import (
+    Feature,
+    Input,
+    Output,
+    Part,
+    RequestTransform,
+    Service,
+    Slot,
+    Source,
+    View,
+)
 from featurekit.language import ir, walk, wire
 
 
@@ -26,6 +36,32 @@ def _nameless_feature(feature: Feature) -> Feature:
         return feature
     asked = replace(feature.asked, function=walk.rename(feature.asked.function))
     return replace(feature, asked=asked)
+
+
+def nameless_part(part: Part) -> Part:
+    """A part of a source, in which a view that is joined is what its own fingerprint is of."""
+    if part.joins is None:
+        return part
+    return replace(part, joins=tuple(replace(j, view=_bare(j.view)) for j in part.joins))
+
+
+def _nameless_source(source: Source) -> Source:
+    if source.parts is None:
+        return source
+    return replace(source, parts=tuple(map(nameless_part, source.parts)))
+
+
+def _bare(view: View) -> View:
+    """What the fingerprint of a view is of."""
+    return replace(
+        view,
+        source=_nameless_source(view.source),
+        slots=tuple(map(nameless, view.slots)),
+        features=tuple(map(_nameless_feature, view.features)),
+        on_error="",
+        fingerprint="",
+        role=None,  # it decides nothing that is stored
+    )
 
 
 class ViewIdentity:
@@ -45,7 +81,8 @@ class ViewIdentity:
         view = self.view
         memory = [] if view.dedupe_us is None else [wire.canonical(view.dedupe_us)]
         memory += [] if view.explode is None else [wire.canonical(["explode", view.explode])]
-        return [wire.canonical(view.join_keys), wire.canonical(view.source)], memory
+        source = wire.canonical(_nameless_source(view.source))
+        return [wire.canonical(view.join_keys), source], memory
 
     def feature(self, feature: Feature) -> str:
         """The fingerprint of one of the view's features."""
@@ -69,16 +106,7 @@ class ViewIdentity:
 
     def whole(self) -> str:
         """The fingerprint of the view, whose features have theirs."""
-        view = self.view
-        bare = replace(
-            view,
-            slots=tuple(map(nameless, view.slots)),
-            features=tuple(map(_nameless_feature, view.features)),
-            on_error="",
-            fingerprint="",
-            role=None,  # it decides nothing that is stored
-        )
-        return wire.fingerprint(bare)
+        return wire.fingerprint(_bare(self.view))
 
 
 def transform_fingerprint(function: ir.Function, inputs: Sequence[Any]) -> str:
@@ -126,7 +154,7 @@ def service_fingerprint(service: Service) -> str:
 def stale_fingerprint(service: Service) -> str | None:
     """What in a service has a fingerprint that is not that of its content; None where nothing
     has."""
-    for view in service.views:
+    for view in (*service.fed, *service.views):
         made = ViewIdentity(view)
         for feature in view.features:
             if feature.fingerprint != made.feature(feature):

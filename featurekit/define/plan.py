@@ -68,6 +68,11 @@ class Source:
         return (self,) if self.parts is None else tuple(part.source for part in self.parts)
 
     @property
+    def joins(self) -> tuple[Join, ...]:
+        """Every join of its rows (T11)."""
+        return tuple(join for part in self.parts or () for join in part.joins or ())
+
+    @property
     def title(self) -> str:
         """What it is called in messages."""
         return " and ".join(source.name for source in self.sources)
@@ -76,10 +81,36 @@ class Source:
 @wire.portable
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One of the sources of a union. `columns` names its column for each of the union's own."""
+    """One of the sources of a union. `columns` names its column for each of the union's own. With
+    `joins` it has further columns, which its rows take from other views (T11); a source that alone
+    is enriched is a union of one."""
 
     source: Source
     columns: tuple[str, ...]
+    joins: tuple[Join, ...] | None = field(default=None, metadata=OPTIONAL)
+
+
+@wire.portable
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Another view, from which each row of a source takes features as of itself (T11).
+
+    `keys` names the row's column for each of the view's join keys. `takes` are the numbers of the
+    features that are taken, and `names` what each is called as a column of the row. A key may be a
+    column that an earlier join has taken.
+    """
+
+    view: View
+    keys: tuple[str, ...]
+    takes: tuple[int, ...]
+    names: tuple[str, ...]
+
+    @property
+    def columns(self) -> tuple[ir.Param, ...]:
+        """The columns that a row gets."""
+        features = (self.view.features[i] for i in self.takes)
+        named = zip(self.names, features, strict=True)
+        return tuple(ir.Param(name, feature.type.or_none()) for name, feature in named)
 
 
 @wire.portable
@@ -201,13 +232,15 @@ class View:
 
     @property
     def functions(self) -> tuple[ir.Function, ...]:
-        """Every transform that decides its values: of the source's rules, of slots and of its
-        features."""
+        """Every transform that decides its values: of the source's rules, of slots, of its
+        features and of the views from which its rows take features."""
         rules = (check for source in self.source.sources for check in source.aside or ())
         of_source = (check.function for check in rules)
         of_slots = (slot.transform for slot in self.slots)
         of_features = (f.asked.function for f in self.features if f.asked is not None)
-        return tuple(f for f in (*of_source, *of_slots, *of_features) if f is not None)
+        of_joins = (f for join in self.source.joins for f in join.view.functions)
+        every = (*of_source, *of_slots, *of_features, *of_joins)
+        return tuple(f for f in every if f is not None)
 
     @property
     def title(self) -> str:
@@ -231,6 +264,23 @@ class View:
     def source_names(self) -> tuple[str, ...]:
         """The names of the sources that its events come from; one, but for a union (T11)."""
         return tuple(source.name for source in self.source.sources)
+
+    @property
+    def joined(self) -> tuple[View, ...]:
+        """The views from which its rows take features (T11), and those from which theirs do, each
+        once and after those that it needs itself."""
+        found: dict[tuple[str, str], View] = {}
+        for join in self.source.joins:
+            for view in (*join.view.joined, join.view):
+                found.setdefault((view.name, view.fingerprint), view)
+        return tuple(found.values())
+
+    @property
+    def all_source_names(self) -> tuple[str, ...]:
+        """The names of the sources that decide its values: those of its events, and those of the
+        views from which these take features (T11)."""
+        names = (name for view in (self, *self.joined) for name in view.source_names)
+        return tuple(dict.fromkeys(names))
 
     @property
     def arrival_known(self) -> bool:
@@ -311,6 +361,16 @@ class Service:
         found: dict[tuple[str, str], View] = {}
         for view in self.views:
             found.setdefault((view.name, view.fingerprint), view)
+        return tuple(found.values())
+
+    @property
+    def fed(self) -> tuple[View, ...]:
+        """The views that have to be fed for it: those whose states it reads, after those from which
+        the rows of these take features (T11)."""
+        found: dict[tuple[str, str], View] = {}
+        for stored in self.stored:
+            for view in (*stored.joined, stored):
+                found.setdefault((view.name, view.fingerprint), view)
         return tuple(found.values())
 
     def reads(self, kind: str) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ from featurekit.language.wire import from_json, to_json
 MOST_BYTES = 64 * 1024 * 1024
 """The size of the largest plan that is read."""
 KEYS_VARIABLE, PYTHON_VARIABLE = "FEATUREKIT_PUBLIC_KEYS", "FEATUREKIT_RUN_PYTHON"
-_FORMATS = (1, 2, 3, 4)
+_FORMATS = (1, 2, 3, 4, 5)
 _SIGNED = b"featurekit plan 1\n"
 _AGAIN = "publish it again (`featurekit apply`), and see who else can write to this store"
 
@@ -139,7 +139,10 @@ def _format(service: Service) -> int:
     """The lowest format that says all of the service: 2 has roles of views, and transforms that
     take a join key or the instant (T9), which readers of 1 would read as something else; 3 is
     answered in an outage (A4), of which readers of 2 know nothing; 4 has unions (T11), events that
-    are elements of lists, rules that set rows aside (S5), and what says when rows arrive (T3)."""
+    are elements of lists, rules that set rows aside (S5), and what says when rows arrive (T3); 5
+    has rows that take features from other views (T11)."""
+    if any(view.source.joins for view in service.views):
+        return 5
     if any(_is_new(view) for view in service.views):
         return 4
     if service.on_outage is not None:
@@ -291,7 +294,7 @@ def opened(data: bytes) -> Plan:
         if type(found) is not int:
             raise ValueError("no format")
         if found not in _FORMATS:
-            raise PlanRefused(f"a plan of format {found}; this featurekit reads 1 to 4")
+            raise PlanRefused(f"a plan of format {found}; this featurekit reads 1 to 5")
         return _opened(plan)
     except (PlanRefused, ConfigError):
         raise

@@ -156,6 +156,9 @@ def _compiled(values: Iterable[Any], collected: Collected) -> Repo:
                 add(repo.views, value)
             case EventSource():
                 add(repo.sources, value)
+    for view in list(repo.views.values()):
+        for other in _joined(view):
+            add(repo.views, other)
     for view in repo.views.values():
         for source in view.event_sources:
             add(repo.sources, source)
@@ -174,6 +177,13 @@ def _compiled(values: Iterable[Any], collected: Collected) -> Repo:
         if view or service:
             repo.unnamed.append(one)
     return repo
+
+
+def _joined(view: FeatureView) -> Iterator[FeatureView]:
+    """The views from which rows of a view take features, and those from which theirs do."""
+    for other in view.joined:
+        yield from _joined(other)
+        yield other
 
 
 def _definitions(values: Iterable[Any]) -> Iterator[Any]:

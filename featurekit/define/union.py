@@ -1,5 +1,8 @@
 """Turns the rows of several sources into the rows of one, in Python and in SQL (T11).
 
+A source whose rows take features from other views is such a union, too, if only of itself: its rows
+come here with the columns that they have taken (`feed.enrich`, `offline.enriched`).
+
 The rows of a union have its columns, and further ones that no other source has: which of the
 sources a row is of, its id and version there, its sequence, and the columns of its source that are
 none of the union's. So a row of a union tells all of the row that it was, and whatever reads rows
@@ -16,7 +19,8 @@ from typing import Any
 
 from featurekit.core.sql import quote, text_literal
 from featurekit.core.types import INT, STR, Type
-from featurekit.define.plan import Part, Source
+from featurekit.define.identity import nameless_part
+from featurekit.define.plan import Join, Part, Source, View
 from featurekit.language import wire
 from featurekit.language.ir import Param
 
@@ -31,7 +35,7 @@ _LONGEST = 900
 def unite(columns: Sequence[str], parts: Sequence[Part]) -> Source:
     """The union of some sources, of which each part names its columns for `columns`. It is a source
     whose rows are `united_row`; no file and no push has such rows."""
-    types = [{p.name: p.type for p in part.source.schema} for part in parts]
+    types = [{p.name: p.type for p in part_schema(part)} for part in parts]
     schema = [Param(n, types[0][c]) for n, c in zip(columns, parts[0].columns, strict=True)]
     schema.append(Param(FROM, INT))
     first = parts[0].source
@@ -44,7 +48,7 @@ def unite(columns: Sequence[str], parts: Sequence[Part]) -> Source:
     for number, part in enumerate(parts):
         schema += [Param(name, type_) for name, _, type_ in _rest(number, part)]
     arrivals = all(part.source.arrival_known for part in parts)
-    digest = wire.fingerprint([list(columns), list(parts)])[:8]
+    digest = wire.fingerprint([list(columns), list(map(nameless_part, parts))])[:8]
     return Source(
         name=f"{'_'.join(part.source.name for part in parts)[:_LONGEST]}_{digest}",
         schema=tuple(schema),
@@ -56,6 +60,47 @@ def unite(columns: Sequence[str], parts: Sequence[Part]) -> Source:
         op=OP if first.op is not None else None,
         parts=tuple(parts),
     )
+
+
+def part_schema(part: Part) -> list[Param]:
+    """The columns of a part's rows: those of its source, then those that they take."""
+    return [*part.source.schema, *(p for join in part.joins or () for p in join.columns)]
+
+
+def taken_names(part: Part) -> frozenset[str]:
+    """The names of the columns that a part's rows take from other views."""
+    return frozenset(name for join in part.joins or () for name in join.names)
+
+
+def taken_columns(source: Source) -> frozenset[str]:
+    """The columns of a source that rows of some of its parts take from other views."""
+    if source.parts is None:
+        return frozenset()
+    return frozenset(
+        name
+        for part in source.parts
+        for name, column in zip(own_columns(source), part.columns, strict=True)
+        if column in taken_names(part)
+    )
+
+
+def taken_from(source: Source, name: str) -> list[tuple[Join, int]]:
+    """The joins by which rows take a column of `source`, and the feature that it is there."""
+    return [
+        (join, index)
+        for part in source.parts or ()
+        for own, column in zip(own_columns(source), part.columns, strict=True)
+        for join in part.joins or ()
+        for taken, index in zip(join.names, join.takes, strict=True)
+        if own == name and taken == column
+    ]
+
+
+def told_by_rows(view: View) -> bool:
+    """Whether the rows of its source alone say which entities a view's events are of: neither a
+    join key nor the list that is exploded is taken from another view."""
+    taken = taken_columns(view.source)
+    return taken.isdisjoint({view.explode, *(key.name for key in view.join_keys)})
 
 
 def _rest(number: int, part: Part) -> list[tuple[str, str, Type]]:
@@ -75,11 +120,18 @@ def own_columns(source: Source) -> tuple[str, ...]:
 
 
 def columns_of(source: Source, name: str) -> dict[str, str]:
-    """The column of the source `name` for each column of `source`: the same, or that of a union."""
+    """The column of the source `name` for each column of `source`: the same, or that of a union.
+    A column that is taken from another view is none of the source's."""
     if source.parts is None:
         return {p.name: p.name for p in source.schema}
-    part = source.parts[number_of(source, name)]
-    return dict(zip(own_columns(source), part.columns, strict=True))
+    return _own_pairs(source, source.parts[number_of(source, name)])
+
+
+def _own_pairs(source: Source, part: Part) -> dict[str, str]:
+    """The column of a part's source for each column of the union that its source has."""
+    taken = taken_names(part)
+    named = zip(own_columns(source), part.columns, strict=True)
+    return {name: column for name, column in named if column not in taken}
 
 
 def origins(source: Source, name: str) -> list[tuple[Source, str]]:
@@ -90,7 +142,7 @@ def origins(source: Source, name: str) -> list[tuple[Source, str]]:
     found = []
     for number, part in enumerate(source.parts):
         of = part.source
-        named = dict(zip(own_columns(source), part.columns, strict=True))
+        named = _own_pairs(source, part)
         named |= {n: c for n, c, _ in _rest(number, part)}
         for place, own in (
             ("__ts", of.timestamp_field),
@@ -113,7 +165,7 @@ def own_row(source: Source, row: Row) -> tuple[str, dict[str, Any]]:
         return source.name, dict(row)
     number = row[FROM]
     part = source.parts[number]
-    own = {c: row[n] for n, c in zip(own_columns(source), part.columns, strict=True)}
+    own = {c: row[n] for n, c in _own_pairs(source, part).items()}
     own |= {c: row[n] for n, c, _ in _rest(number, part)}
     return part.source.name, own | {name: row[name] for name in INSTANTS}
 
@@ -126,7 +178,7 @@ def instant_columns(source: Source) -> tuple[dict[str, str], ...]:
     for number, part in enumerate(source.parts or (_alone(source),)):
         of = part.source
         named = {of.timestamp_field: "__ts", of.created_timestamp_column: "__created"}
-        own = zip(own_columns(source), part.columns, strict=True)
+        own = _own_pairs(source, part).items()
         rest = [(n, c) for n, c, _ in _rest(number, part)] if source.parts is not None else []
         found.append({n: named[c] for n, c in (*own, *rest) if c in named})
     return tuple(found)
@@ -151,7 +203,7 @@ def row_orders(source: Source) -> tuple[tuple[str, ...], ...]:
         columns = [p.name for p in part.source.schema]
         if part.source.sequence is not None:
             columns.insert(0, part.source.sequence)
-        named = dict(zip(part.columns, own_columns(source), strict=True))
+        named = {column: name for name, column in _own_pairs(source, part).items()}
         if source.parts is not None:
             named |= {column: name for name, column, _ in _rest(number, part)}
         found.append(tuple(dict.fromkeys(named[column] for column in columns)))
@@ -164,6 +216,14 @@ def number_of(source: Source, name: str) -> int:
 
 
 # --- in Python ------------------------------------------------------------------------------------
+
+
+def bare_rows(source: Source, name: str, rows: Sequence[Row]) -> Sequence[Row]:
+    """As `taken_rows`, of rows that have taken nothing: what they would take is None."""
+    if source.parts is None:
+        return rows
+    names = taken_names(source.parts[number_of(source, name)])
+    return united_rows(source, name, [{**row, **dict.fromkeys(names)} for row in rows])
 
 
 def taken_rows(source: Source, name: str, rows: Sequence[Row]) -> Sequence[Row]:

@@ -22,6 +22,7 @@ from featurekit.define.plan import (
     Check,
     Feature,
     Input,
+    Join,
     Output,
     Part,
     RequestTransform,
@@ -31,7 +32,7 @@ from featurekit.define.plan import (
     View,
     full_name,
 )
-from featurekit.define.union import unite
+from featurekit.define.union import part_schema, unite
 from featurekit.errors import DefinitionError
 from featurekit.language.ir import Param
 from featurekit.language.transform import INSTANT
@@ -312,14 +313,17 @@ def _arrives(source: Source, what: str) -> None:
 
 def _union(source: Source, parts: Sequence[Part], what: str) -> None:
     """The sources of a union, which is what `unite` makes of them (T11)."""
-    if len(parts) < 2 or any(part.source.parts is not None for part in parts):
+    if len(parts) < (1 if source.joins else 2) or any(
+        part.source.parts is not None for part in parts
+    ):
         raise Unsound(f"{what}: a union is of two sources or more, and of no union")
     _distinct((part.source.name for part in parts), f"{what}: sources")
     columns = [p.name for p in source.schema[: len(parts[0].columns)]]
     wanted = [p.type for p in source.schema[: len(columns)]]
     for part in parts:
         _source(part.source, what)
-        types = {p.name: p.type for p in part.source.schema}
+        _joins(part, what)
+        types = {p.name: p.type for p in part_schema(part)}
         found = [types.get(name) for name in part.columns]
         if not found or list(map(str, found)) != list(map(str, wanted)):
             raise Unsound(f"{what}: the columns of source {part.source.name!r} are others")
@@ -331,6 +335,41 @@ def _union(source: Source, parts: Sequence[Part], what: str) -> None:
     }
     if len(alike) > 1 or len(kinds) > 1 or source != unite(columns, parts):
         raise Unsound(f"{what}: it is not the union of its sources")
+
+
+def _joins(part: Part, what: str) -> None:
+    """The other views from which rows of a source take features (T11). They are of other sources,
+    so that no row waits for itself."""
+    if part.joins == ():
+        raise Unsound(f"{what}: source {part.source.name!r} has joins of nothing")
+    schema = {p.name: p.type for p in part.source.schema}
+    for join in part.joins or ():
+        view = join.view
+        _View(view).check()
+        _join(join, schema, f"{what}, join of {view.name!r}")
+        if part.source.name in view.all_source_names or view.role is not None:
+            raise Unsound(f"{what}: {view.name!r} is of the same source, or in a role")
+        for column in join.columns:
+            if column.name in schema:
+                raise Unsound(f"{what}: two columns {column.name!r}")
+            schema[column.name] = column.type
+    _columns([Param(name, type_) for name, type_ in schema.items()], what)
+
+
+def _join(join: Join, schema: dict[str, Type], what: str) -> None:
+    view = join.view
+    if view.kind != "latest" or not view.arrival_known:
+        raise Unsound(f"{what}: no row of it is known as of another row")
+    if len(join.keys) != len(view.join_keys) or not join.takes:
+        raise Unsound(f"{what}: it has other keys, or takes nothing")
+    for key, column in zip(view.join_keys, join.keys, strict=True):
+        if column not in schema or schema[column].base != key.type:
+            raise Unsound(f"{what}: {column!r} does not hold the join key {key.name!r}")
+    if len(join.names) != len(join.takes):
+        raise Unsound(f"{what}: names for other features than it takes")
+    for index in join.takes:
+        if not 0 <= index < len(view.features) or view.features[index].slot is None:
+            raise Unsound(f"{what}: there is no feature {index} of a row")
 
 
 def _aggregate(name: str) -> type[Aggregate]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +18,19 @@ import pyarrow.compute as pc
 from featurekit.core.keys import entity_key
 from featurekit.core.sql import quote
 from featurekit.core.status import FOREVER, NEVER_VISIBLE
+from featurekit.core.tables import temp_table
 from featurekit.core.values import ERROR
+from featurekit.define.explode import exploded_sql
 from featurekit.define.plan import View
-from featurekit.offline.view_events import ViewEvents, keys_sql, leads_sql, order_sql
+from featurekit.offline.counted_events import make_counted_rows
+from featurekit.offline.events import EventRows
+from featurekit.offline.view_events import (
+    ViewEvents,
+    keys_sql,
+    leads_sql,
+    order_sql,
+    view_events,
+)
 from featurekit.online.state import blocks
 from featurekit.online.state.encode_many import Many, entity_keys
 from featurekit.online.state.state import Event
@@ -173,6 +183,24 @@ def _changes(batch: pa.RecordBatch, keys: int) -> Any:
     for column in batch.columns[:keys]:
         other |= pc.not_equal(column[1:], column[:-1]).to_numpy(zero_copy_only=False)
     return np.flatnonzero(other) + 1
+
+
+def events_of_entities(
+    con: Any, view: View, events: EventRows, entities: Sequence[Sequence[Any]]
+) -> dict[bytes, list[Event]]:
+    """All events that count of these entities, by their keys as `entity_key` writes them, whatever
+    a state would let go of. An entity without any is left out."""
+    types = {p.name: p.type for p in view.join_keys}
+    listed = temp_table(con, f"__entities_of_{view.name}", types, entities)
+    counting = exploded_sql(view, make_counted_rows(con, view, events.relation))
+    asked = f"SEMI JOIN {listed} USING ({', '.join(map(quote, types))})"
+    made = view_events(con, view, f"(SELECT * FROM {counting} {asked})")
+    ends = ["__end"] if view.source.op is not None else []
+    shown = ["0::BIGINT", "0::BIGINT", "__ts", "__created", *_slots(made), *ends]
+    keys = keys_sql(view)
+    sql = f"SELECT {keys}, {', '.join(shown)} FROM {made.sql} ORDER BY {keys}"
+    groups = _groups(view, made, _batches(con, sql))
+    return {entity.key: entity.events for group in groups for entity in group.entities}
 
 
 # --- what is asked of DuckDB ----------------------------------------------------------------------

@@ -22,7 +22,7 @@ from featurekit.core.keys import (
 )
 from featurekit.core.values import ERROR
 from featurekit.define.explode import exploded_rows
-from featurekit.define.plan import View
+from featurekit.define.plan import Source, View
 from featurekit.define.published import broken
 from featurekit.define.union import united_rows
 from featurekit.language.to_python import to_python
@@ -31,6 +31,14 @@ from featurekit.online.state.seal import marked
 from featurekit.online.state.state import Event
 
 _NO_EVENT: Event = (0, 0, ())
+Enrich = Callable[[Source, str, Sequence[Row]], Sequence[Row]]
+"""Gives the rows of one of the sources of a view what they take from other views (T11)."""
+
+
+def nothing_taken(source: Source, name: str, rows: Sequence[Row]) -> Sequence[Row]:
+    """As `Enrich`, of rows that take nothing."""
+    assert not source.joins
+    return rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,19 +251,25 @@ class Prepared:
 
 
 def prepare(
-    project: str, views: Iterable[View], rows: Sequence[Row], *, source: str | None = None
+    project: str,
+    views: Iterable[View],
+    rows: Sequence[Row],
+    *,
+    source: str | None = None,
+    enrich: Enrich = nothing_taken,
 ) -> Prepared:
     """The events of `rows` for each of `views`. A row has a source's columns, and `__ts` and
     `__created` in microseconds UTC.
 
     With `source`, the rows are of the source of that name, which may stand in the union of a view
-    (T11). Without it they are rows of what the views read, a union's those of `united_row`.
+    (T11), where they get what they take by `enrich`. Without it they are rows of what the views
+    read, a union's those of `united_row`.
     """
     null_keys = erring = entities = 0
     found: list[tuple[View, dict[bytes, list[Event]]]] = []
     by_id: list[tuple[ViewWriter, dict[bytes, list[Row]]]] = []
     made: list[RowEvents] = []
-    given = _AllGiven(rows, source)
+    given = _AllGiven(rows, source, enrich)
     for view in views:
         writer = writer_of(project, view)
         mine = given.rows if view.source.parts is None and view.explode is None else given.of(view)
@@ -295,8 +309,8 @@ def prepare(
 class _AllGiven:
     """The rows of a push as each view takes them, made once for all that take them alike."""
 
-    def __init__(self, rows: Sequence[Row], source: str | None) -> None:
-        self._source, self.rows = source, _Given(rows)
+    def __init__(self, rows: Sequence[Row], source: str | None, enrich: Enrich) -> None:
+        self._source, self.rows, self._enrich = source, _Given(rows), enrich
         self._united: dict[str, _Given] = {}
         self._exploded: dict[tuple[str, str], _Given] = {}
 
@@ -306,7 +320,8 @@ class _AllGiven:
         if view.source.parts is None or self._source is None:
             return self.rows
         if name not in self._united:
-            self._united[name] = _Given(united_rows(view.source, self._source, self.rows.rows))
+            taken = self._enrich(view.source, self._source, self.rows.rows)
+            self._united[name] = _Given(united_rows(view.source, self._source, taken))
         return self._united[name]
 
     def of(self, view: View) -> _Given:

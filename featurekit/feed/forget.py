@@ -32,7 +32,7 @@ from featurekit.define.definitions import Entity, EventSource
 from featurekit.define.explode import exploded_sql
 from featurekit.define.origins import Database
 from featurekit.define.plan import View
-from featurekit.define.union import own_row
+from featurekit.define.union import own_row, told_by_rows
 from featurekit.errors import (
     DamagedState,
     DefinitionError,
@@ -142,11 +142,11 @@ def _forget(
     if rewrite_files:
         for one in sources:
             rewriting(one)  # refused before anything is forgotten
-    others = _others(project, sources, types)
+    others, taking = _others(project, sources, types)
     online = project.online
     with ExitStack() as stack:
         stack.enter_context(explaining_disk(project.state_dir))
-        for source in sorted(s.name for s in sources):
+        for source in sorted({s.name for s in sources}.union(*(v.source_names for v in taking))):
             online = stack.enter_context(alone(online, project.name, source, "forget"))
         project.claim()
         check_may_record(online, project.name)
@@ -167,6 +167,7 @@ def _forget(
         }
         tell = progress or (lambda what, done, total: None)
         states, unknown = _remove_states(project, online, con, name, types, values, mine, tell)
+        repaired |= _fill_again(project, online, con, taking)
         log_rows = sum(mine.strip_log(project.state_dir, s.name) for s in sources)
         files = tuple(
             f for s in sources for f in _files(project, con, s, mine, rewrite=rewrite_files)
@@ -203,7 +204,15 @@ def _held(project: Project, name: str, types: Mapping[str, Type]) -> dict[str, l
     entity is no row, but one element of a row's list."""
     views = project.repo.views.values()
     for view in views:
-        if view.exploded in types and any(e.name == name for e in view.entities):
+        mine = any(e.name == name for e in view.entities)
+        taken = [key for key in types if mine and key in view.taken]
+        if taken:
+            raise DefinitionError(
+                f"the key {taken[0]!r} of {name!r} is taken from another view in view "
+                f"{view.name!r}, so no row of its source says whose it is; take the rows out where "
+                "they lie, and run `featurekit materialize`"
+            )
+        if view.exploded in types and mine:
             raise DefinitionError(
                 f"an event of {name!r} in view {view.name!r} is one element of the list "
                 f"{view.exploded!r}, whose row may hold others; rows are forgotten whole, so take "
@@ -230,14 +239,17 @@ def _checked(entity: Entity, keys: Mapping[str, Any]) -> dict[str, Any]:
 
 def _others(
     project: Project, sources: Sequence[EventSource], types: Mapping[str, Type]
-) -> list[View]:
+) -> tuple[list[View], list[View]]:
     """The views that are fed with the sources' events and have another key, and the views that
-    remember ids (T7), since their memories hold the rows of all entities."""
+    remember ids (T7), since their memories hold the rows of all entities. Then the views whose rows
+    take features that are made of the sources' events (T11)."""
     names = {source.name for source in sources}
-    found = []
+    found: list[View] = []
+    taking: list[View] = []
     for view in fed_views(project.online, project.name, trust=project.trust):
+        takes = _takes_of(view, names)
         apart = not _keyed_by(view, types) or view.dedupe_us is not None
-        if not names.isdisjoint(view.source_names) and apart:
+        if takes or (not names.isdisjoint(view.source_names) and apart):
             if not project.readable(view):
                 raise RegistryError(
                     f"view {view.name}:{view.fingerprint[:12]} is fed with these events and reads "
@@ -245,8 +257,32 @@ def _others(
                     "be computed again; make its successor live (`featurekit materialize`), and "
                     "if it is retained, release it (`featurekit gc --retained`)"
                 )
-            found.append(view)
-    return found
+            (taking if takes else found).append(view)
+    return found, taking
+
+
+def _takes_of(view: View, names: Collection[str]) -> bool:
+    """Whether rows of a view take features that are made of events of these sources."""
+    return any(not {*names}.isdisjoint(other.source_names) for other in view.joined)
+
+
+def _fill_again(
+    project: Project, online: OnlineStore, con: Any, views: Sequence[View]
+) -> dict[str, int]:
+    """Fill the views anew whose rows have taken features of who is forgotten: nobody knows which of
+    their states these are in. A push that began before may have taken them, too, so it is waited
+    for. The result is the number of states of each version."""
+    if not views:
+        return {}
+    until = online.stamp(clock_key(project.name)) - 1
+    read = [project.source(name) for name in sorted({n for v in views for n in v.source_names})]
+    _settle(online, project.name, read, until)
+    done = {}
+    for view in views:  # each after those from which its rows take something
+        events, repair = project.events(con, view), _repair_of(project)
+        made = materialize_view(con, online, project.name, view, events, until=until, repair=repair)
+        done[f"{view.name}:{view.fingerprint}"] = made.entities
+    return done
 
 
 def _keyed_by(view: View, types: Mapping[str, Type]) -> bool:
@@ -435,9 +471,10 @@ def _repair(
     states.
 
     Where ids are remembered, this computes all states again: without one of the entity's events,
-    another event of the same id may count, for another entity (T7).
+    another event of the same id may count, for another entity (T7). So it does where the entity of
+    an event is taken from another view.
     """
-    if view.dedupe_us is not None:
+    if view.dedupe_us is not None or not told_by_rows(view):
         events = project.events(con, view)
         done = materialize_view(
             con, online, project.name, view, events, until=until, repair=_repair_of(project)
@@ -487,20 +524,17 @@ def _remove_states(
     unknown: dict[str, None] = {}
 
     def stored(kind: str) -> Iterator[list[tuple[bytes, View, bytes]]]:
-        """The keys of a kind in batches, each with its view and the part that names the entity."""
-        for keys in online.scan(project_key(project.name, kind) + b":"):
-            batch = []
-            for key in keys:
-                _, _, _, view_name, fingerprint, rest = key.split(b":", 5)
-                version = (view_name.decode(), fingerprint.decode())
-                view = known.get(version)
-                if view is None:
-                    unknown[":".join(version)] = None
-                else:
-                    batch.append((key, view, rest))
-            yield batch
+        return _stored(online, project.name, kind, known, unknown)
+
+    names = {source for source, held in mine.held.items() if held}
+
+    def is_left(view: View) -> bool:
+        """Whether it is a version that is fed no longer, whose rows have taken features."""
+        return (view.name, view.fingerprint) not in repairs and _takes_of(view, names)
 
     def is_mine(view: View, rest: bytes) -> bool:
+        if is_left(view):
+            return True
         return _is_of(project, view, name, types) and _parts(view, rest, types) == wanted
 
     for number, batch in enumerate(stored("state"), 1):
@@ -515,13 +549,37 @@ def _remove_states(
         if is_mine(view, rest):
             _remove_left_block(online, view, key)
     for key, view, _ in chain.from_iterable(stored("ids")):
-        if (view.name, view.fingerprint) not in repairs:  # fed ones were computed again
+        if is_left(view):
+            online.delete([key])
+        elif (view.name, view.fingerprint) not in repairs:  # fed ones were computed again
             _remove_memory(online, view, key, types, wanted, mine.held)
     for view, repair in repairs.values():
         if repair.keys and project.readable(view):
             remake(project, online, con, view, repair)  # of what has arrived since
     progress("states", total, total)
     return dict(removed), tuple(unknown)
+
+
+def _stored(
+    online: OnlineStore,
+    project: str,
+    kind: str,
+    known: Mapping[tuple[str, str], View],
+    unknown: dict[str, None],
+) -> Iterator[list[tuple[bytes, View, bytes]]]:
+    """The keys of a kind in batches, each with its view and the part that names the entity. The
+    versions of views that are not `known` are added to `unknown`."""
+    for keys in online.scan(project_key(project, kind) + b":"):
+        batch = []
+        for key in keys:
+            _, _, _, view_name, fingerprint, rest = key.split(b":", 5)
+            version = (view_name.decode(), fingerprint.decode())
+            view = known.get(version)
+            if view is None:
+                unknown[":".join(version)] = None
+            else:
+                batch.append((key, view, rest))
+        yield batch
 
 
 def _remove_left_block(online: OnlineStore, view: View, key: bytes) -> None:

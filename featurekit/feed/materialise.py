@@ -158,7 +158,7 @@ def materialize(
 
 
 def _sources(project: Project, views: Sequence[View]) -> list[EventSource]:
-    names = {name for view in views for name in view.source_names}
+    names = {name for view in views for name in view.all_source_names}
     return [project.source(name) for name in sorted(names)]
 
 
@@ -194,7 +194,7 @@ def _fill_all(
             )
             done.append(made)
             if only is None:
-                _note_filled(project, mine, view, after, until, logs[view.source_names])
+                _note_filled(project, mine, view, after, until, logs[view.all_source_names])
                 project.marks.filled(
                     view,
                     begun.health,
@@ -218,24 +218,24 @@ def _held(
 ) -> tuple[dict[str, OnlineStore], int]:
     """The store by the name of each source that the views read, for this run alone, and the arrival
     up to which no push to any of them is under way. What is written of a source that stands in a
-    union is written while all sources of it are held."""
+    union, or whose rows take features of another, is written while all of these are held."""
     held: dict[str, OnlineStore] = {}
     until = NEVER_VISIBLE
     for names in _together(views):
         store = project.online
         for name in names:
             store = stack.enter_context(alone(store, project.name, name, "materialize"))
-            of_source = [view for view in views if name in view.source_names]
+            of_source = [view for view in views if name in view.all_source_names]
             until = min(until, _settled(project, name, of_source, waiting=waiting))
         held |= dict.fromkeys(names, store)
     return held, until
 
 
 def _together(views: Sequence[View]) -> list[list[str]]:
-    """The names of the sources, those together that stand in one union."""
+    """The names of the sources, those together that decide the values of one view."""
     groups: list[set[str]] = []
     for view in views:
-        mine = set(view.source_names)
+        mine = set(view.all_source_names)
         mine = mine.union(*(group for group in groups if not mine.isdisjoint(group)))
         groups = [group for group in groups if mine.isdisjoint(group)] + [mine]
     return sorted(map(sorted, groups))
@@ -268,7 +268,7 @@ def _after(project: Project, logs: Mapping[Names, LogNow], view: View, until: in
     whole = view.dedupe_us is not None and any(
         must_be_whole(project.online, project.name, view, name, until) for name in view.source_names
     )
-    return NEVER if whole else logs[view.source_names].after(view)
+    return NEVER if whole else logs[view.all_source_names].after(view)
 
 
 def _note_filled(
@@ -353,7 +353,7 @@ def _settled_now(project: Project, online: OnlineStore, view: View) -> int:
     """An instant by which every push to the view's sources that is under way has ended."""
     since = online.stamp(clock_key(project.name)) - 1
     return wait_until(
-        lambda: min(settled_until(online, project.name, name) for name in view.source_names),
+        lambda: min(settled_until(online, project.name, name) for name in view.all_source_names),
         holds=lambda until: until >= since,
         within_s=_PATIENCE_S,
         every_s=_POLL_S,

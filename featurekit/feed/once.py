@@ -33,7 +33,7 @@ from featurekit.core.openness import make_folder
 from featurekit.core.types import instant, micros
 from featurekit.core.waiting import until as wait_until
 from featurekit.define.explode import exploded_rows
-from featurekit.define.union import taken_rows
+from featurekit.define.union import bare_rows, told_by_rows
 from featurekit.errors import DamagedNote, RequestRefused, StoreUnavailable, WriteError
 from featurekit.feed.events import Pushed
 from featurekit.feed.materialise import materialize
@@ -214,7 +214,10 @@ class Once:
             if self.source not in view.source_names or not project.readable(view):
                 continue
             names = [p.name for p in view.join_keys]
-            rows_of_view = taken_rows(view.source, self.source, pushed)
+            if not told_by_rows(view):
+                materialize(project, None, views=[view.name])
+                continue
+            rows_of_view = bare_rows(view.source, self.source, pushed)
             if view.explode is not None:
                 rows_of_view = exploded_rows(view, rows_of_view)
             keys = {tuple(row[name] for name in names) for row in rows_of_view}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,8 @@ from featurekit.core.types import instant
 from featurekit.errors import OnlineError, RegistryError, StoreUnavailable
 from featurekit.feed import events as events_module
 from featurekit.feed import settle
-from featurekit.feed.events import Pushed
+from featurekit.feed.events import Enrich, Pushed, nothing_taken
+from featurekit.feed.joining import check_arrivals, enricher, note_repeated, watching
 from featurekit.feed.once import Key, Once, once, open_claims
 from featurekit.log.compaction import compact
 from featurekit.log.tombstones import Forgotten
@@ -78,12 +80,14 @@ def take(project: Project, source: str, rows: Any, work_once: Once | None = None
             fed = project.feeding.views(asked, values[len(marks) :])
             with pushing(online, project.name, source, token, fence) as fenced:
                 of_source = [v for v in fed if source in v.source_names]
+                work.watching = watching(fed, source)
                 store, before, work.damaged = project.marks.pushing(source, of_source, values)
                 done = work.done(fenced, of_source, now, Closing(pushes, token, clock, now))
                 if done.entities or (definition.event_id is not None and done.rows):
                     project.marks.pushed(source, store, before)
         except BaseException as error:
-            half = work.claimed and not work.logged
+            # What was logged and is not in the states is missed by who takes from these.
+            half = bool(work.watching) if work.logged else work.claimed
             # Where the store is lost, whoever lets go of this push notes it.
             if not (half and isinstance(error, StoreUnavailable)):
                 with suppress(OnlineError):  # the first error is the one to report
@@ -115,6 +119,9 @@ class _Push:
         self.once, self.damaged = work_once, tuple[str, ...]()
         self.forgotten: Forgotten | None = None
         self.own = taken.own  # read before the rows are given arrivals
+        self.watching: list[View] = []
+        """The views whose rows take features that are made of the source's."""
+        self.enrich: Enrich = nothing_taken
         self.kept: Any = None
         self.claimed = self.logged = self.due = False
         self.begun = 0.0
@@ -135,15 +142,20 @@ class _Push:
         bound_arrivals(taken, now, project.tolerance_us, project.state_dir)
         events: Any = taken.arrived(now)
         stamps = [now] * len(events)
+        self._ready(views, events, now)
         if definition.event_id is not None and not self.own:
             self.claimed = True
             with self._claim(online, views, events, now) as claiming:
                 self.find_forgotten()
                 stamps, events = claiming.result()
+            if self.watching and set(stamps) - {now}:
+                note_repeated(project, online, definition.name, self.watching, stamps, now)
         arrived, repeated = len(events), len(events) - stamps.count(now)
         forgotten = self.find_forgotten() if self.forgotten is None else self.forgotten
         events = forgotten.left(events)
-        prepared = events_module.prepare(project.name, views, events, source=definition.name)
+        prepared = events_module.prepare(
+            project.name, views, events, source=definition.name, enrich=self.enrich
+        )
         if self.own:
             settle.check(online, prepared)
         missed(online, project.name, [v for v in of_source if v not in views])
@@ -173,12 +185,22 @@ class _Push:
             ) from error
         return done
 
+    def _ready(self, views: Sequence[View], events: Any, now: int) -> None:
+        """Wait for what the rows take from other views, and refuse rows that would change what
+        others have taken of these (T11)."""
+        project, name = self.project, self.definition.name
+        if any(view.source.joins for view in views):
+            self.enrich = enricher(project, name, views, now)
+        if self.own and self.watching:
+            check_arrivals(project, name, self.watching, events, now)
+
     def _claim(
         self, online: OnlineStore, views: list[View], events: list[Any], now: int
     ) -> Pending[tuple[list[int], list[Any]]]:
         """The arrivals of rows with ids, and the rows that have them (T7)."""
         name = self.project.name
-        return settle.open_claim(online, name, views, events, now, source=self.definition.name)
+        source, enrich = self.definition.name, self.enrich
+        return settle.open_claim(online, name, views, events, now, source=source, enrich=enrich)
 
     def told(self, done: Pushed, events: Any, now: int) -> Pushed:
         """What a push of these events at `now` did, with what is known of all of its rows."""

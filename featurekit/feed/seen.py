@@ -56,7 +56,8 @@ class Seen:
 
 
 Names = tuple[str, ...]
-"""The names of the sources of a view: one, or those of a union."""
+"""The names of the sources that decide the values of a view: one, those of a union, those of what
+its rows take from other views."""
 
 
 class LogNow:
@@ -96,11 +97,11 @@ def logs_now(project: Project, con: Any, views: Sequence[View], until: int) -> d
     """The log of the sources of each view, by the names of the sources. It is made before anything
     is read for the views."""
     mark = materialized_marks(project.online, project.name)
-    of_sources: dict[Names, list[tuple[View, int]]] = {view.source_names: [] for view in views}
+    of_sources: dict[Names, list[tuple[View, int]]] = {view.all_source_names: [] for view in views}
     for view in views:
         known = mark(view)
         if known is not None:
-            of_sources[view.source_names].append((view, known))
+            of_sources[view.all_source_names].append((view, known))
     return {names: LogNow(project, con, names, until, marks) for names, marks in of_sources.items()}
 
 

@@ -12,7 +12,15 @@ from featurekit.core.types import instant
 from featurekit.define.plan import View
 from featurekit.define.union import number_of, taken_rows
 from featurekit.errors import OnlineError
-from featurekit.feed.events import Prepared, Pushed, RowEvents, ViewWriter, writer_of
+from featurekit.feed.events import (
+    Enrich,
+    Prepared,
+    Pushed,
+    RowEvents,
+    ViewWriter,
+    nothing_taken,
+    writer_of,
+)
 from featurekit.online.state.blocks import Moved, Patience, is_head, open_state
 from featurekit.online.state.ids import Row, stamped
 from featurekit.online.state.rewrite import change_blocks, written
@@ -113,9 +121,10 @@ def open_claim(
     now: int,
     *,
     source: str | None = None,
+    enrich: Enrich = nothing_taken,
 ) -> Pending[tuple[list[int], list[Row]]]:
-    """The arrivals of rows that are pushed at `now`, and the rows with these arrivals; `source` as
-    `prepare` takes it.
+    """The arrivals of rows that are pushed at `now`, and the rows with these arrivals; `source` and
+    `enrich` as `prepare` takes them.
 
     `now` is the store's clock, and the arrival that `rows` have. The rows are noted in the memory
     of one of `views`, before anything else is written (T3, T7). A row that repeats one in force,
@@ -123,7 +132,7 @@ def open_claim(
     pushed again, after a crash or by two at once, are the same rows and leave no trace. Nothing is
     noted where the result is not asked for.
     """
-    return Pending(_claiming(store, project, views, rows, now, source))
+    return Pending(_claiming(store, project, views, rows, now, source, enrich))
 
 
 def _claiming(
@@ -133,13 +142,15 @@ def _claiming(
     given: Sequence[Row],
     now: int,
     source: str | None,
+    enrich: Enrich,
 ) -> PendingSteps[tuple[list[int], list[Row]]]:
-    writer = writer_of(project, views[0])
+    # What rows take follows from the arrivals that they get here, so best they take nothing.
+    writer = writer_of(project, min(views, key=lambda view: len(view.source.joins)))
     ids, within = writer.ids, min(view.dedupe_us or 0 for view in views)
     assert ids is not None
     of = writer.view.source
     # A row of a union tells all of the row that it was, so it repeats another one as that does.
-    rows = given if source is None else taken_rows(of, source, given)
+    rows = given if source is None else taken_rows(of, source, enrich(of, source, given))
     named: dict[bytes, list[int]] = {}
     for i, row in enumerate(rows):
         named.setdefault(writer.ids_prefix + ids.name(row), []).append(i)
@@ -159,7 +170,8 @@ def _claiming(
             for i, arrival in zip(numbers, repeated, strict=True):
                 stamps[i] = now if arrival is None else arrival
                 held[i] = rows[i] if arrival is None else ids.stamped(rows[i], arrival)
-            out.append(ids.written(key, ids.merged(known, [held[i] for i in numbers])))
+            # Of rows that are equal the known one stays: it has what it took as of its arrival.
+            out.append(ids.written(key, ids.merged([held[i] for i in numbers], known)))
         return out
 
     keys = list(named)

@@ -111,6 +111,12 @@ class Transform:
         }
 
     @property
+    def result(self) -> Any:
+        """The hint of its result; None where it has none."""
+        hint = typing.get_type_hints(self.function).get("return")
+        return hint if self.field is None else (result_fields(hint) or {}).get(self.field)
+
+    @property
     def parameters(self) -> tuple[str, ...]:
         """The names of the parameters."""
         return tuple(inspect.signature(self.function).parameters)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from featurekit.core.sql import quote
 from featurekit.define.contracts.compiled import contract_of
 from featurekit.define.definitions import EventSource
 from featurekit.define.origins import Database
-from featurekit.define.plan import Source
+from featurekit.define.plan import Part, Source
 from featurekit.define.union import united_sql
 from featurekit.log.relation import log_sql
 from featurekit.log.segments import segments
@@ -61,13 +61,23 @@ class Snapshot:
         return int(con.execute(counted).fetchall()[0][0])
 
 
-def united_events(source: Source, parts: Sequence[Snapshot], *, marked: bool = False) -> Snapshot:
-    """The events of a union, of what was read of each of its sources (T11); `marked` as they
-    are."""
+def united_events(
+    source: Source,
+    parts: Sequence[Snapshot],
+    *,
+    marked: bool = False,
+    enriched: Callable[[Part, str], str] = lambda part, relation: relation,
+) -> Snapshot:
+    """The events of a union, of what was read of each of its sources (T11); `marked` as they are.
+    `enriched` gives a relation of a part's rows with what they take from other views."""
+    assert source.parts is not None
     also = ["__pushed"] if marked else []
     rows = [part.events.rows for part in parts]
+    relations = [
+        enriched(part, read.events.relation) for part, read in zip(source.parts, parts, strict=True)
+    ]
     events = EventRows(
-        united_sql(source, [part.events.relation for part in parts], also),
+        united_sql(source, relations, also),
         all(part.events.prompt for part in parts),
         None if None in rows else sum(n for n in rows if n is not None),
     )

@@ -586,8 +586,8 @@ class _TrainingRun:
         left = 0 if known_at is None else snapshot.arriving_after(self.con, known_at)
         about = {**snapshot.about, "not_yet_arrived": left}
         if snapshot.copy is not None:
-            views = self.owner._service.views
-            view = next(v for v in views if name in {s.name for s in v.source.sources})
+            views = (*self.owner._service.views, *self.owner._service.fed)
+            view = next(v for v in views if name in v.source_names)
             named = columns_of(view.source, name)
             keys = [named[key.name] for key in view.join_keys]
             buckets = key_buckets(self.con, snapshot.copy, keys)

@@ -23,7 +23,7 @@ from featurekit.core.tables import Row, in_types, temp_table
 from featurekit.core.timezones import zone
 from featurekit.core.types import BOOL, FLOAT, INT, instant
 from featurekit.core.values import ERROR
-from featurekit.define.definitions import EventSource, FeatureView, Union
+from featurekit.define.definitions import EventSource, FeatureView, Joined, Union
 from featurekit.define.explode import exploded_rows
 from featurekit.define.plan import RequestTransform, Service, View
 from featurekit.define.repo import Repo
@@ -147,7 +147,7 @@ def _slot(view: View, slot: int, row: Row) -> Any:
 
 
 def _over_row(
-    source: EventSource | Union | FeatureView, transform: Transform, function: ir.Function
+    source: EventSource | Joined | Union | FeatureView, transform: Transform, function: ir.Function
 ) -> Callable[..., Any]:
     """The transform over the columns of the EventSource or union, through any views between."""
     value = _column_of(source, transform)
@@ -156,7 +156,7 @@ def _over_row(
 
 
 def _column_of(
-    source: EventSource | Union | FeatureView, of: str | Transform
+    source: EventSource | Joined | Union | FeatureView, of: str | Transform
 ) -> Callable[[Mapping[str, Any]], Any]:
     """What a view computes of a row: a column of its source, or a transform of such columns."""
     if isinstance(of, Transform):

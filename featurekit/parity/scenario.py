@@ -10,6 +10,7 @@ from typing import Any
 from featurekit.core.status import NEVER
 from featurekit.core.types import INT, Type
 from featurekit.define.plan import Service, View
+from featurekit.errors import DefinitionError
 from featurekit.parity.compare import bits
 
 
@@ -44,6 +45,18 @@ class Scenario:
     def online(self) -> Service:
         """The version that answers online."""
         return self.served or self.service
+
+
+def refuse_joined(service: Service, what: str) -> None:
+    """DefinitionError where rows of a view take features from other views: what they take of states
+    is played by no `what`."""
+    for view in service.views:
+        if view.source.joins:
+            raise DefinitionError(
+                f"service {service.name!r}: rows of view {view.name!r} take features from other "
+                f"views, which {what} does not play; `featurekit parity sample` compares what is "
+                "served with a training set"
+            )
 
 
 def lenient(service: Service) -> Service:

@@ -220,9 +220,10 @@ def _read(
     same."""
     from featurekit.define.union import taken_rows, taken_sql
     from featurekit.parity.compare import bits
-    from featurekit.parity.scenario import Delivery
+    from featurekit.parity.scenario import Delivery, refuse_joined
     from featurekit.sources.rows import as_pushed
 
+    refuse_joined(service, "assert_parity")
     read = {v.source.name: v.source for v in service.views}
     sources = {one.name: one for source in read.values() for one in source.sources}
     unknown = sorted(events.keys() - sources.keys())

@@ -181,9 +181,9 @@ def _refuse_removal(project: Project) -> None:
         wanted = repo.compiled_services.get(name)
         if wanted is None or wanted.fingerprint == live.fingerprint:
             continue  # the service is withdrawn, or stays
-        if all(until(view) is not None for view in wanted.views):
+        if all(until(view) is not None for view in wanted.fed):
             continue  # the live version is replaced at once
-        for view in live.views:
+        for view in live.fed:
             for kind, what, there in (
                 ("view", view.name, view.name in repo.views),
                 *(("source", one, one in repo.sources) for one in view.source_names),

@@ -20,9 +20,11 @@ Concerns = Callable[[Tombstone, View], bool]
 
 def has_keys(tombstone: Tombstone, view: View) -> bool:
     """Whether a view's source has columns with the names and types of the entity's keys; of a
-    union, whether it or one of its sources has. This is so wherever its events are the entity's,
+    union, whether it or one of its sources has; and so for the views from which its rows take
+    features. This is so wherever its events are the entity's,
     and perhaps elsewhere."""
-    for source in (view.source, *view.source.sources):
+    of_views = (one.source for one in (view, *view.joined))
+    for source in (one for of in of_views for one in (of, *of.sources)):
         schema = {param.name: param.type.base for param in source.schema}
         if all(schema.get(name) == type_ for name, type_ in tombstone.keys):
             return True

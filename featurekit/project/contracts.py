@@ -165,7 +165,7 @@ def judge(project: Project, repo: Repo, service: Service, con: Any) -> None:
     """`enforce` for the sources that a service reads, as `repo` defines them: a training set is
     made of the definitions of its day, whatever is edited later. The sources are read through
     `con`, once for both."""
-    names = sorted({name for view in service.views for name in view.source_names})
+    names = sorted({name for view in service.views for name in view.all_source_names})
     _enforce(project, con, [project.source(name, repo) for name in names])
 
 

@@ -105,7 +105,7 @@ def publish_all(
         view
         for service, key, plan in zip(services, keys, before, strict=True)
         if plan is not None and _numerics(plan) != numerics_of(plans[key])
-        for view in service.views
+        for view in service.fed
     ]
     missed(store, project, others)
     names = {service.name: 1 for service in services}
@@ -146,7 +146,7 @@ def mend(
         service = compiled(name, fingerprint)
         if service is not None:
             store.write({key: plan_bytes(service, signer=signer)})
-            missed(store, project, service.views)
+            missed(store, project, service.fed)
 
 
 def _numerics(plan: bytes) -> Any:
@@ -394,7 +394,7 @@ def fed_views(
 def _views(services: Sequence[Service]) -> list[View]:
     found: dict[str, View] = {}
     for service in services:
-        for view in service.views:
+        for view in service.fed:
             found.setdefault(_version(view), view)
     return list(found.values())
 
@@ -606,7 +606,7 @@ def _go_live(store: OnlineStore, project: str, services: Sequence[Service]) -> l
         for i, service in enumerate(services):
             live, waiting, _ = values[3 * i : 3 * i + 3]
             mine = service.fingerprint.encode()
-            if waiting == mine != live and {_version(view) for view in service.views} <= known:
+            if waiting == mine != live and {_version(view) for view in service.fed} <= known:
                 turned.append(service.name)
                 written += [mine, None, live]
             else:

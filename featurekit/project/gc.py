@@ -229,6 +229,6 @@ def _use(store: OnlineStore, project: str, *, retained: bool) -> _Use:
             )
         user = f"{kind} {name}"
         by.setdefault(("service", name, fingerprint), []).append(user)
-        for view in look_at(plan).stored:
+        for view in look_at(plan).fed:
             by.setdefault(("view", view.name, view.fingerprint), []).append(user)
     return _Use(guards, values, frozenset(names), {v: tuple(users) for v, users in by.items()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from featurekit.core.signing import PrivateKey
 from featurekit.define.compile_view import compile_source
 from featurekit.define.definitions import EventSource
 from featurekit.define.modules import Watched
-from featurekit.define.plan import Service, View
+from featurekit.define.plan import Part, Service, View
 from featurekit.define.published import Signer, Trust
 from featurekit.define.repo import Repo, load_repo, refuse_unused, repo_of, same_definition
 from featurekit.errors import ConfigError, DefinitionError, StoreUnavailable
@@ -98,7 +99,8 @@ class Project:
         self.audit = Audit(self.state_dir if self.has_folder or state_folder else None)
         """What was done to the project, where its state outlives the store."""
         self.readable = Kept(self._readable)
-        """Whether a view's source is defined now as it was when the view was compiled.
+        """Whether a view's source is defined now as it was when the view was compiled, and so those
+        of the views from which its rows take features (T11).
 
         A served version whose source has changed since cannot be fed. It serves the states that it
         has until its successor is live.
@@ -243,7 +245,8 @@ class Project:
         known = self.repo.sources
         return all(
             one.name in known and compile_source(known[one.name]) == one
-            for one in view.source.sources
+            for of in (view, *view.joined)
+            for one in of.source.sources
         )
 
     # --- online -----------------------------------------------------------------------------------
@@ -383,11 +386,12 @@ class Project:
         """Whether the events of a view may be a forgotten entity's. Those of a source that is no
         longer defined may, where it has the entity's keys."""
         sources, keys = self.repo.sources, dict(tombstone.keys)
-        if any(name not in sources for name in view.source_names):
+        if any(name not in sources for name in view.all_source_names):
             return has_keys(tombstone, view)
         views = self.repo.views.values()
         return any(
-            key_columns(views, sources[name], tombstone.entity, keys) for name in view.source_names
+            key_columns(views, sources[name], tombstone.entity, keys)
+            for name in view.all_source_names
         )
 
     def refuse_eviction(self) -> Health:
@@ -510,7 +514,19 @@ class Project:
         that `may_be_empty` may have neither a file nor a pushed row; SourceError for another. The
         source is that of `repo`, by default of the definitions as they are now.
         """
+        from featurekit.offline.enriched import make_enriched
         from featurekit.offline.events import source_events, united_events
+
+        others: dict[str, Snapshot] = {}
+
+        def events_of(other: View) -> EventRows:
+            read = self.snapshot(con, other, may_be_empty=True, repo=repo)
+            others.update(read.each(other.source.name))
+            return read.events
+
+        def enriched(part: Part, relation: str) -> str:
+            also = ["__pushed"] if marked else []
+            return make_enriched(con, part, relation, events_of, also)
 
         def of(name: str) -> Snapshot:
             source = self.source(name, repo)
@@ -528,7 +544,9 @@ class Project:
         some_else = view.source.parts is not None and not self.unfilled(view, repo)
         if view.source.parts is None:
             return of(view.source.name)
-        return united_events(view.source, list(map(of, view.source_names)), marked=marked)
+        read = list(map(of, view.source_names))
+        made = united_events(view.source, read, marked=marked, enriched=enriched)
+        return replace(made, parts={**others, **(made.parts or {})})
 
     def events(self, con: Any, view: View) -> EventRows:
         """The events of `snapshot` alone; none where there is neither a file nor a pushed row."""
@@ -553,8 +571,10 @@ class Project:
         only: Callable[[EventSource, str], str] = lambda source, relation: relation,
     ) -> str:
         """The events of a view's sources as a relation, including those of forgotten entities,
-        which forgetting has to find. `only` gives some of the rows of a source's relation."""
+        which forgetting has to find. What they take from other views is null. `only` gives some of
+        the rows of a source's relation."""
         from featurekit.define.union import united_sql
+        from featurekit.offline.enriched import unenriched_sql
         from featurekit.offline.events import source_events
 
         def of(name: str) -> str:
@@ -566,7 +586,8 @@ class Project:
 
         if view.source.parts is None:
             return of(view.source.name)
-        return united_sql(view.source, list(map(of, view.source_names)))
+        parts = [unenriched_sql(part, of(part.source.name)) for part in view.source.parts]
+        return united_sql(view.source, parts)
 
     def training_set(self, service: Service, frame: Any) -> TrainingSet:
         """The features of a version of a service for each row of `frame`, under their full names

@@ -62,7 +62,7 @@ def versions(store: OnlineStore, project: str, registry: Registry, name: str) ->
     found = []
     for fingerprint, who, when in known:
         kinds = (kind for kind, pointer in pointed.items() if pointer == fingerprint)
-        views = _service(registry, name, fingerprint).views
+        views = _service(registry, name, fingerprint).fed
         marks = [materialized_until(store, project, view) for view in views]
         filled = [mark for mark in marks if mark is not None]
         until = instant(min(filled)) if len(filled) == len(marks) else None
@@ -106,7 +106,7 @@ def rollback(
     publish(store, project, service, signer=signer())
     registry.roll_back("service", name, target)
     live = pointers(store, project, name).get("live") == target
-    unfilled = (v.name for v in service.stored if materialized_until(store, project, v) is None)
+    unfilled = (v.name for v in service.fed if materialized_until(store, project, v) is None)
     gone = None if withdrawn == target else withdrawn
     return RolledBack(name, target, before, live, tuple(unfilled), gone)
 

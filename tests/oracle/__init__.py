@@ -42,7 +42,7 @@ from featurekit.aggregates import (
 )
 from featurekit.aggregates import Any as AnyOf
 from featurekit.core.types import Type, from_hint
-from featurekit.define.definitions import EventSource, FeatureView, Union
+from featurekit.define.definitions import EventSource, FeatureView, Joined, Union
 from featurekit.language.transform import Transform
 
 PRESENT, NULL_VALUE, NOT_FOUND = "PRESENT", "NULL_VALUE", "NOT_FOUND"
@@ -60,22 +60,43 @@ class Erred(Exception):
 
 
 def value(
-    view: FeatureView, feature_name: str, events: Sequence[Event], key: Mapping[str, Any], t: int
+    view: FeatureView,
+    feature_name: str,
+    events: Sequence[Event],
+    key: Mapping[str, Any],
+    t: int,
 ) -> tuple[Any, str]:
     """The value and status of one feature of one entity as of `t` µs."""
     return value_over(view, feature_name, known_events(view, events, key, t), t)
 
 
 def known_events(
-    view: FeatureView, events: Sequence[Event], key: Mapping[str, Any], t: int
+    view: FeatureView,
+    events: Sequence[Event],
+    key: Mapping[str, Any],
+    t: int,
+    others: Mapping[str, Sequence[Event]] | None = None,
 ) -> list[Event]:
-    """The events of one entity that count as of `t` µs, in the order of T6."""
-    known = [event for event in events if event["__created"] <= t]  # T3
+    """The events of one entity that count as of `t` µs, in the order of T6. `others` has the rows
+    of every source, where rows of the view take features from other views (T11)."""
+    return _known(view, events, key, t, t, others or {})
+
+
+def _known(
+    view: FeatureView,
+    events: Sequence[Event],
+    key: Mapping[str, Any],
+    happened: int,
+    arrived: int,
+    others: Mapping[str, Sequence[Event]],
+) -> list[Event]:
+    """As `known_events`, of what had happened by one instant and had arrived by another."""
+    known = [event for event in events if event["__created"] <= arrived]  # T3
     if isinstance(view.source, Union):
-        known = _united(view, view.source, known)
+        known = _united(view, view.source, known, others)
     else:
-        known = [*_in_force(view, view.source, known)]
-    known = [event for event in known if event["__ts"] <= t]
+        known = _enriched(view.source, _in_force(view, view.source, known), others)
+    known = [event for event in known if event["__ts"] <= happened]
     if view.explode is not None:
         column = view.explode
         known = [
@@ -139,13 +160,45 @@ def _status(result: Any) -> str:
     return NULL_VALUE if result is None else PRESENT
 
 
-def _united(view: FeatureView, union: Union, arrived: Sequence[Event]) -> list[Event]:
+def _enriched(
+    source: EventSource | Joined, events: Sequence[Event], others: Mapping[str, Sequence[Event]]
+) -> list[Event]:
+    """The events with what each takes: of the last row of the other view's entity that had happened
+    by the event's instant and had arrived by the event's arrival (T11)."""
+    made = [dict(event) for event in events]
+    for view, on, takes in source.joins if isinstance(source, Joined) else ():
+        rows = _rows_of(view, others)
+        for event in made:
+            key = {name: event[column] for name, column in on.items()}
+            at, found = event["__ts"], []
+            if None not in key.values():
+                found = _known(view, rows, key, at, event["__created"], others)
+            if found and view.ttl is not None and found[-1]["__ts"] <= at - _us(view.ttl):
+                found = []
+            for feature, name in takes.items():
+                event[name] = _read(view.features[feature], found[-1]) if found else None
+    return made
+
+
+def _rows_of(view: FeatureView, every: Mapping[str, Sequence[Event]]) -> list[Event]:
+    """The rows of a view's source, or of the sources of its union with their names."""
+    if not isinstance(view.source, Union):
+        return list(every[view.source.name])
+    return [row | {"__source": one.name} for one in view.event_sources for row in every[one.name]]
+
+
+def _united(
+    view: FeatureView,
+    union: Union,
+    arrived: Sequence[Event],
+    others: Mapping[str, Sequence[Event]],
+) -> list[Event]:
     """The events of a union that count: of each of its sources, whose name stands in `__source`,
     those in force, with the union's columns, `__sequence` and `__place` (T11)."""
     found: list[Event] = []
     for place, (source, columns) in enumerate(union.parts):
         mine = [event for event in arrived if event["__source"] == source.name]
-        for event in _in_force(view, source, mine):
+        for event in _enriched(source, _in_force(view, source, mine), others):
             made = {name: event[column] for name, column in columns.items()}
             number = None if source.sequence is None else event[source.sequence]
             made |= {"__sequence": number, "__place": place}
@@ -153,7 +206,9 @@ def _united(view: FeatureView, union: Union, arrived: Sequence[Event]) -> list[E
     return found
 
 
-def _in_force(view: FeatureView, source: EventSource, arrived: Sequence[Event]) -> Sequence[Event]:
+def _in_force(
+    view: FeatureView, source: EventSource | Joined, arrived: Sequence[Event]
+) -> Sequence[Event]:
     """The events that count of all that arrived, which are taken one after another (T7)."""
     if source.event_id is None:
         return arrived
@@ -162,7 +217,8 @@ def _in_force(view: FeatureView, source: EventSource, arrived: Sequence[Event]) 
     first: dict[Any, int] = {}  # without an op: when the event arrived that copies are held against
     last: dict[Any, int] = {}  # with an op: when the newest version arrived
     held: dict[Any, Event] = {}  # and that version, where it is no deletion
-    for row in sorted(arrived, key=lambda row: (row["__created"], *_t6(row, source))):
+    plain = source.source if isinstance(source, Joined) else source
+    for row in sorted(arrived, key=lambda row: (row["__created"], *_t6(row, plain))):
         name, at = row[source.event_id], row["__created"]
         if source.op is None:
             if name not in first or at - first[name] > within:
@@ -198,7 +254,9 @@ def _belongs(event: Event, wanted: Mapping[str, Any]) -> bool:
     )
 
 
-def _t6(event: Event, source: EventSource | Union, exploded: str | None = None) -> tuple[Any, ...]:
+def _t6(
+    event: Event, source: EventSource | Joined | Union, exploded: str | None = None
+) -> tuple[Any, ...]:
     if isinstance(source, Union):  # its sequence, its own values, then the order of the sources
         columns = ["__sequence", *source.schema]
         last = ["__place"]

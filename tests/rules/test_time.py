@@ -531,14 +531,15 @@ def test_a_frame_that_is_not_built_is_refused(frame: dict[str, object]) -> None:
         Count(window="1d", **frame)
 
 
-def test_an_event_is_not_enriched() -> None:
+def test_an_event_takes_nothing_of_itself_and_no_view_is_a_part_of_a_union() -> None:
     user = Entity("user", {"key": int})
     rows = FeatureView("rows", entities=[user], source=clicks(), features={"key": "key"})
     with pytest.raises(DefinitionError, match="a list of EventSources and their mappings"):
         FeatureView(
             "v", entities=[user], sources=[clicks(), rows], features={"n": Count(window="1d")}
         )
-    assert not hasattr(clicks(), "join")
+    with pytest.raises(DefinitionError, match="does not say when rows arrived"):
+        clicks().join(rows, on="key")
 
 
 def test_an_aggregate_per_period_is_refused() -> None:

@@ -85,6 +85,12 @@ def python_parts(function: Function) -> list[str]:
     return sorted({call.what for call in lowering.python_ops.values()})
 
 
+def may_err(function: Function) -> bool:
+    """Whether some call of the function is an error (R3), as far as its operators tell."""
+    arguments = [Value(Sql(quote(p.name))) for p in function.params]
+    return lower(Lowering(), function, arguments).error is not None
+
+
 def _both(guard: Value, test: Value) -> Value:
     """A condition that is true only where both are."""
     made = at(lambda g, t: f"({g} AND {t})", guard.sql, test.sql)

@@ -116,6 +116,11 @@ def _of_view(
     feature: Feature,
 ) -> None:
     """Tell the events of a feature of a view, its steps, and the nodes of its newest events."""
+    if view.source.joins:
+        raise DefinitionError(
+            f"rows of view {view.name!r} take features from other views, of which no value can be "
+            "explained; `featurekit parity sample` compares them"
+        )
     if view.explode is not None:
         raise DefinitionError(
             f"view {view.name!r} has an event for each element of {view.explode!r}, of which no "

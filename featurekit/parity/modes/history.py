@@ -32,7 +32,7 @@ from featurekit.parity.diagnose.diagnose import diagnose_report
 from featurekit.parity.paths import Asked, Offline, Online
 from featurekit.parity.questions import Question, draw
 from featurekit.parity.report import Difference, Report
-from featurekit.parity.scenario import Delivery, Scenario, column_types, unite
+from featurekit.parity.scenario import Delivery, Scenario, column_types, refuse_joined, unite
 from featurekit.parity.third import add_third_opinion
 from featurekit.project.project import Project
 from featurekit.sources import read_events
@@ -50,6 +50,7 @@ _TURNS = (0.25, 0.5, 0.75)
 def run(project: Project, service: Service, check: Check) -> Report:
     """The report of a check. A budget of time is used up by rounds of `_ROUND` values, each with
     questions of its own."""
+    refuse_joined(service, "the history")
     budget, progress = check.most(100_000), check.progress
     clock = budget.clock()
     report = Report(service.name, check.seed)

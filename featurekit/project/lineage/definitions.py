@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from featurekit.core.types import DATETIME
 from featurekit.define.explode import POSITION
 from featurekit.define.plan import Feature, Input, Output, RequestTransform, Service, Source, View
-from featurekit.define.union import origins
+from featurekit.define.union import origins, taken_from
 from featurekit.language import ir, walk, wire
 from featurekit.language.transform import INSTANT
 from featurekit.project.lineage.graph import Edge, Lineage, Node, Reach
@@ -110,7 +110,20 @@ class _Made:
         for what only a union has."""
         if name == POSITION and view.explode is not None:
             name = view.explode  # the place of an element in its list
-        return [self.column(source, own) for source, own in origins(view.source, name)]
+        taken = [one for join, index in taken_from(view.source, name)
+                 for one in self.taken(join.view, index)]  # fmt: skip
+        own = (self.column(source, column) for source, column in origins(view.source, name))
+        return list(dict.fromkeys([*own, *taken]))
+
+    def taken(self, view: View, index: int) -> list[str]:
+        """The columns of which a feature of another view is made that a row takes (T11)."""
+        slot = view.features[index].slot
+        assert slot is not None
+        found = view.slots[slot]
+        if found.column is not None:
+            return self.columns(view, found.column)
+        assert found.transform is not None
+        return [c for param in found.transform.params for c in self.columns(view, param.name)]
 
     def view(self, view: View) -> None:
         known = (view.name, view.fingerprint)

@@ -48,7 +48,7 @@ from featurekit.parity.plain import check_plain_requests, check_plain_rows
 from featurekit.parity.processes import Processes, Work
 from featurekit.parity.questions import Question
 from featurekit.parity.report import Difference, Report
-from featurekit.parity.scenario import Delivery, Scenario, lenient
+from featurekit.parity.scenario import Delivery, Scenario, lenient, refuse_joined
 from featurekit.project.project import Project
 from featurekit.sources import read_events
 from featurekit.sources.events import CheckedFiles
@@ -372,6 +372,7 @@ def _connect() -> Any:
 
 def run(project: Project, service: Service, check: Check) -> Report:
     """The report of a check of one service, by the schemas of the repo's sources."""
+    refuse_joined(service, "the fuzz")
     report = fuzz(
         service,
         project.repo.sources,
