@@ -24,7 +24,15 @@ from featurekit.errors import ConfigError, DefinitionError, FeaturekitError
 from featurekit.online.lookup.result import OnlineResult
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.project.apply import apply, plan
-from featurekit.project.asked import Features, asked_online, asked_service, no_rows, one_of
+from featurekit.project.asked import (
+    Features,
+    Labels,
+    asked_labels,
+    asked_online,
+    asked_service,
+    no_rows,
+    one_of,
+)
 from featurekit.project.catalog import Item, catalog
 from featurekit.project.changes import Changes
 from featurekit.project.checks import SourceCheck, check_sources
@@ -484,6 +492,7 @@ class FeatureStore(Named):
         service: Features | None = None,
         *,
         features: Features | None = None,
+        labels: Labels = (),
         at: Sequence[Instant] | None = None,
         start: Instant | None = None,
         end: Instant | None = None,
@@ -506,7 +515,10 @@ class FeatureStore(Named):
 
         `service`, or `features`, is a service's name, a FeatureService, or a list: "view:feature",
         "view" for all of a view's, the name of a request-time feature, a view, `view[[…]]` or a
-        @feature. An instant is a datetime, a date or a text, as in "2026-12-01".
+        @feature. `labels` are what is to be predicted: "view:label", "view" for all of a view's, a
+        view of labels, or `view[[…]]`. Each becomes a column behind the features, over the events
+        of (t, t + window] that had arrived by `known_at`; it is None with status NOT_YET where that
+        is not known yet (T10). An instant is a datetime, a date or a text, as in "2026-12-01".
 
         Without `entity_df`, the rows are every known entity at each instant of `at`, or at `start`,
         at one `every` later, and so on until `end`, in the order of instants and join keys. An
@@ -520,10 +532,10 @@ class FeatureStore(Named):
         from featurekit.offline.historical import Grid, historical_features
         from featurekit.project.contracts import judge
 
-        parts = self.parts
+        parts, asked = self.parts, one_of(service, features)
         warn_unproven(parts.state_dir)
         return historical_features(
-            asked_service(parts.check_forgotten(), one_of(service, features)),
+            asked_labels(parts, asked_service(parts.check_forgotten(), asked), labels),
             entity_df,
             Grid(at, start, end, every, entities),
             connect=parts.connect,

@@ -22,6 +22,7 @@ from featurekit.core.screen import Advance
 from featurekit.core.sql import quote
 from featurekit.core.types import STR, Type, instant
 from featurekit.core.version import VERSION
+from featurekit.define.labels import Labelled
 from featurekit.define.lacking import may_lack
 from featurekit.define.numerics import numeric_fingerprint
 from featurekit.define.plan import Output, Service, View
@@ -35,6 +36,8 @@ from featurekit.offline.events import EventRows, Snapshot
 from featurekit.offline.frame import load_frame
 from featurekit.offline.join import make_join
 from featurekit.offline.known_entities import KnownEntities
+from featurekit.offline.label_counts import LabelCounts
+from featurekit.offline.labels import with_newest
 from featurekit.offline.manifest import (
     ContentHash,
     differences,
@@ -91,21 +94,23 @@ class TrainingSet(Named):
         judge: Callable[[Any], object] = lambda con: None,
         readings: Readings | None = None,
         told: Mapping[str, Any] | None = None,
+        labelled: Labelled | None = None,
     ) -> None:
-        """`known_at` is the run's end, up to which rows have arrived; None for no end. `at_clock`
-        says that it is the store's clock, and was not asked for (S3). `judge` raises where a source
-        breaks its contract (S5). `readings` are files of
-        sources that were read before, and `told` is the manifest of the rows that are to come of
-        them."""
-        self._service, self._frame = service, frame
+        """`labelled` is the service with its labels, where it has some (T10). `known_at` is the
+        run's end, up to which rows have arrived; None for no end. `at_clock` says that it is the
+        store's clock, and was not asked for (S3). `judge` raises where a source breaks its contract
+        (S5). `readings` are files of sources that were read before, and `told` is the manifest of
+        the rows that are to come of them."""
+        self._of = labelled or Labelled(service, service)
+        self._service, self._frame = self._of.whole, frame
         self._connect, self._snapshot = connect, snapshot
         self._statuses, self._timezone = statuses, timezone
         self._known_at, self._at_clock = known_at, at_clock
         self._buckets = buckets
         self._judge = judge
         self._unchanged = unchanged  # raises where the frame is a file that has changed
-        self.names = [o.full_name if full_names else o.name for o in service.outputs]
-        """The names of the feature columns, in their order."""
+        self.names = [o.full_name if full_names else o.name for o in self._service.outputs]
+        """The names of the feature columns in their order, then those of the labels."""
         self.progress: Advance | None = None
         """Called with the rows that are computed, and their number."""
         self.telling: Telling = lambda target: nullcontext(lambda manifest: None)
@@ -118,8 +123,13 @@ class TrainingSet(Named):
         self._told, self._full_names = told, full_names
 
     @property
+    def labels(self) -> list[str]:
+        """The names of the columns that are labels, the last of `names`."""
+        return self.names[len(self._of.features.outputs) :]
+
+    @property
     def types(self) -> dict[str, Type]:
-        """The type of each feature column."""
+        """The type of each column of `names`."""
         outputs = self._service.outputs
         return {name: o.type for name, o in zip(self.names, outputs, strict=True)}
 
@@ -339,7 +349,9 @@ class _TrainingRun:
             return given
         self.scratch = TemporaryDirectory(prefix="featurekit-")
         path = Path(self.scratch.name) / "entities.parquet"
-        given.write(self.con, self.owner._service, events, path)
+        # Whom only events ahead tell of is not known.
+        features = self.owner._of.features
+        given.write(self.con, features, events[: len(features.views)], path)
         return path
 
     def _prepare(self) -> None:
@@ -352,7 +364,9 @@ class _TrainingRun:
         self.snapshots = {v.source.name: owner._snapshot(self.con, v) for v in service.views}
         owner._readings = dict(readings_of(self.con))
         events = [self.snapshots[v.source.name].events for v in service.views]
-        arrived = [self._known(rows) for rows in events]
+        arrived = [
+            self._known(view, rows) for view, rows in zip(service.views, events, strict=True)
+        ]
         self.frame = load_frame(
             self.con,
             self._frame(arrived),
@@ -363,10 +377,11 @@ class _TrainingRun:
         self.later = self._later()
         # As of an instant up to the clock, nothing counts that has not arrived.
         every = owner._at_clock and not self.later
+        features = len(owner._of.features.views) if every else 0
         self.joined = make_join(
             self.con,
             service,
-            events if every else arrived,
+            [*events[:features], *arrived[features:]],
             self.frame.table,
             statuses=owner._statuses,
             buckets=owner._buckets,
@@ -408,15 +423,15 @@ class _TrainingRun:
             )
         return later
 
-    def _known(self, events: EventRows) -> EventRows:
+    def _known(self, view: View, events: EventRows) -> EventRows:
         """The events that had arrived by `known_at`; applied before copies and versions are
         compared."""
-        if self.owner._known_at is None:
-            return events
-        return EventRows(
-            f"(SELECT * FROM {events.relation} WHERE __created <= {self.owner._known_at})",
-            events.prompt,
-        )
+        if self.owner._known_at is not None:
+            events = EventRows(
+                f"(SELECT * FROM {events.relation} WHERE __created <= {self.owner._known_at})",
+                events.prompt,
+            )
+        return with_newest(self.con, view, events) if view.kind == "label" else events
 
     def _given_schema(self) -> Any:
         import pyarrow as pa
@@ -451,6 +466,7 @@ class _TrainingRun:
         digest = ContentHash(self.schema)
         errors: dict[str, dict[str, int]] = {}
         strict = _strict(service)
+        counts = LabelCounts(owner._of, owner.names)
         at, head = 0, self.schema.empty_table()
         for given, made in zip(self._given(), self._features(), strict=False):
             for o in self.joined.erring:
@@ -461,6 +477,7 @@ class _TrainingRun:
             cast = [_cast(c, f.type) for c, f in zip(columns, self.features, strict=True)]
             batch = pa.RecordBatch.from_arrays([*given, *cast], schema=self.schema)
             digest.update(batch)
+            counts.update(made, cast)
             if not at:
                 head = pa.Table.from_batches([batch.take(pa.array(range(min(_SHOWN, len(batch)))))])
             at += batch.num_rows
@@ -471,15 +488,15 @@ class _TrainingRun:
             raise AssertionError(f"{self.frame.rows} rows were asked for and {at} came back")
         owner._unchanged()
         statistics = {"features": errors, "transforms": self._erring_events()}
-        self._check_same(digest)
+        self._check_same(digest, counts)
         owner._statistics, owner._head = statistics, head
-        owner._manifest = self._manifest(digest)
+        owner._manifest = self._manifest(digest, counts)
 
-    def _check_same(self, digest: ContentHash) -> None:
+    def _check_same(self, digest: ContentHash, counts: LabelCounts) -> None:
         """DataError if the rows are others than those that were read before."""
         told, before = self.owner._told, self.owner._manifest
         if told is not None and told["content_hash"] != digest.hexdigest():
-            found = differences(told, self._manifest(digest)) or [
+            found = differences(told, self._manifest(digest, counts)) or [
                 "rows that were pushed, or the log of pushes, are others"
             ]
             raise DataError(
@@ -549,15 +566,18 @@ class _TrainingRun:
         batches = _even(pq.ParquetFile(self.frame.path).iter_batches(batch_size=_BATCH))
         return (_carried(batch, number * _BATCH) for number, batch in enumerate(batches))
 
-    def _manifest(self, digest: ContentHash) -> dict[str, Any]:
+    def _manifest(self, digest: ContentHash, counts: LabelCounts) -> dict[str, Any]:
         service, known_at = self.owner._service, self.owner._known_at
+        features = self.owner._of.features.outputs
+        label_columns = counts.told()
         return {
             "service": service.name,
             "fingerprint": service.fingerprint,
             "features": {
                 n: {"type": str(o.type), "fingerprint": o.fingerprint}
-                for n, o in zip(self.owner.names, service.outputs, strict=True)
+                for n, o in zip(self.owner.names, features, strict=False)
             },
+            **({"label_columns": label_columns} if label_columns else {}),
             "known_at": None if known_at is None else instant(known_at).isoformat(),
             "rows_after_known_at": self.later,
             "sources": {n: self._about(n, s) for n, s in sorted(self._each().items())},
