@@ -515,10 +515,9 @@ class FeatureStore(Named):
 
         `service`, or `features`, is a service's name, a FeatureService, or a list: "view:feature",
         "view" for all of a view's, the name of a request-time feature, a view, `view[[…]]` or a
-        @feature. `labels` are what is to be predicted: "view:label", "view" for all of a view's, a
-        view of labels, or `view[[…]]`. Each becomes a column behind the features, over the events
-        of (t, t + window] that had arrived by `known_at`; it is None with status NOT_YET where that
-        is not known yet (T10). An instant is a datetime, a date or a text, as in "2026-12-01".
+        @feature. `labels`, a list as that of features, look ahead: over events of (t, t + window]
+        that had arrived by `known_at`, else None with status NOT_YET (T10). An instant is a
+        datetime, a date or a text, as in "2026-12-01".
 
         Without `entity_df`, the rows are every known entity at each instant of `at`, or at `start`,
         at one `every` later, and so on until `end`, in the order of instants and join keys. An
@@ -532,10 +531,11 @@ class FeatureStore(Named):
         from featurekit.offline.historical import Grid, historical_features
         from featurekit.project.contracts import judge
 
-        parts, asked = self.parts, one_of(service, features)
+        parts = self.parts
         warn_unproven(parts.state_dir)
+        asked = asked_service(parts.check_forgotten(), one_of(service, features))
         return historical_features(
-            asked_labels(parts, asked_service(parts.check_forgotten(), asked), labels),
+            asked_labels(parts, asked, labels),
             entity_df,
             Grid(at, start, end, every, entities),
             connect=parts.connect,

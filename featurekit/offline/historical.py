@@ -71,22 +71,9 @@ def historical_features(
         duration_us(grid.every, what="every")
     if known_at is not None:
         _check_arrivals(asked.whole)
-    if frame is None:
-        rows: Any = known_entities(
-            service,
-            at=grid.instants,
-            start=grid.edge("start"),
-            end=grid.edge("end"),
-            every=grid.every,
-            view=grid.entities,
-            timezone=timezone,
-        )
-    else:
-        _check_no_grid(grid)
-        rows = frame
     if buckets is not None and not 1 <= buckets <= MOST_BUCKETS:
         raise ConfigError(f"buckets is a number from 1 to {MOST_BUCKETS:,}, found {buckets!r}")
-    given = fixed(rows) if frame is not None else FixedFrame(rows)
+    given = _rows(service, frame, grid, timezone)
     made = TrainingSet(
         service,
         given.frame,
@@ -104,6 +91,23 @@ def historical_features(
     )
     made.telling = telling(asked.whole)
     return made
+
+
+def _rows(service: Service, frame: Any, grid: Grid, timezone: str) -> FixedFrame:
+    """The rows to answer for, as they are now."""
+    if frame is not None:
+        _check_no_grid(grid)
+        return fixed(frame)
+    known = known_entities(
+        service,
+        at=grid.instants,
+        start=grid.edge("start"),
+        end=grid.edge("end"),
+        every=grid.every,
+        view=grid.entities,
+        timezone=timezone,
+    )
+    return FixedFrame(known)
 
 
 def _check_no_grid(grid: Grid) -> None:

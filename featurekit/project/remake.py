@@ -29,6 +29,7 @@ def remake(project: Project, path: str | os.PathLike[str]) -> TrainingSet:
     """The training set that a manifest tells of, of the labels beside it and of the sources as they
     were then. DataError says what of them is not there any more, or has changed; and, when the rows
     are computed, that they are others."""
+    from featurekit.offline.parts import PartOf
     from featurekit.offline.training_set import TrainingSet
     from featurekit.sources.again import files_again
     from featurekit.sources.reading import key_of
@@ -64,6 +65,7 @@ def remake(project: Project, path: str | os.PathLike[str]) -> TrainingSet:
         readings=readings,
         told=told,
         labelled=asked_for,
+        part=PartOf(told["part"], {}) if "part" in told else None,
     )
     made.telling = telling_training_sets(project, asked_for.whole)
     return made

@@ -1,0 +1,61 @@
+"""The parts of a training set that `split` made, and what to know of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from featurekit.errors import DataError
+
+if TYPE_CHECKING:
+    from featurekit.offline.training_set import TrainingSet
+
+
+class Splits:
+    """Parts of a training set by name, in their order; `left_out` rows are in none of them.
+
+    `train, valid, test = training.split(…)` takes them apart, and `splits.test` names one.
+    """
+
+    def __init__(self, parts: Mapping[str, TrainingSet], left_out: int) -> None:
+        self.parts, self.left_out = dict(parts), left_out
+
+    def _part(self, name: str) -> TrainingSet:
+        if name not in self.parts:
+            raise DataError(f"split: there is no part {name!r}; there are {', '.join(self.parts)}")
+        return self.parts[name]
+
+    @property
+    def train(self) -> TrainingSet:
+        """What a model learns from."""
+        return self._part("train")
+
+    @property
+    def valid(self) -> TrainingSet:
+        """What is tried while a model is made. DataError where the split has no such part."""
+        return self._part("valid")
+
+    @property
+    def test(self) -> TrainingSet:
+        """What a model is judged by. DataError where the split has no such part."""
+        return self._part("test")
+
+    def __iter__(self) -> Iterator[TrainingSet]:
+        return iter(self.parts.values())
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def report(self) -> dict[str, dict[str, Any]]:
+        """For each part its rows and, for each label, the rows of each status and class, with the
+        weights of classes; parts that were not computed yet are computed."""
+        return {
+            name: {
+                "rows": part.manifest["rows"],
+                "labels": {
+                    label: {k: about[k] for k in ("statuses", "classes") if k in about}
+                    for label, about in part.manifest.get("label_columns", {}).items()
+                },
+            }
+            for name, part in self.parts.items()
+        }
