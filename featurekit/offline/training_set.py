@@ -282,7 +282,7 @@ class TrainingSet(Named):
         valid: float | None = None,
         test: float | None = None,
         seed: int = 0,
-    ) -> Splits:
+    ) -> Splits[TrainingSet]:
         """The rows in parts, each a training set of its own, in the order of the frame.
 
         By time, `train` has the rows before `valid_from`, `valid` those from there on, and `test`
