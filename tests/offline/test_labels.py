@@ -368,3 +368,21 @@ def test_a_label_is_known_once_its_window_lies_before_the_run_s_end(
         assert [c["weight"] for c in told["classes"]] == [1.0, 1.0]
         assert made.manifest["label_columns"]["ahead__rows"]["statuses"]["NOT_FOUND"] == 1
     ahead.close()
+
+
+def test_a_corrected_event_counts_once_and_a_deleted_one_not_at_all(con: Any) -> None:
+    def row(name: int, op: str, amount: float, arrived: int) -> dict[str, Any]:
+        version = {"key": 1, "amount": amount, "id": name, "op": op, "__ts": T + 1}
+        return version | {"__created": arrived}
+
+    rows = [
+        *(row(1, "upsert", 1.0, 1), row(1, "upsert", 2.0, DAY)),
+        *(row(2, "upsert", 4.0, 1), row(2, "delete", 4.0, DAY)),
+        row(3, "upsert", 8.0, 3 * DAY),
+    ]
+    ahead = Ahead(con, view("ahead", ONE, changed, OF_IDS), {"changed": rows})
+    questions = [({"key": 1}, T)]
+    assert ahead.offline(questions, 3 * DAY - 1)[0]["sum"] == (bits(None), "NOT_YET")
+    assert ahead.offline(questions, 3 * DAY)[0]["sum"] == (bits(2.0 + 8.0), "PRESENT")
+    assert ahead.offline(questions, 3 * DAY) == ahead.expected(questions, 3 * DAY)
+    ahead.close()
