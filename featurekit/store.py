@@ -25,7 +25,15 @@ from featurekit.online.lookup.result import OnlineResult
 from featurekit.online.lookup.version import named_version
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.project.apply import apply, plan
-from featurekit.project.asked import Features, asked_online, asked_service, no_rows, one_of
+from featurekit.project.asked import (
+    Features,
+    Labels,
+    asked_labels,
+    asked_online,
+    asked_service,
+    no_rows,
+    one_of,
+)
 from featurekit.project.catalog import Item, catalog
 from featurekit.project.changes import Changes
 from featurekit.project.checks import SourceCheck, check_sources
@@ -543,6 +551,7 @@ class FeatureStore(Named):
         service: Features | None = None,
         *,
         features: Features | None = None,
+        labels: Labels = (),
         at: Sequence[Instant] | None = None,
         start: Instant | None = None,
         end: Instant | None = None,
@@ -560,29 +569,28 @@ class FeatureStore(Named):
         pandas, polars or Arrow table, a DuckDB relation, a list of dicts, a dict of columns, or the
         path of a Parquet or CSV file. It has the join keys, `event_timestamp` (naive ones are in
         `timezone`) and the request fields. Its rows, their order and its other columns come back as
-        they are. `statuses=True` adds a column `<feature>__status` for each feature. `buckets` is
-        the number of parts of the entities that are joined one after the other, to save memory.
+        they are. `statuses=True` adds columns `<feature>__status`. `buckets` is the number of parts
+        of the entities that are joined one after the other, to save memory.
 
         `service`, or `features`, is a service's name, a FeatureService, or a list: "view:feature",
         "view" for all of a view's, the name of a request-time feature, a view, `view[[…]]` or a
-        @feature. An instant is a datetime, a date or a text, as in "2026-12-01".
+        @feature. `labels`, a list like it, look ahead (T10). An instant is a datetime, a date or a
+        text, as in "2026-12-01".
 
         Without `entity_df`, the rows are every known entity at each instant of `at`, or at `start`,
-        at one `every` later, and so on until `end`, in the order of instants and join keys. An
-        entity is known from its first visible event on. Where views are of different entities,
-        `entities` names the one whose events say which go together.
+        one `every` later and so on until `end`, by instant and join keys; known from its first
+        visible event on. Where views differ in entities, `entities` names the one that tells them.
 
-        `known_at` asks for what was known by then: events that arrived later do not count. By
-        default it is the clock, and InstantsInFuture warns of later rows of the frame (S3).
-        DataError where arrivals are not known, ContractBroken for a source that breaks its (S5).
+        `known_at`, by default the clock, leaves out later arrivals; InstantsInFuture warns of later
+        rows (S3). DataError where arrivals are not known, ContractBroken where S5 is broken.
         """
         from featurekit.offline.historical import Grid, historical_features
         from featurekit.project.contracts import judge
 
-        parts = self.parts
+        parts = self.parts.check_forgotten()
         warn_unproven(parts.state_dir)
         return historical_features(
-            asked_service(parts.check_forgotten(), one_of(service, features)),
+            asked_labels(parts, asked_service(parts, one_of(service, features)), labels),
             entity_df,
             Grid(at, start, end, every, entities),
             connect=parts.connect,

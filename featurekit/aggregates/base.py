@@ -26,6 +26,9 @@ from featurekit.core.types import Type
 from featurekit.core.written import Defined, Place
 from featurekit.errors import DefinitionError
 
+_MOST_AHEAD_US = 2**53
+"""The longest window of a label: the microseconds of a TimeSince in it are exact as a double."""
+
 
 @dataclass(frozen=True, slots=True)
 class Aggregate(metaclass=Defined):
@@ -39,6 +42,10 @@ class Aggregate(metaclass=Defined):
     `where`, a column or `@feature` of bool, keeps the rows in which it is true. `default` replaces
     None, never an error (A4). `windows=["1h", "7d"]` instead of `window` makes one feature for
     each: "spend" becomes "spend_1h" and "spend_7d".
+
+    With `ahead=True` it is a label: its window is (t, t + window], of events that arrived by the
+    run's `known_at` (T10). `settle` is how long after the end of the window events of it may still
+    arrive, by default the delay that the source declares. A label takes no hop, offset or lifetime.
     """
 
     input: Any = None
@@ -48,6 +55,8 @@ class Aggregate(metaclass=Defined):
     hop: Duration | None = None
     offset: Duration | None = None
     windows: Sequence[Duration] = field(default=(), kw_only=True)
+    ahead: bool = field(default=False, kw_only=True)
+    settle: Duration | None = field(default=None, kw_only=True)
     place: Place | None = field(default=None, init=False, repr=False, compare=False)
 
     # Whether the value depends on the order of T6; then both paths must keep that order.
@@ -97,7 +106,42 @@ class Aggregate(metaclass=Defined):
                 )
         if self.offset is not None:
             duration_us(self.offset, what=f"{what}(offset=…)", zero=True)
+        self._check_ahead(what)
         self.check()
+
+    def _check_ahead(self, what: str) -> None:
+        """Whether a label is one that can be known some day (T10)."""
+        if not isinstance(self.ahead, bool):
+            raise DefinitionError(
+                f"{what}: ahead is True for a label, which looks ahead, or False, found "
+                f"{self.ahead!r}"
+            )
+        if not self.ahead:
+            if self.settle is not None:
+                raise DefinitionError(
+                    f"{what}: settle= says when a label is known, and this looks back; write "
+                    "ahead=True with it, or leave it out"
+                )
+            return
+        for name in ("hop", "offset"):
+            if getattr(self, name) is not None:
+                raise DefinitionError(
+                    f"{what}: {name}= moves a window that looks back, and a label's window is "
+                    f"(t, t + window]; leave {name}= out"
+                )
+        if LIFETIME in (self.window, *self.windows):
+            raise DefinitionError(
+                f'{what}: the window of a label ends some day, and window="{LIFETIME}" does not; '
+                'write one as in window="90d"'
+            )
+        for window in self.windows or (self.window,):
+            if window_us(window, what=f"{what}(window=…)") > _MOST_AHEAD_US:
+                raise DefinitionError(
+                    f"{what}: window={window!r} is longer than 285 years, and no label waits so "
+                    "long; write a shorter one"
+                )
+        if self.settle is not None:
+            duration_us(self.settle, what=f"{what}(settle=…)", zero=True)
 
     def check(self) -> None:
         """Raises DefinitionError if one of the aggregate's own parameters is wrong."""

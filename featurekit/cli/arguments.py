@@ -178,6 +178,7 @@ _VALUES = {
     "ZONE": "Europe/London",
     "VIEW": "customer_orders",
     "VIEW:FEATURE,…": "customer_orders:spend_7d",
+    "VIEW:LABEL,…": "customer_future:churned",
     "NAME": "customer_orders",
     "NAME:FINGERPRINT": "customer_orders:0123abcd",
     "FINGERPRINT": "0123abcd",
@@ -339,6 +340,22 @@ def features_option() -> Option:
             metavar="VIEW:FEATURE,…",
             help="these features instead of a service: view:feature, a view for all of its own, or "
             "a request-time feature; may be given several times",
+        )
+
+    return add
+
+
+def labels_option() -> Option:
+    """--labels, which look ahead (T10)."""
+
+    def add(made: Parser) -> None:
+        made.add_argument(
+            "--labels",
+            action="extend",
+            type=_names,
+            metavar="VIEW:LABEL,…",
+            help="and these labels behind the features: view:label, or a view of labels for all of "
+            "its own; may be given several times",
         )
 
     return add

@@ -56,6 +56,8 @@ EXAMPLES: dict[str, str] = {
     "window": '"7d"',
     "windows": '["1h", "7d"]',
     "hop": '"1h"',
+    "settle": '"1d"',
+    "labels": '["customer_future:churned"]',
     "offset": '"1d"',
     "n": "3",
     "k": "3",

@@ -9,5 +9,8 @@ OUTSIDE_MAX_AGE, ERROR_STATUS = "OUTSIDE_MAX_AGE", "ERROR"
 DAMAGED, DEFAULT = "DAMAGED", "DEFAULT"
 STATUSES = (PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE, ERROR_STATUS, DAMAGED, DEFAULT)
 """The serving log writes a status as its place here, so a new one comes last."""
+NOT_YET = "NOT_YET"
+"""The status of a label that cannot be known yet (T10). It is of training sets alone: no lookup has
+it, and no serving log."""
 FOREVER = 2**63 - 1
 """The end of an event that no correction or deletion has ended."""

@@ -62,6 +62,13 @@ def compile_features(features: Sequence[Asked], *, name: str) -> Service:
     return compiler.compile_items(name, features, {})
 
 
+def compile_labels(labels: Sequence[Asked]) -> Service:
+    """The labels of these views or selections of views as the outputs of a service that is never
+    served (T10). DefinitionError for a view of features."""
+    compiler = _ServiceCompiler("labels", None, compile_view, labels=True)
+    return compiler.compile_items("labels", labels, {})
+
+
 @dataclass(frozen=True, slots=True)
 class Chosen:
     """Features of a compiled view, by name."""
@@ -103,8 +110,10 @@ class _ServiceCompiler:
         view_of: Callable[[FeatureView], View],
         *,
         infer: bool = False,
+        labels: bool = False,
     ) -> None:
         self.what, self.place, self.infer, self.view_of = what, place, infer, view_of
+        self.labels = labels
         self.views: list[View] = []
         self.named: dict[str, list[tuple[int, int]]] = {}
         """The features by their names, short and full, as numbers of view and feature."""
@@ -194,7 +203,23 @@ class _ServiceCompiler:
                 if not self._known(param.name, name):
                     self.request[param.name] = param.type
 
+    def _check_kind(self, view: View) -> None:
+        """A label is never a feature, and a feature no label (T10)."""
+        if (view.kind == "label") == self.labels:
+            return
+        if self.labels:
+            raise self.fail(
+                f"view {view.name!r} has features and no labels; name it in the service, or write "
+                "ahead=True in its aggregates for labels"
+            )
+        raise self.fail(
+            f"view {view.name!r} has labels ({', '.join(f.name for f in view.features)}), which "
+            "look ahead and are never served; leave it out here, and ask for it by "
+            f'get_historical_features(…, labels=["{view.name}"])'
+        )
+
     def _choose(self, view: View, names: Sequence[str]) -> None:
+        self._check_kind(view)
         index = next((i for i, v in enumerate(self.views) if v.title == view.title), None)
         if index is None:
             index = self._add(view)

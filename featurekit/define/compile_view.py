@@ -19,7 +19,7 @@ from featurekit.define.definitions import EventSource, FeatureView, Joined, Unio
 from featurekit.define.explode import POSITION
 from featurekit.define.identity import ViewIdentity, nameless
 from featurekit.define.parameters import misfit, read_transform, shadowed
-from featurekit.define.plan import Asked, Feature, Join, Part, Slot, Source, View
+from featurekit.define.plan import Ahead, Asked, Feature, Join, Part, Slot, Source, View
 from featurekit.define.union import taken_columns, unite
 from featurekit.errors import DefinitionError
 from featurekit.language import ir, wire
@@ -161,6 +161,13 @@ def _bound(
     return ir.Function(function.name, tuple(params.values()), (ir.Return(whole),), function.returns)
 
 
+def _reach(feature: Feature) -> int:
+    """How far from an instant its window reaches: back or, that of a label, ahead."""
+    if feature.ahead is not None:
+        return feature.window_us
+    return feature.window_us + feature.offset_us + feature.hop_us
+
+
 def _takers(item: Type | None) -> list[str]:
     """The aggregates that take an input of this type."""
     from featurekit.aggregates import BY_NAME
@@ -185,6 +192,8 @@ class _ViewCompiler:
         self.slots: list[Slot] = []
         self.known: dict[str, int] = {}
         """The index of each slot, by the slot's text."""
+        self.label_types: dict[str, Type] = {}
+        """The types of the labels of the view, once they are known."""
 
     def _schema(self) -> dict[str, Type]:
         """The columns of an event: those of the source, an element in the place of a list that is
@@ -225,8 +234,11 @@ class _ViewCompiler:
         made = [
             self._aggregate(name, f) if isinstance(f, Aggregate) else self._row(name, f)
             for name, f in view.features.items()
+            if isinstance(f, Aggregate) or not view.labels
         ]
         ordered = not windows or any(f.implementation().ordered for f in made)
+        if view.labels:
+            made = self._with_transforms(made)
         if ordered:
             # Rows of a union that differ in their source alone are one to every feature. What rows
             # of one source have taken from other views follows from their own columns.
@@ -247,7 +259,7 @@ class _ViewCompiler:
         ttl_us = None if view.ttl is None else duration_us(view.ttl, what="ttl")
         compiled = View(
             name=view.name,
-            kind="window" if windows else "latest",
+            kind="label" if view.labels else "window" if windows else "latest",
             join_keys=keys,
             source=source,
             slots=tuple(self.slots),
@@ -258,7 +270,7 @@ class _ViewCompiler:
             retain_us=max(
                 [
                     ttl_us if windows and ttl_us is not None else 0,
-                    *(f.window_us + f.offset_us + f.hop_us for f in made),
+                    *map(_reach, made),
                 ]
             ),
             on_error=view.on_error,
@@ -284,7 +296,7 @@ class _ViewCompiler:
                 f"a lifetime window does not say how long the ids of source {source.name!r} are to "
                 'be remembered; write dedupe_within="30d" at the source',
             )
-        reach = [f.window_us + f.offset_us + f.hop_us for f in features if f.aggregate is not None]
+        reach = [_reach(f) for f in features if f.aggregate is not None]
         if self.view.ttl is not None:
             reach.append(duration_us(self.view.ttl, what="ttl"))
         if not reach:
@@ -493,7 +505,14 @@ class _ViewCompiler:
         if default is not None:
             default = self._default(name, what, default, result.base)
             result = result.base
-        if self.view.ttl is not None:
+        window, offset = window_us(aggregate.window, what="window"), aggregate.offset
+        offset_us, ahead = duration_us(offset or "0s", what="offset", zero=True), None
+        if aggregate.ahead:
+            self.label_types[name] = result
+            settle = aggregate.settle
+            ahead = Ahead(None if settle is None else duration_us(settle, what="settle", zero=True))
+            offset_us = -window  # (t, t + window]
+        if self.view.ttl is not None or aggregate.ahead:
             result = result.or_none()
         return Feature(
             name=name,
@@ -501,12 +520,49 @@ class _ViewCompiler:
             slot=slot,
             aggregate=what,
             where=where,
-            window_us=window_us(aggregate.window, what="window"),
-            offset_us=duration_us(aggregate.offset or "0s", what="offset", zero=True),
+            window_us=window,
+            offset_us=offset_us,
             hop_us=duration_us(aggregate.hop, what="hop") if aggregate.hop else 0,
             default=default,
             params=aggregate.params,
+            ahead=ahead,
         )
+
+    def _with_transforms(self, labels: Sequence[Feature]) -> list[Feature]:
+        """The labels in the order in which they are written, transforms of labels among them. A
+        transform is asked once its labels are known: it takes their types, and not the None of one
+        that is NOT_YET (T10)."""
+        places = {name: i for i, name in enumerate(self.view.features)}
+        made = {label.name: label for label in labels}
+        for name, value in self.view.features.items():
+            if not isinstance(value, Transform):
+                continue
+            function = read_transform(value, columns=self.label_types)
+            for default in value.defaults:
+                if default in self.label_types:
+                    raise self.fail(name, shadowed(value.name, default, "a label"))
+            for param in function.params:
+                self._check_label(name, function, param, place_of(value.function))
+            taken = tuple(places[param.name] for param in function.params)
+            type_ = function.returns.or_none()
+            made[name] = Feature(name, type_, None, ahead=Ahead(None, function, taken))
+        return [made[name] for name in places]
+
+    def _check_label(
+        self, feature: str, function: ir.Function, param: ir.Param, place: Place
+    ) -> None:
+        """Whether a transform of labels may take this parameter."""
+        found = self.label_types.get(param.name)
+        if found is None:
+            raise self.fail(
+                feature,
+                f"@feature {function.name} takes {param.name!r}, which is no label of this view "
+                f"that looks ahead itself; {near(param.name, self.label_types)}",
+                place=place,
+            )
+        fault = misfit(function.name, param, found, "the label")
+        if fault is not None:
+            raise self.fail(feature, fault, place=place)
 
     def _default(self, name: str, what: str, default: Any, wanted: Type) -> Any:
         found = type(default).__name__

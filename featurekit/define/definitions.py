@@ -862,6 +862,10 @@ class FeatureView(Described):
     is older, every feature of the view is None with status OUTSIDE_MAX_AGE; so with a ttl every
     feature may be None. `history` is how far back from the newest arrival online lookups may ask
     (T8). `on_error="null"` gives None with status ERROR, "fail" raises (R3).
+
+    A view of labels has aggregates with `ahead=True`, and transforms whose parameters are the names
+    of these (T10). A service has none of it: labels are asked for by `get_historical_features(…,
+    labels=[view])`, in training sets alone.
     """
 
     name: str
@@ -948,7 +952,9 @@ class FeatureView(Described):
                     f"found {_found(value)}; {as_feature(name, value)}"
                 )
             kinds.add(isinstance(value, Aggregate))
-        if len(kinds) > 1:
+        if self.labels:
+            self._check_labels(what)
+        elif len(kinds) > 1:
             plain = next(n for n, v in self.features.items() if not isinstance(v, Aggregate))
             given = self.features[plain]
             column = f'"{given}"' if isinstance(given, str) else getattr(given, "name", plain)
@@ -957,6 +963,23 @@ class FeatureView(Described):
                 f'aggregates; write "{plain}": Last({column}, window="365d"), or a second view for '
                 "it"
             )
+
+    def _check_labels(self, what: str) -> None:
+        """What a view of labels may have (T10)."""
+        label = next(n for n, v in self.features.items() if isinstance(v, Aggregate) and v.ahead)
+        for name, value in self.features.items():
+            if isinstance(value, Transform) or (isinstance(value, Aggregate) and value.ahead):
+                continue
+            raise DefinitionError(
+                f"{what}: {label!r} is a label, which looks ahead, and {name!r} is a feature, "
+                "which does not; put them into two views, since a label is never a feature"
+            )
+        for option in ("ttl", "history"):
+            if getattr(self, option) is not None:
+                raise DefinitionError(
+                    f"{what}: {option}= is about what is served, and {label!r} is a label, which "
+                    f"never is; leave {option}= out"
+                )
 
     def __getitem__(self, names: Sequence[str]) -> FeatureSelection:
         """Some of the view's features, for a service: `customer_orders[["spend_7d"]]`."""
@@ -993,6 +1016,11 @@ class FeatureView(Described):
         return html.box(
             f"FeatureView {self.name}", html.facts(about), html.table(["feature", "is"], rows)
         )
+
+    @property
+    def labels(self) -> bool:
+        """Whether its features are labels, which look ahead (T10)."""
+        return any(isinstance(f, Aggregate) and f.ahead for f in self.features.values())
 
     @property
     def aggregates(self) -> bool:

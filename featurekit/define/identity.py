@@ -32,6 +32,9 @@ def nameless(slot: Slot) -> Slot:
 
 def _nameless_feature(feature: Feature) -> Feature:
     """A feature without the names of its transform and of that one's locals."""
+    if feature.ahead is not None and feature.ahead.function is not None:
+        ahead = replace(feature.ahead, function=walk.rename(feature.ahead.function))
+        return replace(feature, ahead=ahead)
     if feature.asked is None:
         return feature
     asked = replace(feature.asked, function=walk.rename(feature.asked.function))
@@ -91,6 +94,10 @@ class ViewIdentity:
         if bare.asked is not None:
             places, bare = bare.asked.inputs, replace(bare, asked=replace(bare.asked, inputs=()))
         slots = ["null" if i is None else self._slots[i] for i in places]
+        if bare.ahead is not None and bare.ahead.labels:
+            taken = [self.view.features[i] for i in bare.ahead.labels]
+            slots = [wire.canonical(self.feature(label)) for label in taken]
+            bare = replace(bare, ahead=replace(bare.ahead, labels=()))
         before, behind = self._shared
         return wire.fingerprint_of(
             wire.canonical_list(

@@ -135,6 +135,21 @@ class Asked:
 
 @wire.portable
 @dataclass(frozen=True, slots=True)
+class Ahead:
+    """What makes a feature of a view a label (T10).
+
+    Of an aggregate, `settle_us` is how long after its window events may still arrive; None is the
+    delay that each source declares. Of a transform of the view's other labels, `function` is the
+    transform, and `labels` has for each of its parameters the number of the label that it takes.
+    """
+
+    settle_us: int | None = None
+    function: ir.Function | None = None
+    labels: tuple[int, ...] = ()
+
+
+@wire.portable
+@dataclass(frozen=True, slots=True)
 class Feature:
     """A feature of a view: a slot of the latest row, a transform of its slots and the instant, or
     an aggregate of a slot over a window.
@@ -142,6 +157,9 @@ class Feature:
     `slot` is None if the aggregate counts rows; `aggregate` is None in a view of latest rows, in
     which a feature has either a slot or `asked`.
     `params` are the aggregate's own parameters, by name.
+
+    With `ahead` it is a label. The window of an aggregate is then (t, t + window_us], which is said
+    by an offset of -window_us; or there is no aggregate, but a transform of other labels.
     """
 
     name: str
@@ -156,6 +174,7 @@ class Feature:
     params: tuple[tuple[str, Any], ...] = ()
     fingerprint: str = ""
     asked: Asked | None = field(default=None, metadata=OPTIONAL)
+    ahead: Ahead | None = field(default=None, metadata=OPTIONAL)
 
     @property
     def reads(self) -> tuple[int, ...]:
@@ -200,12 +219,12 @@ class Role:
 @dataclass(frozen=True, slots=True)
 class View:
     """A compiled view. `kind` is "latest" for features of the latest row (V1), "window" for
-    aggregates.
+    aggregates, "label" for labels, which training sets alone have (T10).
 
     `order` lists the slots that order the events of one instant (T6): the sequence column, then the
-    row's own values. `retain_us` is how far back from an instant the windows reach; in a view of
-    windows it covers the ttl too. `dedupe_us` is how long the ids of a source with an `event_id`
-    are remembered (T7); such a view has a slot for the id.
+    row's own values. `retain_us` is how far back from an instant the windows reach, or those of
+    labels ahead; in a view of windows it covers the ttl too. `dedupe_us` is how long the ids of a
+    source with an `event_id` are remembered (T7); such a view has a slot for the id.
 
     `explode` is a list column of the source, of which each element is an event
     (`define.explode`).
@@ -215,7 +234,7 @@ class View:
     """
 
     name: str
-    kind: Literal["latest", "window"]
+    kind: Literal["latest", "window", "label"]
     join_keys: tuple[ir.Param, ...]
     source: Source
     slots: tuple[Slot, ...]
@@ -239,7 +258,8 @@ class View:
         of_slots = (slot.transform for slot in self.slots)
         of_features = (f.asked.function for f in self.features if f.asked is not None)
         of_joins = (f for join in self.source.joins for f in join.view.functions)
-        every = (*of_source, *of_slots, *of_features, *of_joins)
+        of_labels = (f.ahead.function for f in self.features if f.ahead is not None)
+        every = (*of_source, *of_slots, *of_features, *of_joins, *of_labels)
         return tuple(f for f in every if f is not None)
 
     @property
@@ -377,6 +397,11 @@ class Service:
         """The names of the inputs of this kind that request-time transforms read, each once."""
         found = (g.name for t in self.transforms for g in t.inputs if g.kind == kind)
         return tuple(dict.fromkeys(found))
+
+
+def is_label(service: Service, output: Output) -> bool:
+    """Whether an output is a label, as only the columns of a training set are (T10)."""
+    return output.view >= 0 and service.views[output.view].kind == "label"
 
 
 def empty_value(feature: Feature) -> Any:

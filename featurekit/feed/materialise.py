@@ -399,6 +399,7 @@ def _chosen(project: Project, names: Sequence[str] | None) -> list[View]:
         return []
     known = {view.name for view in fed}
     for name in names or ():
+        _refuse_labels(project, name)
         if name in project.repo.views and name not in known:
             raise RegistryError(
                 f"view {name!r} is read by no service that was applied, so it has no states to "
@@ -412,6 +413,17 @@ def _chosen(project: Project, names: Sequence[str] | None) -> list[View]:
             "defines it now; run `featurekit apply` first"
         )
     return chosen
+
+
+def _refuse_labels(project: Project, name: str) -> None:
+    """RegistryError where a view has labels, which are never served (T10)."""
+    view = project.repo.compiled_views.get(name)
+    if view is not None and view.kind == "label":
+        raise RegistryError(
+            f"view {name!r} has labels ({', '.join(f.name for f in view.features)}), which look "
+            "ahead and are never served, so it has no states to fill; ask for it by "
+            f'get_historical_features(…, labels=["{name}"])'
+        )
 
 
 def _say_why_nothing_is_fed(project: Project, names: Sequence[str] | None) -> None:

@@ -75,7 +75,9 @@ def count_buckets(
     low, high = con.execute(f"SELECT min(__t), max(__t) FROM {labels}").fetchall()[0]
     if low is None:
         return 1
-    within = f"{everything} WHERE __ts > {low - view.retain_us} AND __ts <= {high}"
+    ahead = view.kind == "label"
+    first, last = (low, high + view.retain_us) if ahead else (low - view.retain_us, high)
+    within = f"{everything} WHERE __ts > {first} AND __ts <= {last}"
     return needed(con.execute(within).fetchall()[0][0] * width * _COPIES)
 
 

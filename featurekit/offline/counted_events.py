@@ -127,6 +127,6 @@ def make_counted_events(con: Any, service: Service, events: Sequence[EventRows])
             found[key] = replace(rows, relation=make_counted_rows(con, view, rows.relation))
         counted = found[key]
         if view.explode is not None:  # nobody knows how many elements the rows have
-            counted = EventRows(exploded_sql(view, counted.relation), rows.prompt)
+            counted = replace(counted, relation=exploded_sql(view, counted.relation), rows=None)
         made.append(counted)
     return made

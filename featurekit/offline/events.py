@@ -28,12 +28,14 @@ class EventRows:
     """A source's rows in DuckDB: the columns of the schema, `__ts` and `__created`.
 
     `prompt`: every event arrived when it happened, so __created adds nothing (T3). `rows`: the
-    number of rows, if it is known.
+    number of rows, if it is known. `newest`: for a view of labels, the newest arrival of each of
+    its sources, NEVER where one has no row (T10).
     """
 
     relation: str
     prompt: bool
     rows: int | None = None
+    newest: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Any
 from featurekit.core.durations import Duration, duration_us
 from featurekit.core.timezones import zone
 from featurekit.core.types import Instant, as_instant, as_written, micros
+from featurekit.define.labels import Labelled
 from featurekit.define.plan import Service
 from featurekit.errors import ConfigError, DataError, DefinitionError, EntityFrameError
 from featurekit.offline.buckets import MOST_BUCKETS
@@ -42,7 +43,7 @@ class Grid:
 
 
 def historical_features(
-    service: Service,
+    asked: Labelled,
     frame: Any,
     grid: Grid,
     *,
@@ -58,9 +59,10 @@ def historical_features(
     telling: Callable[[Service], Telling],
     judge: Callable[[Service, Any], object] = lambda service, con: None,
 ) -> TrainingSet:
-    """The features of a service for each row of the frame; without a frame, for every entity that
-    is known at each instant of the grid. `now` says the store's clock, and is asked where
-    there is no `known_at`. See `FeatureStore.get_historical_features`."""
+    """The features of a service and its labels for each row of the frame; without a frame, for
+    every entity that is known at each instant of the grid. `now` says the store's clock, and is
+    asked where there is no `known_at`. See `FeatureStore.get_historical_features`."""
+    service = asked.features
     try:
         zone(timezone)  # a misspelt zone is an error even if no instant is naive
     except DefinitionError as error:
@@ -68,28 +70,15 @@ def historical_features(
     if grid.every is not None:
         duration_us(grid.every, what="every")
     if known_at is not None:
-        _check_arrivals(service)
-    if frame is None:
-        asked: Any = known_entities(
-            service,
-            at=grid.instants,
-            start=grid.edge("start"),
-            end=grid.edge("end"),
-            every=grid.every,
-            view=grid.entities,
-            timezone=timezone,
-        )
-    else:
-        _check_no_grid(grid)
-        asked = frame
+        _check_arrivals(asked.whole)
     if buckets is not None and not 1 <= buckets <= MOST_BUCKETS:
         raise ConfigError(f"buckets is a number from 1 to {MOST_BUCKETS:,}, found {buckets!r}")
-    given = fixed(asked) if frame is not None else FixedFrame(asked)
+    given = _rows(service, frame, grid, timezone)
     made = TrainingSet(
         service,
         given.frame,
         unchanged=given.check,
-        judge=partial(judge, service),
+        judge=partial(judge, asked.whole),
         connect=connect,
         snapshot=snapshot,
         full_names=full_names,
@@ -98,9 +87,27 @@ def historical_features(
         known_at=now() if known_at is None else micros(as_instant(known_at, what="known_at")),
         at_clock=known_at is None,
         buckets=buckets or default_buckets,
+        labelled=asked,
     )
-    made.telling = telling(service)
+    made.telling = telling(asked.whole)
     return made
+
+
+def _rows(service: Service, frame: Any, grid: Grid, timezone: str) -> FixedFrame:
+    """The rows to answer for, as they are now."""
+    if frame is not None:
+        _check_no_grid(grid)
+        return fixed(frame)
+    known = known_entities(
+        service,
+        at=grid.instants,
+        start=grid.edge("start"),
+        end=grid.edge("end"),
+        every=grid.every,
+        view=grid.entities,
+        timezone=timezone,
+    )
+    return FixedFrame(known)
 
 
 def _check_no_grid(grid: Grid) -> None:

@@ -14,12 +14,13 @@ from typing import Any
 from featurekit.core.sql import quote
 from featurekit.core.status import ERROR_STATUS, NULL_VALUE, PRESENT
 from featurekit.core.types import FLOAT
-from featurekit.define.plan import Service, View
+from featurekit.define.plan import Service, View, is_label
 from featurekit.language.python_calls import register_python_ops
 from featurekit.language.to_duckdb import Lowering, Sql, Value, lower
 from featurekit.offline.buckets import bucket_sql, count_buckets
 from featurekit.offline.counted_events import make_counted_events
 from featurekit.offline.events import EventRows
+from featurekit.offline.labels import make_labels
 from featurekit.offline.latest import make_latest
 from featurekit.offline.view_result import Erred, ViewSql, find_erred_slots, find_span
 from featurekit.offline.windows import make_windows
@@ -29,7 +30,7 @@ from featurekit.offline.windows import make_windows
 class Joined:
     """A service's point-in-time join: a relation with `__rid` and, for output i, the value `o{i}`;
     the flag `x{i}` that says whether it erred, only for the outputs in `erring`; and, if asked for,
-    its status `t{i}`."""
+    its status `t{i}`, which a label always has."""
 
     sql: str
     erring: tuple[int, ...]
@@ -81,7 +82,7 @@ def make_join(
             if i in made.erring:
                 read[f"x{v}_{i}"] = f"v{v}.x{i}"
                 erring.add(f"{v}_{i}")
-            if statuses:
+            if statuses or view.kind == "label":
                 read[f"t{v}_{i}"] = f"v{v}.t{i}"
     relations, read = _make_groups(con, labels, relations, read)
     relation = _joined_sql(({"l": labels} if columns or not relations else {}) | relations)
@@ -111,16 +112,33 @@ def _make_view(
     number = buckets or count_buckets(con, view, of_view.relation, own, rows=of_view.rows)
     if number > 1:
         return _join_by_bucket(con, view, of_view, own, name, statuses=statuses, buckets=number)
-    if view.kind == "latest":
-        made = make_latest(con, view, of_view, own, statuses=statuses, name=name)
-    else:
-        made = make_windows(con, view, of_view, own, statuses=statuses, name=name)
+    made = _make_values(con, view, of_view, own, name, statuses=statuses)
     plain = view.kind == "latest" and view.source.op is None  # it is a table already
     if plain or len(service.views) <= _PLANNED_AT_ONCE:
         return made
     result = quote(f"{labels.strip(chr(34))}_result_{v}")
     con.execute(f"CREATE TEMP TABLE {result} AS SELECT * FROM {made.sql}")
     return replace(made, sql=result)
+
+
+def _make_values(
+    con: Any,
+    view: View,
+    events: EventRows,
+    labels: str,
+    name: str,
+    *,
+    statuses: bool,
+    span: tuple[int, int] | None = None,
+) -> ViewSql:
+    """The view's result, as what it is a view of asks for."""
+    match view.kind:
+        case "latest":
+            return make_latest(con, view, events, labels, statuses=statuses, name=name)
+        case "window":
+            return make_windows(con, view, events, labels, statuses=statuses, name=name, span=span)
+        case "label":
+            return make_labels(con, view, events, labels, name=name, span=span)
 
 
 def _make_groups(
@@ -191,10 +209,7 @@ def _join_by_bucket(
             f"CREATE TEMP TABLE {part} AS SELECT * EXCLUDE (__bucket) FROM {split} "
             f"WHERE __bucket = {bucket}"
         )
-        if view.kind == "latest":
-            found = make_latest(con, view, events, part, statuses=statuses, name=name)
-        else:
-            found = make_windows(con, view, events, part, statuses=statuses, name=name, span=span)
+        found = _make_values(con, view, events, part, name, statuses=statuses, span=span)
         if made is None:
             con.execute(f"CREATE TEMP TABLE {result} AS SELECT * FROM {found.sql}")
         else:
@@ -248,7 +263,7 @@ def _finish(
         if output.view >= 0:
             at = f"{output.view}_{output.index}"
             value, failed = read[f"f{at}"], read.get(f"x{at}")
-            status = read[f"t{at}"] if statuses else ""
+            status = read.get(f"t{at}", "")
         else:
             result = made[output.index]
             value = result.sql.text
@@ -263,6 +278,6 @@ def _finish(
         if failed is not None:
             columns.append(f"{failed} AS x{o}")
             failing.append(o)
-        if statuses:
+        if statuses or is_label(service, output):
             columns.append(f"{status} AS t{o}")
     return f"(SELECT {', '.join(columns)} FROM {lowering.wrap(joined)})", tuple(failing)

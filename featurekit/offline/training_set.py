@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from featurekit.core import conversions, html
 from featurekit.core.attributes import Named
+from featurekit.core.durations import Duration
 from featurekit.core.files import whole
 from featurekit.core.screen import Advance
 from featurekit.core.sql import quote
-from featurekit.core.types import STR, Type, instant
+from featurekit.core.types import STR, Instant, Type, instant
 from featurekit.core.version import VERSION
+from featurekit.define.labels import Labelled
 from featurekit.define.lacking import may_lack
 from featurekit.define.numerics import numeric_fingerprint
 from featurekit.define.plan import Output, Service, View
@@ -35,6 +37,8 @@ from featurekit.offline.events import EventRows, Snapshot
 from featurekit.offline.frame import load_frame
 from featurekit.offline.join import make_join
 from featurekit.offline.known_entities import KnownEntities
+from featurekit.offline.label_counts import LabelCounts
+from featurekit.offline.labels import with_newest
 from featurekit.offline.manifest import (
     ContentHash,
     differences,
@@ -42,7 +46,17 @@ from featurekit.offline.manifest import (
     manifest_beside,
 )
 from featurekit.offline.own_columns import carried, carried_schema
+from featurekit.offline.parts import (
+    PartOf,
+    Rule,
+    by_entity,
+    by_sample,
+    by_time,
+    refuse_others,
+    taken,
+)
 from featurekit.offline.session import state_of
+from featurekit.offline.splits import Splits
 from featurekit.offline.view_result import report_erring_events
 from featurekit.sources.key_buckets import key_buckets
 from featurekit.sources.reading import Readings, read_again, readings_of
@@ -91,21 +105,24 @@ class TrainingSet(Named):
         judge: Callable[[Any], object] = lambda con: None,
         readings: Readings | None = None,
         told: Mapping[str, Any] | None = None,
+        labelled: Labelled | None = None,
+        part: PartOf | None = None,
     ) -> None:
-        """`known_at` is the run's end, up to which rows have arrived; None for no end. `at_clock`
-        says that it is the store's clock, and was not asked for (S3). `judge` raises where a source
-        breaks its contract (S5). `readings` are files of
-        sources that were read before, and `told` is the manifest of the rows that are to come of
-        them."""
-        self._service, self._frame = service, frame
+        """`labelled` is the service with its labels, where it has some (T10). `known_at` is the
+        run's end, up to which rows have arrived; None for no end. `at_clock` says that it is the
+        store's clock, and was not asked for (S3). `judge` raises where a source breaks its contract
+        (S5). `readings` are files of sources that were read before, and `told` is the manifest of
+        the rows that are to come of them. `part` says which rows of another one these are."""
+        self._of = labelled or Labelled(service, service)
+        self._service, self._frame = self._of.whole, frame
         self._connect, self._snapshot = connect, snapshot
         self._statuses, self._timezone = statuses, timezone
         self._known_at, self._at_clock = known_at, at_clock
         self._buckets = buckets
         self._judge = judge
         self._unchanged = unchanged  # raises where the frame is a file that has changed
-        self.names = [o.full_name if full_names else o.name for o in service.outputs]
-        """The names of the feature columns, in their order."""
+        self.names = [o.full_name if full_names else o.name for o in self._service.outputs]
+        """The names of the feature columns in their order, then those of the labels."""
         self.progress: Advance | None = None
         """Called with the rows that are computed, and their number."""
         self.telling: Telling = lambda target: nullcontext(lambda manifest: None)
@@ -116,10 +133,16 @@ class TrainingSet(Named):
         self._head: pa.Table | None = None
         self._readings = dict(readings or {})
         self._told, self._full_names = told, full_names
+        self._part = part
+
+    @property
+    def labels(self) -> list[str]:
+        """The names of the columns that are labels, the last of `names`."""
+        return self.names[len(self._of.features.outputs) :]
 
     @property
     def types(self) -> dict[str, Type]:
-        """The type of each feature column."""
+        """The type of each column of `names`."""
         outputs = self._service.outputs
         return {name: o.type for name, o in zip(self.names, outputs, strict=True)}
 
@@ -249,6 +272,83 @@ class TrainingSet(Named):
         """
         return self._write(Path(path), CsvWriter)
 
+    def split(
+        self,
+        by: str = "time",
+        *,
+        valid_from: Instant | None = None,
+        test_from: Instant | None = None,
+        gap: Duration | None = None,
+        valid: float | None = None,
+        test: float | None = None,
+        seed: int = 0,
+    ) -> Splits[TrainingSet]:
+        """The rows in parts, each a training set of its own, in the order of the frame.
+
+        By time, `train` has the rows before `valid_from`, `valid` those from there on, and `test`
+        those from `test_from` on; one border makes two parts. A row is left out where its labels'
+        windows, and `gap` after these, reach over the next border: so no label of a part is made of
+        events that a later part begins with. A border without a zone is in the `timezone` of the
+        training set.
+
+        With `by="entity"`, or the name of a join key, `valid` and `test` are the shares of the
+        entities in these parts, which a hash of the entity's key and of `seed` decides: the same on
+        every machine, and whatever other rows there are. Rows without an entity are in `train`.
+
+        ArgumentError for arguments that do not go together, DataError where a part has no rows.
+        """
+        if by == "time":
+            refuse_others({"valid": valid, "test": test}, 'by="time"')
+            borders = {"valid_from": valid_from, "test_from": test_from}
+            rule = by_time(self._of.reach_us, self._timezone, borders, gap)
+        else:
+            given = {"valid_from": valid_from, "test_from": test_from, "gap": gap}
+            refuse_others(given, f"by={by!r}")
+            rule = by_entity(self._of.whole, by, valid=valid, test=test, seed=seed)
+        return Splits(*self._chosen(rule))
+
+    def sample(
+        self, n: int | None = None, *, fraction: float | None = None, seed: int = 0
+    ) -> TrainingSet:
+        """Some of the rows, in the order of the frame: `n` of them, or about `fraction` of all.
+
+        A hash of a row's join keys, instant and `seed` decides, so the same rows are chosen in
+        whatever order they stand; with `fraction`, whatever other rows there are. ArgumentError
+        for a number or share that is none, DataError where there are fewer rows, or none is chosen.
+        """
+        made, _ = self._chosen(by_sample(self._of.whole, n, fraction, seed))
+        return made["sample"]
+
+    def _chosen(self, rule: Rule) -> tuple[dict[str, TrainingSet], int]:
+        """A training set of the rows of each part, and how many rows are in none."""
+        run = _TrainingRun(self, join=False)
+        with run:
+            chosen = rule.rows(run.con, run.frame)
+            given = {name: taken(self._frame, run.frame, rows) for name, rows in chosen.items()}
+        first: dict[str, Any] = {}  # the files that the parts have in common
+        made = {
+            name: TrainingSet(
+                self._of.features,
+                frame,
+                connect=self._connect,
+                snapshot=self._snapshot,
+                full_names=self._full_names,
+                statuses=self._statuses,
+                timezone=self._timezone,
+                known_at=self._known_at,
+                at_clock=self._at_clock,
+                buckets=self._buckets,
+                judge=self._judge,
+                readings=self._readings,
+                labelled=self._of,
+                part=PartOf({"name": name, **rule.about}, first),
+            )
+            for name, frame in given.items()
+        }
+        for one in made.values():
+            one.telling = self.telling
+        return made, run.frame.rows - sum(map(len, chosen.values()))
+
     def _write(self, target: Path, make: Callable[[Any, Any], Any]) -> dict[str, Any]:
         """Write the rows with what `make` makes of a path and a schema, the labels and the
         manifest."""
@@ -312,14 +412,17 @@ class TrainingSet(Named):
 class _TrainingRun:
     """One computation of a training set: a connection, the frame's table, and the join."""
 
-    def __init__(self, owner: TrainingSet) -> None:
+    def __init__(self, owner: TrainingSet, *, join: bool = True) -> None:
+        """Without `join`, the frame's table is made, and nothing is computed for it."""
         self.owner = owner
         self.con = owner._connect()
         self.state_dir = state_of(self.con)
         self.scratch: TemporaryDirectory[str] | None = None
         try:
             with explaining_memory(self.state_dir):
-                self._prepare()
+                self._read()
+                if join:
+                    self._join()
         except BaseException:
             self.__exit__()
             raise
@@ -339,34 +442,44 @@ class _TrainingRun:
             return given
         self.scratch = TemporaryDirectory(prefix="featurekit-")
         path = Path(self.scratch.name) / "entities.parquet"
-        given.write(self.con, self.owner._service, events, path)
+        # Whom only events ahead tell of is not known.
+        features = self.owner._of.features
+        given.write(self.con, features, events[: len(features.views)], path)
         return path
 
-    def _prepare(self) -> None:
-        import pyarrow as pa
-
+    def _read(self) -> None:
+        """Read the sources and the frame."""
         owner, service = self.owner, self.owner._service
         owner._unchanged()
         read_again(self.con, owner._readings)
         owner._judge(self.con)  # what is judged of a database is what is read
         self.snapshots = {v.source.name: owner._snapshot(self.con, v) for v in service.views}
         owner._readings = dict(readings_of(self.con))
-        events = [self.snapshots[v.source.name].events for v in service.views]
-        arrived = [self._known(rows) for rows in events]
+        self.events = [self.snapshots[v.source.name].events for v in service.views]
+        self.arrived = [
+            self._known(view, rows) for view, rows in zip(service.views, self.events, strict=True)
+        ]
         self.frame = load_frame(
             self.con,
-            self._frame(arrived),
+            self._frame(self.arrived),
             join_keys=service.join_keys,
             request={p.name: p.type for p in service.request},
             timezone=owner._timezone,
         )
+
+    def _join(self) -> None:
+        """Make the join, and say what its rows are."""
+        import pyarrow as pa
+
+        owner, service = self.owner, self.owner._service
         self.later = self._later()
         # As of an instant up to the clock, nothing counts that has not arrived.
         every = owner._at_clock and not self.later
+        features = len(owner._of.features.views) if every else 0
         self.joined = make_join(
             self.con,
             service,
-            events if every else arrived,
+            [*self.events[:features], *self.arrived[features:]],
             self.frame.table,
             statuses=owner._statuses,
             buckets=owner._buckets,
@@ -408,15 +521,15 @@ class _TrainingRun:
             )
         return later
 
-    def _known(self, events: EventRows) -> EventRows:
+    def _known(self, view: View, events: EventRows) -> EventRows:
         """The events that had arrived by `known_at`; applied before copies and versions are
         compared."""
-        if self.owner._known_at is None:
-            return events
-        return EventRows(
-            f"(SELECT * FROM {events.relation} WHERE __created <= {self.owner._known_at})",
-            events.prompt,
-        )
+        if self.owner._known_at is not None:
+            events = EventRows(
+                f"(SELECT * FROM {events.relation} WHERE __created <= {self.owner._known_at})",
+                events.prompt,
+            )
+        return with_newest(self.con, view, events) if view.kind == "label" else events
 
     def _given_schema(self) -> Any:
         import pyarrow as pa
@@ -451,6 +564,7 @@ class _TrainingRun:
         digest = ContentHash(self.schema)
         errors: dict[str, dict[str, int]] = {}
         strict = _strict(service)
+        counts = LabelCounts(owner._of, owner.names)
         at, head = 0, self.schema.empty_table()
         for given, made in zip(self._given(), self._features(), strict=False):
             for o in self.joined.erring:
@@ -461,6 +575,7 @@ class _TrainingRun:
             cast = [_cast(c, f.type) for c, f in zip(columns, self.features, strict=True)]
             batch = pa.RecordBatch.from_arrays([*given, *cast], schema=self.schema)
             digest.update(batch)
+            counts.update(made, cast)
             if not at:
                 head = pa.Table.from_batches([batch.take(pa.array(range(min(_SHOWN, len(batch)))))])
             at += batch.num_rows
@@ -471,15 +586,17 @@ class _TrainingRun:
             raise AssertionError(f"{self.frame.rows} rows were asked for and {at} came back")
         owner._unchanged()
         statistics = {"features": errors, "transforms": self._erring_events()}
-        self._check_same(digest)
+        self._check_same(digest, counts)
+        if owner._part is not None:
+            owner._part.check({name: s.about.get("files") for name, s in self._each().items()})
         owner._statistics, owner._head = statistics, head
-        owner._manifest = self._manifest(digest)
+        owner._manifest = self._manifest(digest, counts)
 
-    def _check_same(self, digest: ContentHash) -> None:
+    def _check_same(self, digest: ContentHash, counts: LabelCounts) -> None:
         """DataError if the rows are others than those that were read before."""
         told, before = self.owner._told, self.owner._manifest
         if told is not None and told["content_hash"] != digest.hexdigest():
-            found = differences(told, self._manifest(digest)) or [
+            found = differences(told, self._manifest(digest, counts)) or [
                 "rows that were pushed, or the log of pushes, are others"
             ]
             raise DataError(
@@ -549,15 +666,19 @@ class _TrainingRun:
         batches = _even(pq.ParquetFile(self.frame.path).iter_batches(batch_size=_BATCH))
         return (_carried(batch, number * _BATCH) for number, batch in enumerate(batches))
 
-    def _manifest(self, digest: ContentHash) -> dict[str, Any]:
+    def _manifest(self, digest: ContentHash, counts: LabelCounts) -> dict[str, Any]:
         service, known_at = self.owner._service, self.owner._known_at
+        features = self.owner._of.features.outputs
+        label_columns = counts.told()
         return {
             "service": service.name,
             "fingerprint": service.fingerprint,
             "features": {
                 n: {"type": str(o.type), "fingerprint": o.fingerprint}
-                for n, o in zip(self.owner.names, service.outputs, strict=True)
+                for n, o in zip(self.owner.names, features, strict=False)
             },
+            **({"label_columns": label_columns} if label_columns else {}),
+            **({} if self.owner._part is None else {"part": dict(self.owner._part.about)}),
             "known_at": None if known_at is None else instant(known_at).isoformat(),
             "rows_after_known_at": self.later,
             "sources": {n: self._about(n, s) for n, s in sorted(self._each().items())},

@@ -28,7 +28,7 @@ from featurekit.offline.view_result import (
     in_window_sql,
 )
 from featurekit.offline.window_plans.choose import group_windows
-from featurekit.offline.window_plans.parts import WindowParts
+from featurekit.offline.window_plans.parts import WindowParts, high_sql
 
 _PLANNED_AT_ONCE = 100
 """A view of more windows than this writes the results of so many at a time to a table. DuckDB plans
@@ -120,10 +120,11 @@ def _make_events(con: Any, view: View, made: ViewEvents, name: str, span: tuple[
     """Make the temporary table `name` of the events that the instants of `span` can reach. `__o`
     orders the events of an entity by T6, if some aggregate needs that."""
     earliest, high = span
-    low = earliest - view.retain_us
+    reached = f"__ts > {earliest - view.retain_us} AND __ts <= {high} AND __created <= {high}"
+    if view.kind == "label":  # what arrived by the run's end is known, whatever the instant is
+        reached = f"__ts > {earliest} AND __ts <= {high + view.retain_us}"
     con.execute(
-        f"CREATE TEMP TABLE {name} AS SELECT *, __ts AS __o FROM {made.sql} "
-        f"WHERE __ts > {low} AND __ts <= {high} AND __created <= {high}"
+        f"CREATE TEMP TABLE {name} AS SELECT *, __ts AS __o FROM {made.sql} WHERE {reached}"
     )
     if not any(f.implementation().ordered for f in view.features):
         return
@@ -181,12 +182,15 @@ def _columns_sql(
     """The columns of the features `chosen`, and the numbers of those that have an `x` column. The
     columns read labels with values `l` and, if statuses or a ttl need it, `k.__first`."""
     known, fresh = "k.__first <= l.__t", None
+    ahead = view.kind == "label"
     if view.ttl_us is not None:
         fresh = f"(coalesce({known}, FALSE) AND coalesce(l.__v{len(view.features)}, 0) > 0)"
     columns: list[str] = []
     erring: list[int] = []
     for i in chosen:
         feature = view.features[i]
+        if ahead:
+            known = f"k.__first <= {high_sql(feature)}"
         never = asked[i].sql.error == NEVER
         failed = None if never or asked[i].sql.error is None else f"l.__e{i}"
         value = _value_sql(feature, f"l.__v{i}", failed)
@@ -225,7 +229,7 @@ def _first_sql(view: View, everything: str, labels: str) -> str:
     """A relation `k` with `__first`, the instant from which the label's entity has an event, and
     the join condition. With an `op` it only counts events that are not over at the label's
     instant."""
-    seen = "greatest(__ts, __created)"
+    seen = "__ts" if view.kind == "label" else "greatest(__ts, __created)"
     keys = [f"l.{quote(k.name)} = k.k{i}" for i, k in enumerate(view.join_keys)]
     on = " AND ".join(keys)
     if view.source.op is None:

@@ -13,9 +13,10 @@ from featurekit.define.definitions import (
     FeatureService,
     FeatureView,
 )
+from featurekit.define.labels import Labelled, labelled
 from featurekit.define.listed import listed_service
 from featurekit.define.plan import Service
-from featurekit.errors import DefinitionError, EntityFrameError, NotServed
+from featurekit.errors import DefinitionError, EntityFrameError, FeaturekitError, NotServed
 from featurekit.language.transform import Transform
 from featurekit.online.lookup.listed import ListedFeatures
 from featurekit.online.lookup.service import OnlineService
@@ -34,6 +35,8 @@ Features = (
 )
 """A service, by its name or its definition, or a list of features; one alone counts as a list."""
 _TO_SERVE = "; run `featurekit apply` and `featurekit materialize`"
+Labels = str | FeatureView | FeatureSelection | Sequence[str | FeatureView | FeatureSelection]
+"""A list of labels; one alone counts as a list."""
 Asked = str | FeatureService | Sequence[Any]
 """The same, with a list for one feature."""
 
@@ -79,6 +82,12 @@ def asked_service(project: Project, asked: Asked) -> Service:
     return listed_service(asked, repo.compiled_views, repo.compiled_services)
 
 
+def asked_labels(project: Project, service: Service, labels: Any) -> Labelled:
+    """The service with the labels that are asked for (T10)."""
+    single = isinstance(labels, (str, FeatureView, FeatureSelection))
+    return labelled(service, [labels] if single else list(labels), project.repo.compiled_views)
+
+
 def asked_online(project: Project, asked: Asked) -> OnlineService:
     """What answers online: a service that is live, or the states of the views of a list.
 
@@ -122,7 +131,26 @@ def _followed(project: Project) -> tuple[bytes, bytes]:
 def _resolved(project: Project, features: Sequence[Any], filled: Collection[str]) -> Service:
     """The service that a list stands for, over the versions of views that are filled; the live
     version where several are."""
-    return resolved(features, project.live(), project.fed(), filled)
+    try:
+        return resolved(features, project.live(), project.fed(), filled)
+    except DefinitionError:
+        _refuse_labels(project, features)
+        raise
+
+
+def _refuse_labels(project: Project, features: Sequence[Any]) -> None:
+    """NotServed where one of the texts names a view of labels of the repo (T10)."""
+    try:
+        views = project.repo.compiled_views
+    except FeaturekitError:
+        return
+    for one in features:
+        name = one.partition(":")[0] if isinstance(one, str) else ""
+        if name in views and views[name].kind == "label":
+            raise NotServed(
+                f"{one!r}: view {name!r} has labels, which look ahead and are never served; ask "
+                f'for them by get_historical_features(…, labels=["{one}"])'
+            ) from None
 
 
 def live_service(project: Project, name: str, live: Mapping[str, Service]) -> Service:

@@ -191,7 +191,7 @@ class _Catalog:
             yield self.item(
                 "view",
                 name,
-                "windows" if view.kind == "window" else "latest row",
+                _KINDS[view.kind],
                 self.repo.views[name],
                 version=view.fingerprint,
                 state="filled" if until and state == "applied" else state,
@@ -265,14 +265,25 @@ def _keys(view: View) -> dict[str, str]:
     return {key.name: str(key.type) for key in view.join_keys}
 
 
+_KINDS = {"latest": "latest row", "window": "windows", "label": "labels"}
+"""What a view has, in words."""
+
+
 def definition(view: View, feature: Feature) -> str:
     """What a feature is, in words: "Sum of @feature amount over 7d"."""
+    if feature.ahead is not None and feature.ahead.function is not None:
+        taken = ", ".join(view.features[i].name for i in feature.ahead.labels)
+        return f"@feature {feature.ahead.function.name} of {taken}"
     if feature.aggregate is None:
         return f"the latest {_slot(view, feature.slot)}"
     what = feature.aggregate + ("" if feature.slot is None else f" of {_slot(view, feature.slot)}")
     span = LIFETIME if feature.lifetime else duration_text(feature.window_us)
     what += f" over {span}"
-    if feature.offset_us:
+    if feature.ahead is not None:
+        what += " ahead"
+        if feature.ahead.settle_us is not None:
+            what += f", settled after {duration_text(feature.ahead.settle_us)}"
+    elif feature.offset_us:
         what += f", {duration_text(feature.offset_us)} before"
     if feature.hop_us:
         what += f", by steps of {duration_text(feature.hop_us)}"

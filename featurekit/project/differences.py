@@ -167,7 +167,14 @@ def _of_features(old: tuple[View, Feature], new: tuple[View, Feature]) -> Iterat
     """What differs in the definitions of a feature."""
     before, after = old[1], new[1]
     yield from _changed("aggregate", before.aggregate, after.aggregate)
-    for what in ("window", "offset", "hop"):
+    ahead = [f.ahead for f in (before, after)]
+    yield from _changed("ahead", *(None if one is None else "yes" for one in ahead))
+    if ahead[0] is not None and ahead[1] is not None:
+        yield from _changed("settle", *(_duration(one.settle_us) for one in ahead if one))
+        old_function, new_function = ahead[0].function, ahead[1].function
+        if old_function is not None and new_function is not None:
+            yield from _of_functions("transform", old_function, new_function)
+    for what in ("window",) if any(ahead) else ("window", "offset", "hop"):
         spans = [getattr(f, f"{what}_us") for f in (before, after)]
         texts = [
             LIFETIME if f.lifetime and what == "window" else _duration(us or None)

@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurekit.core.types import as_instant, micros
-from featurekit.define.plan import Service
+from featurekit.define.compile_service import Chosen
+from featurekit.define.labels import Labelled, with_labels
+from featurekit.define.plan import Role, Service, View
 from featurekit.errors import DataError, RegistryError, SourceError
 from featurekit.offline.manifest import read_manifest
 from featurekit.project.lineage.told import telling_training_sets
@@ -26,6 +29,7 @@ def remake(project: Project, path: str | os.PathLike[str]) -> TrainingSet:
     """The training set that a manifest tells of, of the labels beside it and of the sources as they
     were then. DataError says what of them is not there any more, or has changed; and, when the rows
     are computed, that they are others."""
+    from featurekit.offline.parts import PartOf
     from featurekit.offline.training_set import TrainingSet
     from featurekit.sources.again import files_again
     from featurekit.sources.reading import key_of
@@ -33,6 +37,7 @@ def remake(project: Project, path: str | os.PathLike[str]) -> TrainingSet:
     beside = Path(path)
     told = read_manifest(beside)
     service = _service(project, told)
+    asked_for = _with_labels(project, service, told)
     readings, changed = {}, []
     for name, about in told["sources"].items():
         source = project.source(name)
@@ -59,8 +64,10 @@ def remake(project: Project, path: str | os.PathLike[str]) -> TrainingSet:
         buckets=project.config.featurekit.buckets,
         readings=readings,
         told=told,
+        labelled=asked_for,
+        part=PartOf(told["part"], {}) if "part" in told else None,
     )
-    made.telling = telling_training_sets(project, service)
+    made.telling = telling_training_sets(project, asked_for.whole)
     return made
 
 
@@ -91,6 +98,40 @@ def _service(project: Project, told: Mapping[str, Any]) -> Service:
                 "day"
             )
     return found
+
+
+def _with_labels(project: Project, service: Service, told: Mapping[str, Any]) -> Labelled:
+    """The service with the labels that the manifest tells of, of the versions of their views that
+    the repo or the registry has (T10)."""
+    found = []
+    for about in told.get("label_columns", {}).values():
+        (name, _, label), fingerprint = about["label"].partition(":"), about["view"]
+        view = project.repo.compiled_views.get(name)
+        if view is None or view.fingerprint != fingerprint:
+            view = _older_view(project, name, fingerprint)
+        if not project.readable(view):
+            raise DataError(
+                f"view {name!r} of labels, version {fingerprint[:12]}, reads source "
+                f"{view.source.title!r} as it was defined then; check out the definitions of that "
+                "day"
+            )
+        role = about.get("role")
+        of_role = None if role is None else Role(role["name"], tuple(role["keys"]))
+        found.append(Chosen(replace(view, role=of_role), (label,)))
+    return with_labels(service, found) if found else Labelled(service, service)
+
+
+def _older_view(project: Project, name: str, fingerprint: str) -> View:
+    """A version of a view that `apply` recorded."""
+    try:
+        view = project.registry.definition("view", name, fingerprint)
+    except RegistryError:
+        raise DataError(
+            f"view {name!r} of labels is another one now: the repo and the registry have no "
+            f"version {fingerprint[:12]} of it; check out the definitions of that day"
+        ) from None
+    assert isinstance(view, View)
+    return view
 
 
 def _labels(beside: Path, told: Mapping[str, Any]) -> pa.Table:

@@ -42,11 +42,12 @@ from featurekit.aggregates import (
 )
 from featurekit.aggregates import Any as AnyOf
 from featurekit.core.types import Type, from_hint
+from featurekit.define.arrivals import Delay
 from featurekit.define.definitions import EventSource, FeatureView, Joined, Union
 from featurekit.language.transform import Transform
 
 PRESENT, NULL_VALUE, NOT_FOUND = "PRESENT", "NULL_VALUE", "NOT_FOUND"
-OUTSIDE_MAX_AGE, ERROR = "OUTSIDE_MAX_AGE", "ERROR"
+OUTSIDE_MAX_AGE, ERROR, NOT_YET = "OUTSIDE_MAX_AGE", "ERROR", "NOT_YET"
 
 Event = dict[str, Any]
 """The columns of a source's schema, and `__ts` and `__created` in microseconds UTC."""
@@ -70,16 +71,48 @@ def value(
     return value_over(view, feature_name, known_events(view, events, key, t), t)
 
 
+def label(
+    view: FeatureView,
+    name: str,
+    events: Sequence[Event],
+    key: Mapping[str, Any],
+    t: int,
+    known_at: int,
+) -> tuple[Any, str]:
+    """The value and status of one label of one entity at `t` µs, of what arrived by `known_at`
+    (T10)."""
+    definition = view.features[name]
+    if isinstance(definition, Transform):
+        taken = inspect.signature(definition.function).parameters
+        inputs = {one: label(view, one, events, key, t, known_at) for one in taken}
+        if any(status == NOT_YET for _, status in inputs.values()):
+            return None, NOT_YET
+        return request_value(definition, inputs)
+    end = t + _us(definition.window)
+    for source in view.event_sources:
+        mine = [e for e in events if e.get("__source", source.name) == source.name]
+        arrivals = [e["__created"] for e in mine if e["__created"] <= known_at]
+        settle = definition.settle
+        if settle is None:
+            settle = source.arrives.by if isinstance(source.arrives, Delay) else "0s"
+        if not arrivals or not end < min(known_at, max(arrivals)) - _us(settle):
+            return None, NOT_YET
+    return value_over(view, name, known_events(view, events, key, end, known_at=known_at), t)
+
+
 def known_events(
     view: FeatureView,
     events: Sequence[Event],
     key: Mapping[str, Any],
     t: int,
     others: Mapping[str, Sequence[Event]] | None = None,
+    *,
+    known_at: int | None = None,
 ) -> list[Event]:
-    """The events of one entity that count as of `t` µs, in the order of T6. `others` has the rows
-    of every source, where rows of the view take features from other views (T11)."""
-    return _known(view, events, key, t, t, others or {})
+    """The events of one entity up to `t` µs that count as of then, or of those that had arrived by
+    `known_at`, in the order of T6. `others` has the rows of every source, where rows of the view
+    take features from other views (T11)."""
+    return _known(view, events, key, t, t if known_at is None else known_at, others or {})
 
 
 def _known(
@@ -317,6 +350,8 @@ def _declared(value: Any, type_: Type) -> Any:
 def _over_window(aggregate: Aggregate, source: EventSource, known: list[Event], t: int) -> Any:
     end = t - (_us(aggregate.offset) if aggregate.offset is not None else 0)
     start = -math.inf if aggregate.window == "lifetime" else end - _us(aggregate.window)
+    if aggregate.ahead:
+        start, end = t, t + _us(aggregate.window)  # T10
     if aggregate.hop is not None:
         start = start // _us(aggregate.hop) * _us(aggregate.hop)  # T5
     inputs, instants = [], []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pytest
@@ -522,13 +523,81 @@ def test_an_instant_of_another_type_is_refused() -> None:
         {"session": "30m"},
         {"exclude": "instant"},
         {"include_request": True},
-        {"ahead": True},
     ],
     ids=str,
 )
 def test_a_frame_that_is_not_built_is_refused(frame: dict[str, object]) -> None:
     with pytest.raises(TypeError, match=next(iter(frame))):
         Count(window="1d", **frame)
+
+
+def labels_of(
+    events: Sequence[tuple[int, int]], known_at: int, *, settle: str | None = None
+) -> tuple[object, str]:
+    """The label at NOON of the ten seconds ahead, of events that happened and arrived so long after
+    it."""
+    user = Entity("user", {"key": int})
+    rows = [{"key": 1, "at": instant(at), "arrived": instant(known)} for at, known in events]
+    source = EventSource(
+        "events",
+        frame=table(*rows),
+        schema={"key": int},
+        timestamp_field="at",
+        created_timestamp_column="arrived",
+    )
+    back = FeatureView("back", entities=[user], source=source, features={"n": Count(window="10s")})
+    ahead = FeatureView(
+        "ahead",
+        entities=[user],
+        source=source,
+        features={"count": Count(window="10s", ahead=True, settle=settle)},
+    )
+    with FeatureStore(definitions=[FeatureService("back", features=[back]), ahead]) as store:
+        made = store.get_historical_features(
+            [{"key": 1, "event_timestamp": NOON}],
+            "back",
+            labels=["ahead:count"],
+            statuses=True,
+            known_at=instant(known_at),
+        )
+        (row,) = made.to_pylist()
+    return row["count"], row["count__status"]
+
+
+def test_a_label_counts_what_lies_ahead_of_its_instant() -> None:
+    at = (0, 1, 10 * S, 10 * S + 1)
+    assert labels_of([(us, us) for us in at], H) == (2, "PRESENT")
+
+
+def test_a_label_counts_what_had_arrived_by_the_run_s_end() -> None:
+    events = [(S, S), (2 * S, H), (3 * S, H + 1), (H, H)]
+    assert labels_of(events, H) == (2, "PRESENT")
+    assert labels_of([*events, (D, D)], D) == (3, "PRESENT")
+
+
+def test_a_label_is_not_yet_known_until_its_window_lies_before_the_newest_arrival() -> None:
+    assert labels_of([(S, 10 * S)], H) == (None, "NOT_YET")
+    assert labels_of([(S, 10 * S + 1)], H) == (1, "PRESENT")
+
+
+def test_a_label_is_not_yet_known_until_its_window_lies_before_the_run_s_end() -> None:
+    assert labels_of([(S, S), (D, D)], 10 * S) == (None, "NOT_YET")
+    assert labels_of([(S, S), (H, H)], H, settle="1h") == (None, "NOT_YET")
+    assert labels_of([(S, S), (2 * H, 2 * H)], 2 * H, settle="1h") == (1, "PRESENT")
+
+
+def test_a_label_is_never_a_feature() -> None:
+    user, ahead = Entity("user", {"key": int}), Count(window="1d", ahead=True)
+    labels = FeatureView("labels", entities=[user], source=clicks(), features={"n": ahead})
+    with pytest.raises(DefinitionError, match=r"'served'.*'labels' has labels \(n\)"):
+        FeatureStore(definitions=[FeatureService("served", features=[labels])]).plan()
+    with pytest.raises(DefinitionError, match="a label is never a feature"):
+        FeatureView(
+            "mixed",
+            entities=[user],
+            source=clicks(),
+            features={"n": ahead, "back": Count(window="1d")},
+        )
 
 
 def test_an_event_takes_nothing_of_itself_and_no_view_is_a_part_of_a_union() -> None:

@@ -14,6 +14,7 @@ from featurekit.cli.arguments import (
     duration,
     features_option,
     instant,
+    labels_option,
     positive,
     verb,
 )
@@ -43,6 +44,7 @@ _ENDINGS = (".csv", ".parquet", ".pq")
         help="Parquet or CSV: join keys, event_timestamp and request fields; others ride along",
     ),
     features_option(),
+    labels_option(),
     argument(
         "--at",
         action="append",
@@ -125,6 +127,7 @@ def get_historical(arguments: Namespace, screen: Screen) -> None:
         training = store.get_historical_features(
             arguments.frame,
             asked_for,
+            labels=arguments.labels or (),
             **asked,
             full_feature_names=arguments.full_feature_names,
             statuses=arguments.statuses,
@@ -146,6 +149,7 @@ def get_historical(arguments: Namespace, screen: Screen) -> None:
             screen.document({"output": arguments.output, "manifest": manifest})
             screen.line(f"Wrote {manifest['rows']} rows to {arguments.output}, with its manifest.")
     screen.line(f"Content hash {manifest['content_hash']}")
+    show_labels(screen, manifest)
     _show_future(screen, manifest)
     show_bad_rows(screen, {n: about["quarantined"] for n, about in manifest["sources"].items()})
     _show_errors(screen, manifest["errors"])
@@ -226,6 +230,20 @@ def _show(table: Any, manifest: Mapping[str, Any], limit: int, screen: Screen) -
     screen.document({"manifest": manifest, "types": types, "first_rows": first})
     _show_rows(screen, table.column_names, first)
     screen.line(f"\n{len(first)} of {manifest['rows']} rows; -o OUT.parquet keeps them all.")
+
+
+def show_labels(screen: Screen, manifest: Mapping[str, Any]) -> None:
+    """How many rows have each label, and the balance of classes with their weights (T10)."""
+    for name, about in manifest.get("label_columns", {}).items():
+        counted = ", ".join(f"{status} {rows:,}" for status, rows in about["statuses"].items())
+        screen.line(f"\nLabel {name}: {counted or 'no rows'}")
+        classes = about.get("classes", [])
+        if classes:
+            rows = [
+                [as_text(one["value"]), f"{one['rows']:,}", f"{one['share']:.1%}", one["weight"]]
+                for one in classes
+            ]
+            screen.table(("class", "rows", "share", "weight"), rows)
 
 
 def _show_future(screen: Screen, manifest: Mapping[str, Any]) -> None:

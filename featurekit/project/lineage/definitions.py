@@ -11,7 +11,16 @@ from typing import Any, NamedTuple
 
 from featurekit.core.types import DATETIME
 from featurekit.define.explode import POSITION
-from featurekit.define.plan import Feature, Input, Output, RequestTransform, Service, Source, View
+from featurekit.define.plan import (
+    Ahead,
+    Feature,
+    Input,
+    Output,
+    RequestTransform,
+    Service,
+    Source,
+    View,
+)
 from featurekit.define.union import origins, taken_from
 from featurekit.language import ir, walk, wire
 from featurekit.language.transform import INSTANT
@@ -143,6 +152,9 @@ class _Made:
             view=view.name,
             fingerprint=feature.fingerprint,
         )
+        if feature.ahead is not None and feature.ahead.function is not None:
+            self.of_labels(view, feature.ahead, made)
+            return
         if feature.asked is not None:
             asked = feature.asked
             given = {
@@ -195,6 +207,22 @@ class _Made:
         self.edges[Edge(made, feature, "value")] = None
         for way in _joined(ways, above):
             self.reach(Reach(way.start, feature, "value" if way.read else "unread", way.through))
+
+    def of_labels(self, view: View, ahead: Ahead, feature: str) -> None:
+        """A transform of other labels of the view (T10)."""
+        assert ahead.function is not None
+        given: dict[str, list[str]] = {}
+        for param, index in zip(ahead.function.params, ahead.labels, strict=True):
+            label = view.features[index]
+            given[param.name] = [feature_id(view.name, label.name)]
+            if given[param.name][0] not in self.nodes:
+                self.feature(view, label)
+        made, ways = self.function(ahead.function, given)
+        self.edges[Edge(made, feature, "value")] = None
+        for way in ways:
+            for reach in self.by_feature.get(way.start, ()):
+                role = reach.role if way.read else "unread"
+                self.reach(Reach(reach.column, feature, role, (*reach.through, *way.through)))
 
     # --- functions --------------------------------------------------------------------------------
 

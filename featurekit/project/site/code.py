@@ -46,6 +46,8 @@ class Codes:
         defined = written.features[feature.name]
         if feature.asked is not None:
             yield self.of(feature.asked.function, "value", defined, "the latest row")
+        if feature.ahead is not None and feature.ahead.function is not None:
+            yield self.of(feature.ahead.function, "value", defined, "the view's other labels")
         own: dict[str, object] = {"value": defined}
         if isinstance(defined, Aggregate):
             own = {"value": defined.input, "filter": defined.where}
