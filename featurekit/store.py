@@ -24,7 +24,7 @@ from featurekit.errors import ConfigError, DefinitionError, FeaturekitError
 from featurekit.online.lookup.result import OnlineResult
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.project.apply import apply, plan
-from featurekit.project.asked import Features, asked_online, asked_service, no_rows, one_of
+from featurekit.project.asked import Features, asked_offline, asked_online, no_rows, one_of
 from featurekit.project.catalog import Item, catalog
 from featurekit.project.changes import Changes
 from featurekit.project.checks import SourceCheck, check_sources
@@ -40,6 +40,7 @@ from featurekit.project.lineage.told import (
 from featurekit.project.ownership import Adopted, adopt
 from featurekit.project.project import Project
 from featurekit.project.registry import Change, Registry
+from featurekit.project.search import Sought, search
 from featurekit.project.unlock import unlock
 from featurekit.project.versions import RolledBack, Version, rollback, versions
 
@@ -284,6 +285,25 @@ class FeatureStore(Named):
         return catalog(self.parts)
 
     @checked
+    def search(
+        self,
+        words: str = "",
+        *,
+        kind: str | None = None,
+        owner: str | None = None,
+        tags: Sequence[str] = (),
+        deprecated: bool | None = None,
+    ) -> list[Item]:
+        """What of `catalog` has each of the words, in any case, in its name, type, description,
+        owner, tags, columns or definition; by how well the name fits.
+
+        `kind` is "feature", "view", "service", "source" or "entity", `owner` a part of the owner's
+        name. Each of `tags` is a tag's name, or "name=value". `deprecated` asks for what is, or is
+        not, to be given up. DefinitionError for another kind.
+        """
+        return search(catalog(self.parts), Sought(words, kind, owner, tuple(tags), deprecated))
+
+    @checked
     def lineage(
         self, name: str | None = None, *, manifests: Sequence[str | os.PathLike[str]] = ()
     ) -> Lineage:
@@ -351,7 +371,8 @@ class FeatureStore(Named):
     @checked
     def history(self, name: str) -> list[Revision]:
         """How a feature, written view:feature, a view or a service came to be what it is, oldest
-        first: who added, changed, rolled back or removed it, when, and what that changed.
+        first: who added, changed, rolled back, removed or deprecated it, when, and what that
+        changed.
 
         Of a feature only the changes that changed its own meaning are told. RegistryError for a
         name that was never applied.
@@ -523,7 +544,7 @@ class FeatureStore(Named):
         parts = self.parts
         warn_unproven(parts.state_dir)
         return historical_features(
-            asked_service(parts.check_forgotten(), one_of(service, features)),
+            asked_offline(parts.check_forgotten(), one_of(service, features)),
             entity_df,
             Grid(at, start, end, every, entities),
             connect=parts.connect,
@@ -706,14 +727,19 @@ class FeatureStore(Named):
         request fields into the result, too.
 
         Plan and states are read from Redis, and for names never the repo's code. Options and errors
-        are those of `OnlineService.get`.
+        are those of `OnlineService.get`. DeprecatedFeature warns, once, of what is to be given up.
         """
         asked = one_of(service, features)
         if rows is None or isinstance(rows, str):
             raise no_rows(self._parts, asked, rows)
-        return asked_online(self._parts, asked).get(
+        online, notices = asked_online(self._parts, asked), self._parts.notices
+        found = online.get(
             rows, as_of, full_feature_names=full_feature_names, request_fields=request_fields
         )
+        if notices.due:
+            notices.look()
+        notices.answered(online.seen)
+        return found
 
     @explained_async
     async def get_online_features_async(
@@ -734,9 +760,16 @@ class FeatureStore(Named):
         asked = one_of(service, features)
         if rows is None or isinstance(rows, str):
             raise no_rows(self._parts, asked, rows)
-        return await asked_online(self._parts, asked).get_async(
+        online, notices = asked_online(self._parts, asked), self._parts.notices
+        found = await online.get_async(
             rows, as_of, full_feature_names=full_feature_names, request_fields=request_fields
         )
+        if notices.due:
+            import asyncio
+
+            await asyncio.to_thread(notices.look)
+        notices.answered(online.seen)
+        return found
 
     @checked
     def explain(

@@ -28,6 +28,7 @@ from featurekit.project.audit import Audit
 from featurekit.project.carried import has_keys
 from featurekit.project.config import find_repo, load_config, settings_of, settings_stamp
 from featurekit.project.deployment import Fed, fed_views, live_services
+from featurekit.project.deprecations import Notices
 from featurekit.project.keys import private_key, signer_of, trust_of
 from featurekit.project.marks import Marks
 from featurekit.project.ownership import (
@@ -109,6 +110,7 @@ class Project:
         self._services: dict[str, OnlineService] = {}
         self.listed: dict[Any, tuple[OnlineService, Any]] = {}
         """What answers lists of features, each with what its key is the id of."""
+        self._notices: Notices | None = None
         self._serving_log: ServingLog | None = None
         self._feeding: Fed | None = None
         self._marks: Marks | None = None
@@ -123,7 +125,7 @@ class Project:
         if self._online is not None and not self.in_memory:
             self._online.close()
             self._online = None
-            self._feeding = self._marks = None
+            self._feeding = self._marks = self._notices = None
             self._services = {}
             self.listed = {}
         self._unreached = None
@@ -136,6 +138,13 @@ class Project:
         """Close the connections that lookups made in this event loop."""
         if self._online is not None:
             await self._online.close_async()
+
+    @property
+    def notices(self) -> Notices:
+        """What lookups are told of."""
+        if self._notices is None:
+            self._notices = Notices(self.online, self.name)
+        return self._notices
 
     # --- definitions ------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from featurekit.online.store.protocol import OnlineStore
 from featurekit.project.deployment import fed_views, live_services, turned_key, until_key
 from featurekit.project.freshness import Freshness, freshness
 from featurekit.project.listed import resolved
+from featurekit.server.notices import ServedNotices
 from featurekit.server.questions import Question, of_types
 from featurekit.server.settings import Settings
 
@@ -46,6 +47,7 @@ class Lookups:
         self._services: dict[str, OnlineService] = {}
         self._lists: OrderedDict[tuple[str, ...], ListedFeatures] = OrderedDict()
         self._live = _Live()
+        self.notices = ServedNotices(self.store, self.project)
         self.span: Span | None = None
 
     async def close(self) -> None:
@@ -66,6 +68,7 @@ class Lookups:
         """Make every live service ready to answer, and name them. It raises what a lookup would:
         NotServed where none is live, FingerprintMismatch, PlanRefused, StoreUnavailable."""
         names = sorted(self.live())
+        self.notices.look()
         if not names:
             raise NotServed(
                 f"project {self.project!r} serves nothing here; run `featurekit apply` and "

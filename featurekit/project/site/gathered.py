@@ -168,6 +168,8 @@ def _users(graph: Lineage) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
 def words_of(item: Item) -> str:
     """What of an item a search finds beside what is shown of it: tags, columns, keys."""
     found: list[Any] = [f"{k} {v}" for k, v in item.tags.items()]
+    if item.deprecated is not None:
+        found.append(item.deprecated.text)
     for name in ("definition", "keys", "schema", "features", "request", "source", "path"):
         value = item.details.get(name)
         if isinstance(value, Mapping):

@@ -18,6 +18,8 @@ from featurekit.project.site.gathered import ANSWER, Gathered, anchor
 from featurekit.project.site.history import Before
 from featurekit.project.site.parts import (
     code,
+    deprecated_badge,
+    deprecated_text,
     facts,
     fill,
     instant_text,
@@ -50,6 +52,7 @@ def thing(item: Item, shown: dict[str, Any], sections: Iterable[Html | None], na
     """What each page says of its thing, and then its sections."""
     about = {
         **shown,
+        "deprecated": deprecated_text(item.deprecated),
         "owner": item.owner,
         "version": item.version and code(item.version[:12]),
         "fresh until": instant_text(item.fresh_until),
@@ -60,7 +63,7 @@ def thing(item: Item, shown: dict[str, Any], sections: Iterable[Html | None], na
         "thing",
         kind=item.kind,
         name=name,
-        badge=state_badge(item.state),
+        badge=joined([state_badge(item.state), deprecated_badge(item.deprecated)]),
         description=item.description,
         facts=facts(about),
         sections=joined(part for part in sections if part),
