@@ -32,6 +32,7 @@ from featurekit.project.site.parts import (
     table,
     values_section,
 )
+from featurekit.project.site.results import contract_section, parity_of_service, parity_section
 
 ROOT = "../"
 _MOST_DRAWN = 60
@@ -217,20 +218,6 @@ def users_section(found: Gathered, id_: str) -> Html:
     return section("Who uses it", table("Users", ("name", "kind", "owner or rows"), rows), nobody)
 
 
-def parity_section(found: Gathered, full_name: str) -> Html:
-    """What parity checks found of a feature."""
-    rows = [
-        (
-            c.service,
-            c.mode,
-            f"{c.compared:,}",
-            f"{c.differing:,} ({share_text(c.differing, c.compared)})" if c.differing else "none",
-        )
-        for c in found.parity.get(full_name, ())
-    ]
-    return section("Parity", table("Parity", ("service", "mode", "compared", "differ"), rows))
-
-
 def _changes(versions: Sequence[Before], name: str) -> Html:
     """The versions of the view in which a feature changed."""
     own = [(v, lines) for v in versions if (lines := v.of_feature(name))]
@@ -331,6 +318,7 @@ def _service(found: Gathered, item: Item) -> Html:
         section("Features", _features_table(found, names)),
         section("Lineage", _picture(found, part, service_id(service.name))),
         section("Training sets", table("Training sets", ("manifest", "rows", "known at"), sets)),
+        parity_of_service(found, service.name),
         section("Versions", versions_list([(v, v.reasons) for v in versions], service.fingerprint)),
     ]
     return thing(item, shown, sections, item.name)
@@ -363,7 +351,7 @@ def _source(found: Gathered, item: Item) -> Html:
     }
     heads = ("column", "type", "roles", "features that it reaches")
     columns = section("Columns", table("Columns", heads, rows, anchors))
-    return thing(item, shown, [columns], item.name)
+    return thing(item, shown, [columns, contract_section(found, source)], item.name)
 
 
 def _some(found: Gathered, names: Sequence[str], most: int = 12) -> Html | None:
