@@ -267,7 +267,8 @@ def _features_table(found: Gathered, names: Iterable[tuple[str, str]]) -> Html |
         looked = None if kind == ANSWER else found.looked.get(view)
         profile = looked.profiles.get(name) if looked else None
         nulls = None if profile is None else share_text(profile.nulls, profile.rows)
-        rows.append((link(ROOT + page, shown), code(item.type), item.details["definition"], nulls))
+        named = joined([link(ROOT + page, shown), deprecated_badge(item.deprecated)])
+        rows.append((named, code(item.type), item.details["definition"], nulls))
     heads = ["feature", "type", "definition", "None"]
     if all(row[3] is None for row in rows):
         rows, heads = [row[:3] for row in rows], heads[:3]
