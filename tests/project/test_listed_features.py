@@ -199,6 +199,34 @@ def test_a_list_follows_a_rollback_and_what_goes_live_after_it_was_filled(
         assert online(store, asked, KEYS) == first
 
 
+def test_a_list_follows_a_pointer_that_was_damaged_and_removed(
+    store: FeatureStore, redis_store: RedisStore
+) -> None:
+    """The view that it was answered from waits in another version, and none is live."""
+    asked = ["customer_orders:spend_7d"]
+    online(store, asked, KEYS)
+    redis_store.write({b"fk:shop:live:checkout": b"\xff" * 64})
+    with edit(store, 'window="7d"', 'window="3d"') as changed:
+        changed.apply()
+        with pytest.raises(NotServed):
+            changed.get_online_features("checkout", ROWS)
+        with pytest.raises(DefinitionError, match="there is no view 'customer_orders'"):
+            store.get_online_features(asked, KEYS)
+        changed.materialize()
+        assert online(store, asked, KEYS) == online(changed, asked, KEYS)
+
+
+def test_a_list_follows_a_service_that_is_withdrawn(store: FeatureStore) -> None:
+    asked = ["basket_vs_habit"]
+    online(store, asked, ROWS)
+    path = store.path / "features.py"
+    text = path.read_text(encoding="utf-8")
+    with edit(store, text[text.index("checkout = F") :], "") as changed:
+        changed.apply()
+        with pytest.raises(DefinitionError, match="no such view or request-time feature"):
+            store.get_online_features(asked, ROWS)
+
+
 def test_a_view_without_filled_states_is_not_served(store: FeatureStore) -> None:
     view = store.repo.views["customer_orders"]
     with edit(store, 'window="7d"', 'window="3d"') as changed:
