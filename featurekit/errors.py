@@ -33,6 +33,7 @@ FeaturekitError
 
 InstantsInFuture             a warning: an entity frame has instants after the store's clock (S3)
 ContractWarning              a warning: a source breaks a rule of severity "warn" (S5)
+DeprecatedFeature            a warning: what was asked for is to be given up
 UnprovenEngine               a warning: this version of DuckDB was not proven to give Python's bits
 """
 
@@ -231,6 +232,11 @@ class InstantsInFuture(UserWarning):
 
 class ContractWarning(UserWarning):
     """A source breaks a rule of its contract whose severity is "warn" (S5)."""
+
+
+class DeprecatedFeature(FutureWarning):
+    """A feature, view or service that was asked for is to be given up; says until when it is kept,
+    and what takes its place."""
 
 
 class UnprovenEngine(UserWarning):

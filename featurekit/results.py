@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from featurekit.core.names import Names
 
 if TYPE_CHECKING:
+    from featurekit.define.deprecated import Deprecation as Deprecation
     from featurekit.feed.consume import Consumed as Consumed
     from featurekit.feed.events import Pushed as Pushed
     from featurekit.feed.forget import Forgot as Forgot

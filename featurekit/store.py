@@ -29,8 +29,8 @@ from featurekit.project.asked import (
     Features,
     Labels,
     asked_labels,
+    asked_offline,
     asked_online,
-    asked_service,
     no_rows,
     one_of,
 )
@@ -50,6 +50,7 @@ from featurekit.project.ownership import Adopted, adopt
 from featurekit.project.pins import Pinned, expired, pin, release_expired, unpin
 from featurekit.project.project import Project
 from featurekit.project.registry import Change, Pin, Registry
+from featurekit.project.search import Sought, search
 from featurekit.project.unlock import unlock
 from featurekit.project.versions import RolledBack, Version, rollback, versions
 
@@ -294,6 +295,25 @@ class FeatureStore(Named):
         return catalog(self.parts)
 
     @checked
+    def search(
+        self,
+        words: str = "",
+        *,
+        kind: str | None = None,
+        owner: str | None = None,
+        tags: Sequence[str] = (),
+        deprecated: bool | None = None,
+    ) -> list[Item]:
+        """What of `catalog` has each of the words, in any case, in its name, type, description,
+        owner, tags, columns or definition; by how well the name fits.
+
+        `kind` is "feature", "view", "service", "source" or "entity", `owner` a part of the owner's
+        name. Each of `tags` is a tag's name, or "name=value". `deprecated` asks for what is, or is
+        not, to be given up. DefinitionError for another kind.
+        """
+        return search(catalog(self.parts), Sought(words, kind, owner, tuple(tags), deprecated))
+
+    @checked
     def lineage(
         self, name: str | None = None, *, manifests: Sequence[str | os.PathLike[str]] = ()
     ) -> Lineage:
@@ -361,7 +381,8 @@ class FeatureStore(Named):
     @checked
     def history(self, name: str) -> list[Revision]:
         """How a feature, written view:feature, a view or a service came to be what it is, oldest
-        first: who added, changed, rolled back or removed it, when, and what that changed.
+        first: who added, changed, rolled back, removed or deprecated it, when, and what that
+        changed.
 
         Of a feature only the changes that changed its own meaning are told. RegistryError for a
         name that was never applied.
@@ -590,7 +611,7 @@ class FeatureStore(Named):
         parts = self.parts.check_forgotten()
         warn_unproven(parts.state_dir)
         return historical_features(
-            asked_labels(parts, asked_service(parts, one_of(service, features)), labels),
+            asked_labels(parts, asked_offline(parts, one_of(service, features)), labels),
             entity_df,
             Grid(at, start, end, every, entities),
             connect=parts.connect,
@@ -773,14 +794,19 @@ class FeatureStore(Named):
         request fields into the result, too.
 
         Plan and states are read from Redis, and for names never the repo's code. Options and errors
-        are those of `OnlineService.get`.
+        are those of `OnlineService.get`. DeprecatedFeature warns, once, of what is to be given up.
         """
         asked = one_of(service, features)
         if rows is None or isinstance(rows, str):
             raise no_rows(self._parts, asked, rows)
-        return asked_online(self._parts, asked).get(
+        online, notices = asked_online(self._parts, asked), self._parts.notices
+        found = online.get(
             rows, as_of, full_feature_names=full_feature_names, request_fields=request_fields
         )
+        if notices.due:
+            notices.look()
+        notices.answered(online.seen)
+        return found
 
     @explained_async
     async def get_online_features_async(
@@ -801,9 +827,16 @@ class FeatureStore(Named):
         asked = one_of(service, features)
         if rows is None or isinstance(rows, str):
             raise no_rows(self._parts, asked, rows)
-        return await asked_online(self._parts, asked).get_async(
+        online, notices = asked_online(self._parts, asked), self._parts.notices
+        found = await online.get_async(
             rows, as_of, full_feature_names=full_feature_names, request_fields=request_fields
         )
+        if notices.due:
+            import asyncio
+
+            await asyncio.to_thread(notices.look)
+        notices.answered(online.seen)
+        return found
 
     @checked
     def explain(

@@ -329,6 +329,13 @@ def of_pair(text: str) -> tuple[str, str]:
         raise UsageError(str(error)) from None
 
 
+FAIL_OVERDUE = argument(
+    "--fail-overdue",
+    action="store_true",
+    help="fail, too, where something is deprecated and its last day is over",
+)
+
+
 def features_option() -> Option:
     """--features, a list in the place of a service."""
 

@@ -5,12 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from featurekit.cli.arguments import argument
 from featurekit.cli.show import short
 from featurekit.core.screen import shown
 
 if TYPE_CHECKING:
     from featurekit.core.screen import Screen
+    from featurekit.define.deprecated import Deprecation
     from featurekit.results import Item
+
+
+SOUGHT = (
+    argument("--owner", metavar="NAME", help="only of this owner; a part of the name will do"),
+    argument(
+        "--tag",
+        action="append",
+        default=[],
+        metavar="NAME[=VALUE]",
+        help="only with this tag; may be given several times",
+    ),
+    argument("--deprecated", action="store_true", help="only what is to be given up"),
+)
+"""The options of verbs that look something up."""
 
 
 def plural(kind: str) -> str:
@@ -31,6 +47,7 @@ def item_document(item: Item) -> dict[str, Any]:
         "state": item.state,
         "fresh_until": item.fresh_until,
         "place": item.place,
+        "deprecated": item.deprecated and item.deprecated.to_dict(),
         **item.details,
     }
 
@@ -50,6 +67,7 @@ def show_items(screen: Screen, items: Sequence[Item], *, kinds: bool = False) ->
                 short(item.version),
                 item.state,
                 fresh,
+                item.deprecated and _kept_until(item.deprecated),
             ]
         )
     head = [
@@ -60,6 +78,7 @@ def show_items(screen: Screen, items: Sequence[Item], *, kinds: bool = False) ->
         "version",
         "state",
         "fresh until",
+        "deprecated",
     ]
     kept = [i for i in range(len(head)) if i < 2 or any(row[i] is not None for row in rows)]
     screen.table([head[i] for i in kept], [[row[i] for i in kept] for row in rows])
@@ -77,10 +96,15 @@ def show_item(screen: Screen, item: Item) -> None:
         ("version", item.version),
         ("state", item.state),
         ("fresh until", item.fresh_until),
+        ("deprecated", item.deprecated and item.deprecated.text),
         ("written at", item.place),
         *((name.replace("_", " "), _cell(value)) for name, value in item.details.items()),
     ]
     screen.table(("", ""), [(name, shown(value)) for name, value in rows if value is not None])
+
+
+def _kept_until(found: Deprecation) -> str:
+    return f"{found.said.day}{' (over)' if found.overdue() else ''}"
 
 
 def _cell(value: Any) -> Any:

@@ -84,8 +84,8 @@ def _show_reasons(screen: Screen, change: Change) -> None:
 def notes_of(store: FeatureStore) -> dict[str, Any]:
     """What to know of the definitions: sources whose rows do not say when they arrived (T3),
     features with parts that DuckDB computes by calling Python (R5), and patterns that may take
-    long. `unnamed` are views and services that a module made and does not hold, and
-    `forgetting` are forgettings that did not end."""
+    long. `unnamed` are views and services that a module made and does not hold,
+    `deprecated` what is to be given up, and `forgetting` are forgettings that did not end."""
     from featurekit.define.parameters import slow_patterns
     from featurekit.language.to_duckdb import python_parts
     from featurekit.project.carried import unended
@@ -120,6 +120,7 @@ def notes_of(store: FeatureStore) -> dict[str, Any]:
         "python_in_duckdb": called,
         "slow_patterns": slow_patterns(repo.transforms()),
         "unnamed": lost,
+        "deprecated": [one.to_dict() for one in repo.deprecations()],
         "forgetting": [
             {"entity": t.entity, "applied_by": t.applied_by, "applied_at": t.applied_at}
             for t in unended(store.registry.tombstones())
@@ -176,6 +177,7 @@ def show_notes(screen: Screen, notes: Mapping[str, Any]) -> None:
             ("feature", "parts"),
             [(name, ", ".join(found)) for name, found in notes["python_in_duckdb"].items()],
         )
+    show_deprecated(screen, notes["deprecated"])
     for one in notes["forgetting"]:
         screen.line(
             f"\nunfinished: the forgetting of a {one['entity']!r} by {one['applied_by']} at "
@@ -193,6 +195,24 @@ def show_notes(screen: Screen, notes: Mapping[str, Any]) -> None:
             f"\nnot found: {one['place']}: {one['kind']} {one['name']!r} is made, and no name, "
             "list or dict of a module holds it; bind it to a name",
             style="yellow",
+        )
+
+
+def show_deprecated(screen: Screen, found: Sequence[Mapping[str, Any]]) -> None:
+    """What is to be given up, with what takes its place, and what of it is past its last day."""
+    if not found:
+        return
+    screen.line("\ndeprecated:")
+    screen.table(
+        ("name", "kind", "kept until", "use instead", "why"),
+        [(d["name"], d["kind"], d["after"], d["use"], d["why"] or None) for d in found],
+    )
+    late = [f"{d['kind']} {d['name']}" for d in found if d["overdue"]]
+    if late:
+        screen.line(
+            f"overdue: {', '.join(late)}: the last day is over, and the repo still defines it; "
+            "remove it, or give it a later day",
+            style="bold red",
         )
 
 

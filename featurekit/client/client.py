@@ -21,6 +21,7 @@ from featurekit.client.http import Stale as StaleConnection
 from featurekit.core.calls import checked, found
 from featurekit.core.columns import Columns
 from featurekit.core.types import Instant, as_instant
+from featurekit.define.deprecated import warn
 from featurekit.errors import (
     ArgumentError,
     BadRowError,
@@ -34,7 +35,7 @@ from featurekit.errors import (
 )
 from featurekit.online.lookup.result import OnlineResult
 from featurekit.online.lookup.rows import given
-from featurekit.online.wire import arrow
+from featurekit.online.wire import arrow, deprecated
 
 if TYPE_CHECKING:
     from featurekit.feed.events import Pushed
@@ -133,7 +134,7 @@ class Client:
         raises the
         errors of the store; StoreUnavailable where the server cannot be reached, or does not answer
         within `timeout_s` (by default the client's); RequestRefused where the server does not take
-        the request.
+        the request. DeprecatedFeature warns, once, of what is to be given up.
         """
         path, body = _asked(
             service, rows, as_of, full_feature_names, request_fields, service_version
@@ -395,12 +396,16 @@ def _result(reply: Reply) -> OnlineResult:
     """The result in an answer. OnlineError where it has none."""
     try:
         as_of = dt.datetime.fromisoformat(reply.headers["featurekit-as-of"])
-        return arrow.read(reply.body, as_of)[0]
+        found = arrow.read(reply.body, as_of)[0]
     except (KeyError, ValueError) as error:
         raise OnlineError(
             f"the server's answer is none of featurekit ({error}); give the address of `featurekit "
             "serve`"
         ) from None
+    given_up = reply.headers.get(deprecated.HEADER)
+    if given_up is not None:
+        warn(deprecated.read(given_up))
+    return found
 
 
 def _error_of(reply: Reply) -> FeaturekitError:

@@ -434,11 +434,13 @@ class _ViewCompiler:
                 f"{self._from}{self._at()}; {near(param.name, self.columns)}",
                 place=place,
             )
+        if misfit(function.name, param, slot.type, "the column") is None:
+            return
+        # Where the column is declared is looked up for a fault alone: that takes long.
         schema = f'"{param.name}": {param.type} in the schema of {self._from}'
         there = f"{schema}{self._at(param.name)}" if param.name in self.source.schema else ""
         fault = misfit(function.name, param, slot.type, "the column", there=there)
-        if fault is not None:
-            raise self.fail(feature, fault, place=place)
+        raise self.fail(feature, str(fault), place=place)
 
     def _at(self, column: str = "") -> str:
         """Where a column is declared, or the schema as a whole, in brackets."""

@@ -22,6 +22,7 @@ from featurekit.core.written import Defined, Place, made_by_method
 from featurekit.define.arrivals import Commit, Delay, text_of
 from featurekit.define.contracts.given import checked_rules
 from featurekit.define.contracts.rules import Rule
+from featurekit.define.deprecated import Deprecated, checked_deprecated
 from featurekit.define.dialect import Compression, Dialect, dialect_of, ending_of
 from featurekit.define.given import GivenFrame
 from featurekit.define.instead import (
@@ -866,6 +867,9 @@ class FeatureView(Described):
     A view of labels has aggregates with `ahead=True`, and transforms whose parameters are the names
     of these (T10). A service has none of it: labels are asked for by `get_historical_features(…,
     labels=[view])`, in training sets alone.
+
+    `deprecated` says that the view is to be given up, or some of its features, by their names:
+    `deprecated={"spend_7d": Deprecated(after="2027-03-01", use="orders_v2:spend_7d")}`.
     """
 
     name: str
@@ -879,6 +883,7 @@ class FeatureView(Described):
     ttl: Duration | None = field(default=None, kw_only=True)
     history: Duration | None = field(default=None, kw_only=True)
     on_error: Literal["null", "fail"] = field(default="null", kw_only=True)
+    deprecated: Deprecated | Mapping[str, Deprecated] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         check_name(self.name, what="FeatureView")
@@ -916,6 +921,8 @@ class FeatureView(Described):
                 + as_mapping(self.features)
             )
         self._check_features(what)
+        said = checked_deprecated(self.deprecated, self.features, what=what)
+        object.__setattr__(self, "deprecated", said)
         if self.ttl is not None:
             duration_us(self.ttl, what=f"{what}, ttl")
         if self.history is not None:
@@ -1157,12 +1164,16 @@ class FeatureService(Described):
 
     While Redis cannot be asked, a lookup is an error; with `on_outage="defaults"` it answers with
     the `default=` of each feature, or None, and with status DEFAULT (A4).
+
+    `deprecated` says that the service is to be given up, or some of its request-time features, by
+    their names. Those of views are deprecated at the view.
     """
 
     name: str
     features: Sequence[FeatureView | FeatureSelection | Transform] = field(kw_only=True)
     request: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     on_outage: Literal["error", "defaults"] = field(default="error", kw_only=True)
+    deprecated: Deprecated | Mapping[str, Deprecated] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         check_name(self.name, what="FeatureService")
@@ -1186,6 +1197,13 @@ class FeatureService(Described):
         request = _types(self.request, what=f"{what}, request")
         _check_unreserved(request, what=f"{what}, request")
         object.__setattr__(self, "request", request)
+        said = checked_deprecated(self.deprecated, self.at_request, what=what)
+        object.__setattr__(self, "deprecated", said)
+
+    @property
+    def at_request(self) -> dict[str, Transform]:
+        """Its request-time features, by name (Q1)."""
+        return {item.name: item for item in self.features if isinstance(item, Transform)}
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the features by view, and the request fields."""

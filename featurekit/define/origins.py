@@ -166,7 +166,8 @@ class LakeTable(Origin):
 
 @dataclass(frozen=True, slots=True)
 class Delta(LakeTable):
-    """A Delta Lake table in a folder, relative to the feature repo, as in `Delta("lake/orders")`.
+    """A Delta Lake table in a folder, relative to the feature repo, as in `Delta("lake/orders")`,
+    or in S3, as in `Delta("s3://lake/orders")`, with the credentials of the environment.
 
     `version` or `as_of`, an instant, pins it; otherwise the newest version is read.
     """
@@ -179,10 +180,15 @@ class Delta(LakeTable):
     def __post_init__(self) -> None:
         if not isinstance(self.path, str) or not self.path:
             raise self._refuse(f"path is a text, the folder of the table, found {found(self.path)}")
-        if "://" in self.path:
+        if "://" in self.path and not self.elsewhere:
             raise self._refuse(
                 f"{self.path.partition('://')[0]}://… is not read: the table is in a folder of "
-                'this machine, as in Delta("lake/orders")'
+                'this machine or in S3, as in Delta("lake/orders") or Delta("s3://lake/orders")'
+            )
+        if self.elsewhere and any(sign in self.path for sign in "@?"):
+            raise self._refuse(
+                "an s3:// path has a bucket and a folder alone; leave the rest out, as credentials "
+                "are those of the environment"
             )
         if self.version is not None and self.as_of is not None:
             raise self._refuse("version and as_of both say which version is read; write one")
@@ -191,6 +197,11 @@ class Delta(LakeTable):
             raise self._refuse(f"version is a number from 0 on, found {self.version!r}")
         if self.as_of is not None:
             object.__setattr__(self, "as_of", self._instant(self.as_of))
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the table is in S3."""
+        return self.path.startswith("s3://")
 
     @property
     def about(self) -> dict[str, Any]:

@@ -12,10 +12,12 @@ from featurekit.core.written import Collected, collecting, placed
 from featurekit.define.compile_service import compile_service
 from featurekit.define.compile_view import compile_view
 from featurekit.define.definitions import Entity, EventSource, FeatureService, FeatureView
+from featurekit.define.deprecated import Deprecation
 from featurekit.define.hidden import hidden
 from featurekit.define.modules import run_modules
 from featurekit.define.plan import Service, View
 from featurekit.define.replaced import part_key, replaced, unused
+from featurekit.define.successors import deprecations, wrong_successors
 from featurekit.errors import DefinitionError, DefinitionErrors
 from featurekit.language.transform import Transform
 
@@ -35,6 +37,10 @@ class Repo:
     compiled_views: dict[str, View] = field(default_factory=dict)
     compiled_services: dict[str, Service] = field(default_factory=dict)
     unnamed: list[FeatureView | FeatureService] = field(default_factory=list)
+
+    def deprecations(self) -> list[Deprecation]:
+        """Every feature, view and service that is to be given up."""
+        return deprecations(self.views, self.services)
 
     def transforms(self) -> list[Transform]:
         """Every transform that a view or a service of the repo runs."""
@@ -171,6 +177,9 @@ def _compiled(values: Iterable[Any], collected: Collected) -> Repo:
     repo.compiled_services = _each(
         lambda service: compile_service(service, view_of), repo.services, collected
     )
+    if not collected.faults:  # of a repo with faults, some of what is there is not known
+        for fault in wrong_successors(repo.views, repo.services):
+            collected.add(fault)
     for one in collected.made:
         view = isinstance(one, FeatureView) and one.name not in repo.views
         service = isinstance(one, FeatureService) and one.name not in repo.services

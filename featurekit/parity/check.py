@@ -15,6 +15,7 @@ from featurekit.parity.budget import Budget, as_budget
 from featurekit.parity.modes.operators import OperatorsReport
 from featurekit.parity.modes.prove import keep_proof, prove
 from featurekit.parity.report import Report
+from featurekit.project.kept_results import keep_parity
 from featurekit.project.project import Project
 from featurekit.sources.reading import one_reading
 
@@ -54,6 +55,8 @@ def check_parity(project: Project, service: str, mode: str, check: Check) -> Rep
     with one_reading():
         found = import_module(module).run(project, compiled, check)
     assert isinstance(found, Report)
+    counts = {n: (f.compared, f.differing, f.lagging) for n, f in found.features.items()}
+    keep_parity(project.state_dir, service, mode, counts)
     return found
 
 

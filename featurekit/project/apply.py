@@ -8,7 +8,9 @@ from functools import partial
 from typing import Any
 
 from featurekit.core.keys import clock_key
-from featurekit.core.types import INSTANT_MIN
+from featurekit.core.types import INSTANT_MIN, instant
+from featurekit.define.definitions import FeatureService, FeatureView
+from featurekit.define.deprecated import each_of
 from featurekit.define.plan import Service, View
 from featurekit.define.proven import warn_unproven
 from featurekit.define.published import Signer
@@ -96,7 +98,7 @@ def _apply_alone(
     project.record()
     publish_all(online, project.name, services, signer=signer)
     feed_pinned(project)
-    note_about(online, project.name, project.repo)
+    note_about(online, project.name, project.repo, instant(project.now()))
     for change in changes:
         if change.kind == "service" and change.action == "remove":
             withdraw(online, project.name, change.name)
@@ -133,21 +135,22 @@ def _fill_from_nothing(project: Project) -> None:
 
 def _definitions(repo: Repo) -> list[Definition]:
     """What the repo defines, in the form that the registry records."""
-    wanted: list[tuple[View | Service, Any]] = [
+    wanted: list[tuple[View | Service, FeatureView | FeatureService]] = [
         *((v, repo.views[n]) for n, v in repo.compiled_views.items()),
         *((s, repo.services[n]) for n, s in repo.compiled_services.items()),
     ]
-    return [
-        Definition(
-            value,
-            {
-                "description": written.description,
-                "owner": written.owner,
-                "tags": dict(written.tags),
-            },
-        )
-        for value, written in wanted
-    ]
+    return [Definition(value, _about(written)) for value, written in wanted]
+
+
+def _about(written: FeatureView | FeatureService) -> dict[str, Any]:
+    """What an author says of a definition."""
+    deprecated = {name: one.about for name, one in each_of(written.deprecated).items()}
+    return {
+        "description": written.description,
+        "owner": written.owner,
+        "tags": dict(written.tags),
+        **({"deprecated": deprecated} if deprecated else {}),
+    }
 
 
 def _refuse_breaking(changes: Sequence[Change]) -> None:

@@ -13,6 +13,7 @@ from featurekit.define.definitions import (
     FeatureService,
     FeatureView,
 )
+from featurekit.define.deprecated import warn
 from featurekit.define.labels import Labelled, labelled
 from featurekit.define.listed import listed_service
 from featurekit.define.plan import Service
@@ -21,6 +22,7 @@ from featurekit.language.transform import Transform
 from featurekit.online.lookup.listed import ListedFeatures
 from featurekit.online.lookup.service import OnlineService
 from featurekit.project.deployment import turned_key, until_key
+from featurekit.project.deprecations import concerning
 from featurekit.project.examples import example_of
 from featurekit.project.listed import resolved
 from featurekit.project.project import Project
@@ -80,6 +82,13 @@ def asked_service(project: Project, asked: Asked) -> Service:
         return compile_service(asked)
     repo = project.repo
     return listed_service(asked, repo.compiled_views, repo.compiled_services)
+
+
+def asked_offline(project: Project, asked: Asked) -> Service:
+    """As `asked_service`. DeprecatedFeature warns of what of it is to be given up."""
+    found = asked_service(project, asked)
+    warn(concerning(found, project.repo.deprecations()))
+    return found
 
 
 def asked_labels(project: Project, service: Service, labels: Any) -> Labelled:

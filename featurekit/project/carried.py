@@ -7,6 +7,7 @@ Redis that came back from before one, leaves the number behind.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from featurekit.define.plan import View
@@ -31,11 +32,22 @@ def has_keys(tombstone: Tombstone, view: View) -> bool:
     return False
 
 
+def may_have_keys(tombstone: Tombstone, view: View) -> bool:
+    """Whether a view's source has columns of the types of the entity's keys, whatever their names:
+    another view may say which of them are the keys, in its mapping (T11). It asks for no
+    definitions, and is so wherever the view's events are the entity's."""
+    wanted = Counter(type_ for _, type_ in tombstone.keys)
+    return any(
+        wanted <= Counter(param.type.base for param in source.schema)
+        for source in (view.source, *view.source.sources)
+    )
+
+
 def undone(
     tombstones: Sequence[Tombstone],
     view: View,
     number: int | None,
-    concerns: Concerns = has_keys,
+    concerns: Concerns = may_have_keys,
     *,
     but: Tombstone | None = None,
 ) -> list[Tombstone]:
@@ -56,7 +68,7 @@ def number_at(tombstones: Sequence[Tombstone], view: View, until: int) -> int:
     """The number up to which all tombstones are carried out where a view's states were made of
     everything that had arrived by `until`: what arrived later is left as it was."""
     for number, tombstone in enumerate(tombstones):
-        if tombstone.until > until and has_keys(tombstone, view):
+        if tombstone.until > until and may_have_keys(tombstone, view):
             return number
     return len(tombstones)
 

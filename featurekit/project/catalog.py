@@ -12,6 +12,7 @@ from featurekit.core.attributes import Named
 from featurekit.core.durations import LIFETIME, duration_text
 from featurekit.core.types import instant
 from featurekit.define.definitions import Described, Entity, FeatureService, FeatureView
+from featurekit.define.deprecated import Deprecation
 from featurekit.define.plan import Feature, Output, Service, View
 from featurekit.errors import OnlineError
 from featurekit.language.transform import Transform
@@ -31,8 +32,9 @@ class Item(Named):
     type, and for the others what they hold, in words. `version` is the fingerprint that the repo
     gives, `state` how it stands: "new" (not applied), "changed" (another version is applied),
     "applied", "filled" and, of a service, "live". `fresh_until` is the instant up to which the
-    online states have everything, None where they are not filled or Redis was not asked. `details`
-    has what only one kind has, by name.
+    online states have everything, None where they are not filled or Redis was not asked.
+    `deprecated` says that it is to be given up, itself or with its view; else None. `details` has
+    what only one kind has, by name.
     """
 
     kind: str
@@ -45,14 +47,8 @@ class Item(Named):
     state: str | None = None
     fresh_until: dt.datetime | None = None
     place: str | None = None
+    deprecated: Deprecation | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
-
-    def holds(self, words: str) -> bool:
-        """Whether each word stands somewhere in it: in a name, a description, a tag, a column."""
-        parts = [self.kind, self.name, self.type, self.description, self.owner]
-        parts += [f"{k} {v}" for k, v in {**self.tags, **self.details}.items()]
-        text = " ".join(parts).lower()
-        return all(word in text for word in words.lower().split())
 
 
 def catalog(project: Project) -> list[Item]:
@@ -73,6 +69,7 @@ class _Catalog:
             if (prints := project.registry.history(kind, name))
         }
         self.reached = bool(self.applied)
+        self.deprecated = {(one.kind, one.name): one for one in self.repo.deprecations()}
 
     def asked(self, question: Callable[[], Any]) -> Any:
         """What Redis answers; None where nothing was applied, or it is not reached."""
@@ -121,6 +118,7 @@ class _Catalog:
                 "tags": dict(written.tags),
             }
         place = getattr(written, "place", None)
+        about["deprecated"] = self.deprecated.get((kind, name))
         return Item(kind, name, type_, **about, place=str(place) if place else None, **more)
 
     def features(self) -> Iterator[Item]:
@@ -159,6 +157,8 @@ class _Catalog:
             state="filled" if until and state == "applied" else state,
             fresh_until=until,
             place=str(place) if place else None,
+            deprecated=self.deprecated.get(("feature", f"{view.name}:{feature.name}"))
+            or self.deprecated.get(("view", view.name)),
             details={"definition": definition(view, feature), "keys": _keys(view)},
         )
 

@@ -26,6 +26,7 @@ from featurekit.language import wire
 from featurekit.log.segments import segments
 from featurekit.offline.contract import Measures, Outcome, measure, outcomes
 from featurekit.offline.events import Snapshot, source_events
+from featurekit.project.kept_results import keep_judged
 from featurekit.sources.identity import kept_folder
 from featurekit.sources.verdicts import measures_name
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from featurekit.define.repo import Repo
     from featurekit.project.project import Project
 
+OF_SCHEMA = "its rows are as the schema declares"
+"""What the rule says that every source has."""
 _FORMAT = 1
 _NAMED = 5
 
@@ -90,23 +93,29 @@ def validate(project: Project, names: Sequence[str] | None = None) -> Validation
     chosen = [known[name] for name in sorted({*(known if names is None else names)})]
     with closing(project.connect()) as con:
         made = tuple(_validated(project, con, source) for source in chosen)
+    for judged in made:
+        keep_judged(project.state_dir, judged.source, judged.outcomes)
     return Validation(made, time.monotonic() - begun)
 
 
 def _validated(project: Project, con: Any, source: EventSource) -> Judged:
     """The outcomes of a source; that it cannot be read as its schema says is one of them."""
-    says = "its rows are as the schema declares"
     try:
         found, read = _measured(project, con, source)
     except DataError as error:
-        broken = Outcome("schema", says, "fail", "schema", False, 0, 0, str(error))
+        broken = Outcome("schema", OF_SCHEMA, "fail", "schema", False, 0, 0, str(error))
         return Judged(source.name, 0, (broken,))
+    schema = _schema(source, found, read)
+    return Judged(source.name, found.kept, (schema, *_outcomes(project, source, found)))
+
+
+def _schema(source: EventSource, found: Measures, read: Mapping[str, Any]) -> Outcome:
+    """What became of the schema, the first rule, of rows that could be read."""
     aside = read["quarantined"]
     rows = found.rows + aside
     said = f"{aside:,} of {rows:,} rows are set aside" if aside else f"{rows:,} rows are read"
     severity: Any = "quarantine" if source.on_bad_row == "quarantine" else "fail"
-    schema = Outcome("schema", says, severity, "schema", aside == 0, rows, aside, said)
-    return Judged(source.name, found.kept, (schema, *_outcomes(project, source, found)))
+    return Outcome("schema", OF_SCHEMA, severity, "schema", aside == 0, rows, aside, said)
 
 
 def _outcomes(project: Project, source: EventSource, found: Measures) -> list[Outcome]:
@@ -148,9 +157,11 @@ def _enforce(project: Project, con: Any, sources: Iterable[EventSource]) -> Pass
     rows: dict[str, int] = {}
     ruled = {source.name: source for source in sources if source.expect}
     for name, source in sorted(ruled.items()):
-        made, _ = _measured(project, con, source)
+        made, read = _measured(project, con, source)
         rows[name] = made.kept
-        found[name] = [o for o in _outcomes(project, source, made) if not o.held]
+        every = _outcomes(project, source, made)
+        keep_judged(project.state_dir, name, (_schema(source, made, read), *every))
+        found[name] = [outcome for outcome in every if not outcome.held]
     for name, broken in found.items():
         for outcome in broken:
             if outcome.severity == "warn":

@@ -212,9 +212,20 @@ def pinned_versions(value: bytes | None) -> list[tuple[str, str]]:
     return [(name, fingerprint) for name, _, fingerprint in (v.partition(":") for v in found)]
 
 
+def remove_pointers(store: OnlineStore, project: str, keys: Sequence[bytes]) -> None:
+    """Remove pointers to versions. Who follows what is live of all services reads it again."""
+    store.delete(keys)
+    store.write({turned_key(project): _another()})  # after it, so that nobody reads what was there
+
+
+def _another() -> bytes:
+    """A text that was never there."""
+    return secrets.token_hex(8).encode()
+
+
 def withdraw(store: OnlineStore, project: str, name: str) -> None:
     """Stop serving a service."""
-    store.delete([project_key(project, kind, name) for kind in POINTERS])
+    remove_pointers(store, project, [project_key(project, kind, name) for kind in POINTERS])
     change_numbers(
         store, names_key(project), lambda names: {n: v for n, v in names.items() if n != name}
     )
@@ -611,7 +622,7 @@ def _go_live(store: OnlineStore, project: str, services: Sequence[Service]) -> l
                 written += [mine, None, live]
             else:
                 written += [None] * 3
-        return [*written, None, secrets.token_hex(8).encode() if turned else None]
+        return [*written, None, _another() if turned else None]
 
     if services:
         keys = [project_key(project, kind, s.name) for s in services for kind in POINTERS]

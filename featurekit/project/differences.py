@@ -8,9 +8,14 @@ from difflib import ndiff
 from typing import Any
 
 from featurekit.core.durations import LIFETIME, duration_text
+from featurekit.define.deprecated import WHOLE, Deprecated
 from featurekit.define.plan import Feature, Output, Part, Service, Slot, Source, View
 from featurekit.language import ir
 from featurekit.language.listing import lines
+
+Said = Mapping[str, Mapping[str, str]]
+"""What is deprecated of a view or service: what `Deprecated.about` gave, by the names of features
+or by WHOLE."""
 
 
 def features_of(value: View | Service) -> dict[str, str]:
@@ -43,6 +48,24 @@ def reasons(old: View | Service, new: View | Service) -> tuple[str, ...]:
     assert isinstance(old, Service)
     assert isinstance(new, Service)
     return tuple(_of_services(old, new))
+
+
+def deprecated_otherwise(old: Said, new: Said) -> tuple[str, ...]:
+    """What is deprecated now and was not, or otherwise, a line each; and what is not any more."""
+    found = []
+    for name in dict.fromkeys([*new, *old]):
+        if old.get(name) != new.get(name):
+            line = deprecated_line(new.get(name))
+            found.append(line if name == WHOLE else f"{name}: {line}")
+    return tuple(found)
+
+
+def deprecated_line(about: Mapping[str, str] | None) -> str:
+    """One thing's deprecation, or that it is not deprecated any more."""
+    if about is None:
+        return "not deprecated any more"
+    said = Deprecated.of(about)
+    return f"deprecated: {said.in_words(said.day)}"
 
 
 def breaking(old: Service, new: Service) -> tuple[str, ...]:

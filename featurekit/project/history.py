@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from featurekit.core.attributes import Named
 from featurekit.core.calls import near
+from featurekit.define.deprecated import WHOLE
 from featurekit.define.plan import Service, View
 from featurekit.errors import RegistryError
-from featurekit.project.differences import features_of, reasons
+from featurekit.project.differences import (
+    Said,
+    deprecated_line,
+    deprecated_otherwise,
+    features_of,
+    reasons,
+)
 from featurekit.project.registry import Registry
 
 _LOST = ("its definition is lost",)
@@ -19,9 +27,9 @@ _LOST = ("its definition is lost",)
 class Revision(Named):
     """A change of a feature, view or service.
 
-    `action` is "add", "change", "rollback" or "remove". `fingerprint` is that of the view's or
-    service's version that came into force; None where it was removed. `reasons` says what differs
-    from the version before, a line each, with the lines of a transform indented.
+    `action` is "add", "change", "rollback", "remove", "deprecate" or "undeprecate". `fingerprint`
+    is that of the view's or service's version that came into force; None where none did. `reasons`
+    says what differs from before, a line each, with the lines of a transform indented.
     """
 
     name: str
@@ -34,8 +42,9 @@ class Revision(Named):
 
 
 def history(registry: Registry, name: str) -> list[Revision]:
-    """The changes of a view, a service or a feature, written view:feature, oldest first. Changes of
-    what is only said of it are none. RegistryError where none of this name was ever applied."""
+    """The changes of a view, a service or a feature, written view:feature, oldest first. Of what is
+    only said of it, that it is deprecated is told. RegistryError where none of this name was ever
+    applied."""
     whole, _, feature = name.partition(":")
     names = {kind: registry.names(kind) for kind in ("view", "service")}
     kinds = [kind for kind, known in names.items() if whole in known]
@@ -48,7 +57,8 @@ def history(registry: Registry, name: str) -> list[Revision]:
     found = [r for kind in kinds for r in _revisions(registry, kind, whole, feature)]
     if not found:
         raise RegistryError(f"no version of {kinds[0]} {whole!r} had a feature {feature!r}")
-    return found
+    said = [r for kind in kinds for r in _deprecations(registry, kind, whole, feature)]
+    return [*heapq.merge(found, said, key=lambda one: one.at)]
 
 
 def _revisions(registry: Registry, kind: str, whole: str, feature: str) -> Iterator[Revision]:
@@ -73,6 +83,20 @@ def _revisions(registry: Registry, kind: str, whole: str, feature: str) -> Itera
             why = _why(before, now, feature) if was and is_ else ()
             yield Revision(name, kind, said, at, by, version, why)
         before = now
+
+
+def _deprecations(registry: Registry, kind: str, whole: str, feature: str) -> Iterator[Revision]:
+    """Each time that what is deprecated of a name, or of a feature in it, was something else."""
+    name = f"{whole}:{feature}" if feature else whole
+    before: Said = {}
+    for said, by, at in registry.deprecated(kind, whole):
+        now, lines = bool(said), deprecated_otherwise(before, said)
+        if feature:
+            was, is_ = (one.get(feature) or one.get(WHOLE) for one in (before, said))
+            now, lines = is_ is not None, (deprecated_line(is_),) if was != is_ else ()
+        if lines:
+            yield Revision(name, kind, "deprecate" if now else "undeprecate", at, by, None, lines)
+        before = said
 
 
 def _fingerprint(value: View | Service | None, feature: str) -> str | None:

@@ -36,6 +36,7 @@ from featurekit.project.deployment import (
     live_services,
     until_key,
 )
+from featurekit.project.deprecations import Notices
 from featurekit.project.keys import private_key, signer_of, trust_of
 from featurekit.project.marks import Marks
 from featurekit.project.ownership import (
@@ -118,6 +119,7 @@ class Project:
         self._services: dict[str, OnlineService] = {}
         self.listed: dict[Any, tuple[OnlineService, Any]] = {}
         """What answers lists of features, each with what its key is the id of."""
+        self._notices: Notices | None = None
         self._serving_log: ServingLog | None = None
         self._feeding: Fed | None = None
         self._marks: Marks | None = None
@@ -132,7 +134,7 @@ class Project:
         if self._online is not None and not self.in_memory:
             self._online.close()
             self._online = None
-            self._feeding = self._marks = None
+            self._feeding = self._marks = self._notices = None
             self._services = {}
             self.listed = {}
         self._unreached = None
@@ -145,6 +147,13 @@ class Project:
         """Close the connections that lookups made in this event loop."""
         if self._online is not None:
             await self._online.close_async()
+
+    @property
+    def notices(self) -> Notices:
+        """What lookups are told of."""
+        if self._notices is None:
+            self._notices = Notices(self.online, self.name)
+        return self._notices
 
     # --- definitions ------------------------------------------------------------------------------
 

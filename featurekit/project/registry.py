@@ -26,7 +26,14 @@ from featurekit.define.verify import verify_service
 from featurekit.errors import RegistryError
 from featurekit.language.wire import from_json, to_json
 from featurekit.log.tombstones import Tombstone
-from featurekit.project.differences import breaking, differing, features_of, reasons
+from featurekit.project.differences import (
+    Said,
+    breaking,
+    deprecated_otherwise,
+    differing,
+    features_of,
+    reasons,
+)
 from featurekit.project.registry_tables import Kept, Tables
 
 _PUT_IN_FORCE = (
@@ -35,12 +42,14 @@ _PUT_IN_FORCE = (
 )
 _CHANGES = "action, kind, name, fingerprint, applied_by, applied_at"
 _FORGOTTEN = "entity, keys, digest, secret, until, applied_by, applied_at, removed"
+_DEPRECATED = "kind, name, said, applied_by, applied_at"
 _DUMP = (
     "SELECT kind, name, fingerprint, applied_by, applied_at FROM versions "
     "ORDER BY applied_at, kind, name",
     "SELECT kind, name, fingerprint, about FROM current ORDER BY kind, name",
     f"SELECT {_CHANGES} FROM changes ORDER BY id",
     f"SELECT {_FORGOTTEN} FROM forgotten ORDER BY id",
+    f"SELECT {_DEPRECATED} FROM deprecations ORDER BY id",
 )
 """The tables of a `Record`, in the order of its fields."""
 
@@ -85,11 +94,13 @@ class Record:
     current: list[tuple[str, ...]]
     changes: list[tuple[str, ...]]
     forgotten: list[tuple[Any, ...]]
+    deprecations: list[tuple[str, ...]] = field(default_factory=list)
 
     @classmethod
     def read(cls, written: dict[str, Any]) -> Record:
         """What `written` gave. ValueError, TypeError or KeyError where it is something else."""
-        widths = {"versions": 5, "current": 4, "changes": 6, "forgotten": 8}
+        widths = {"versions": 5, "current": 4, "changes": 6, "forgotten": 8, "deprecations": 5}
+        written = {"deprecations": [], **written}  # an earlier release has none
         made = {name: [tuple(row) for row in written[name]] for name in widths}
         for name, width in widths.items():
             if any(len(row) != width for row in made[name]):
@@ -118,6 +129,7 @@ class Record:
             self.current or other.current,
             [*self.changes, *(row for row in other.changes if row not in self.changes)],
             [*self.forgotten, *(row for row in other.forgotten if row[:5] not in gone)],
+            [*self.deprecations, *(o for o in other.deprecations if o not in self.deprecations)],
         )
 
 
@@ -199,11 +211,15 @@ class Registry:
             found = known.pop((kind, value.name), None)
             if found is None:
                 changes.append(_added(definition))
-            elif found[0] != value.fingerprint:
+                continue
+            about = json.loads(found[1])
+            lines = deprecated_otherwise(_said(about), _said(definition.about))
+            if found[0] != value.fingerprint:
                 old = self._read((kind, value.name, found[0]), found[2])
-                changes.append(_changed(kind, old, value))
-            elif json.loads(found[1]) != definition.about:
-                changes.append(Change("describe", kind, value.name, found[0], found[0]))
+                changes.append(_changed(kind, old, value, lines))
+            elif about != definition.about:
+                same = found[0], found[0]
+                changes.append(Change("describe", kind, value.name, *same, reasons=lines))
         for (kind, name), (fingerprint, *_) in sorted(known.items()):
             changes.append(Change("remove", kind, name, fingerprint, None))
         return changes
@@ -230,6 +246,7 @@ class Registry:
                 _set_fact(tables, "adopted", left)
             gone = [(c.kind, c.name) for c in changes if c.action == "remove"]
             tables.do("DELETE FROM current WHERE kind = ? AND name = ?", *gone)
+            _deprecate(tables, wanted, who, when)
             done = [(c.action, c.kind, c.name, c.new or c.old, who, when) for c in changes]
             tables.do(f"INSERT INTO changes ({_CHANGES}) VALUES (?, ?, ?, ?, ?, ?)", *done)
         return changes
@@ -398,6 +415,19 @@ class Registry:
                 (kind, name),
             )
 
+    def deprecated(self, kind: str, name: str) -> list[tuple[Said, str, str]]:
+        """What was deprecated of a name, each time that this changed, oldest first; by whom and
+        when."""
+        if not self.kept.exists():
+            return []
+        with self.kept.opened() as tables:
+            rows = tables.rows(
+                "SELECT said, applied_by, applied_at FROM deprecations "
+                "WHERE kind = ? AND name = ? ORDER BY id",
+                (kind, name),
+            )
+        return [(json.loads(said), who, when) for said, who, when in rows]
+
     def roll_back(self, kind: str, name: str, fingerprint: str) -> None:
         """Record that an older version is in force again; then `plan` shows how the repo differs
         from it."""
@@ -564,10 +594,30 @@ def _fill(tables: Tables, record: Record, definitions: Mapping[Known, str]) -> N
         ("current", current),
         (f"changes ({_CHANGES})", record.changes),
         (f"forgotten ({_FORGOTTEN})", record.forgotten),
+        (f"deprecations ({_DEPRECATED})", record.deprecations),
     ):
         for values in rows:
             tables.do(f"INSERT INTO {table} VALUES ({', '.join('?' * len(values))})", values)
     _sum_up(tables)
+
+
+def _said(about: Mapping[str, Any]) -> Said:
+    """What is deprecated, of what an author says of a view or service."""
+    said: Said = about.get("deprecated", {})
+    return said
+
+
+def _deprecate(tables: Tables, wanted: Sequence[Definition], who: str, when: str) -> None:
+    """Record what is deprecated of each view and service, where that is something else now."""
+    sql = "SELECT kind, name, said FROM deprecations ORDER BY id"
+    known = {(kind, name): json.loads(said) for kind, name, said in tables.rows(sql)}
+    rows = [
+        (definition.kind, definition.value.name, json.dumps(said), who, when)
+        for definition in wanted
+        if (said := _said(definition.about))
+        != known.get((definition.kind, definition.value.name), {})
+    ]
+    tables.do(f"INSERT INTO deprecations ({_DEPRECATED}) VALUES (?, ?, ?, ?, ?)", *rows)
 
 
 def _fact(tables: Tables, name: str) -> str | None:
@@ -592,7 +642,7 @@ def _added(definition: Definition) -> Change:
     )
 
 
-def _changed(kind: str, old: View | Service, new: View | Service) -> Change:
+def _changed(kind: str, old: View | Service, new: View | Service, more: tuple[str, ...]) -> Change:
     broken: tuple[str, ...] = ()
     if isinstance(old, Service) and isinstance(new, Service):
         broken = breaking(old, new)
@@ -603,7 +653,7 @@ def _changed(kind: str, old: View | Service, new: View | Service) -> Change:
         old.fingerprint,
         new.fingerprint,
         differing(old, new),
-        reasons(old, new),
+        (*reasons(old, new), *more),
         broken,
         features_of(new),
     )

@@ -29,6 +29,10 @@ CREATE TABLE IF NOT EXISTS changes (
     name TEXT NOT NULL, fingerprint TEXT NOT NULL, applied_by TEXT NOT NULL,
     applied_at TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS deprecations (
+    id {number}, kind TEXT NOT NULL, name TEXT NOT NULL, said TEXT NOT NULL,
+    applied_by TEXT NOT NULL, applied_at TEXT NOT NULL
+);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS forgotten (
     id {number}, entity TEXT NOT NULL, keys TEXT NOT NULL,

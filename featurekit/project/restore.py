@@ -33,6 +33,7 @@ from featurekit.project.deployment import (
     pinned_versions,
     pins_key,
     published_key,
+    remove_pointers,
     service_names,
     until_key,
 )
@@ -74,6 +75,7 @@ def _restore_pointers(store: OnlineStore, project: str, compiled: Compiled) -> N
     names = service_names(project, store.read([names_key(project)])[0])
     places = [(kind, name) for kind in POINTERS for name in names]
     keys = [project_key(project, *place) for place in places]
+    gone = []
     for (kind, name), key, value in zip(places, keys, store.read(keys), strict=True):
         if value is None:
             continue
@@ -83,7 +85,9 @@ def _restore_pointers(store: OnlineStore, project: str, compiled: Compiled) -> N
             version = ""
         plan = store.read([project_key(project, "plan", name, version)])[0] if version else None
         if plan is None and (not version or compiled(name, version) is None):
-            store.delete([key])
+            gone.append(key)
+    if gone:
+        remove_pointers(store, project, gone)
 
 
 def _restore_marks(store: OnlineStore, project: str) -> None:

@@ -17,15 +17,25 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from featurekit.core.version import VERSION
-from featurekit.define.plan import Service
+from featurekit.define.plan import Output, Service
 from featurekit.errors import RequestRefused
 from featurekit.online.lookup.service import OnlineService
-from featurekit.project.about import About, read_about
+from featurekit.project.about import About, noted_deprecations, read_about
 from featurekit.project.deployment import pointers
 from featurekit.server import failures
 from featurekit.server.callers import Caller
 from featurekit.server.lookups import Lookups
 from featurekit.server.openapi import errors, guard, hot_paths, row_of
+
+
+class Deprecated(BaseModel):
+    """That something is to be given up."""
+
+    after: str = Field(description="The last day, UTC, of its use.", examples=["2027-03-01"])
+    use: str | None = Field(description="What takes its place.", examples=["orders_v2:spend_7d"])
+    why: str
+    overdue: bool = Field(description="Whether that day is over.")
+    since: str | None = Field(description="When this was first applied.")
 
 
 class Summary(BaseModel):
@@ -34,6 +44,7 @@ class Summary(BaseModel):
     name: str = Field(examples=["checkout"])
     version: str = Field(description="The fingerprint of the version that is live.")
     features: int = Field(description="How many features it answers.", examples=[12])
+    deprecated: Deprecated | None = None
 
 
 class Column(BaseModel):
@@ -48,6 +59,7 @@ class FeatureColumn(Column):
 
     full_name: str = Field(examples=["customer_orders__spend_7d"])
     view: str | None = Field(description="None where it is computed from the request.")
+    deprecated: Deprecated | None = Field(description="By itself, or with its view.")
 
 
 class ViewVersion(BaseModel):
@@ -57,6 +69,7 @@ class ViewVersion(BaseModel):
     fingerprint: str
     source: str
     owner: str | None = Field(description="None where the repo names none.")
+    deprecated: Deprecated | None
 
 
 class Description(BaseModel):
@@ -68,6 +81,7 @@ class Description(BaseModel):
         examples=["payments@example.com"],
     )
     description: str | None = Field(description="What it is for, in the words of the repo.")
+    deprecated: Deprecated | None
     version: str = Field(description="The fingerprint of the version that is live.")
     versions: dict[str, str] = Field(
         description="The versions that are fed: live, next (waits for its states) and retained "
@@ -87,8 +101,14 @@ def admin(lookups: Lookups, *, asks: bool = False) -> FastAPI:
 
     @app.get("/v1/services", tags=["services"], summary="The services that are live")
     def services(request: Request) -> list[Summary]:
+        said = _deprecated(read_about(lookups.store, lookups.project))
         return [
-            Summary(name=name, version=service.fingerprint, features=len(service.outputs))
+            Summary(
+                name=name,
+                version=service.fingerprint,
+                features=len(service.outputs),
+                deprecated=said.get(f"service {name}"),
+            )
             for name, service in sorted(_seen(request, lookups).items())
         ]
 
@@ -146,11 +166,12 @@ def _failed(request: Request, error: Exception) -> JSONResponse:
 
 def described(service: Service, versions: dict[str, str], about: About) -> Description:
     """What a service takes and gives, and whose it is."""
-    said = about.get(f"service {service.name}", {})
+    said, deprecated = about.get(f"service {service.name}", {}), _deprecated(about)
     return Description(
         name=service.name,
         owner=said.get("owner"),
         description=said.get("description"),
+        deprecated=deprecated.get(f"service {service.name}"),
         version=service.fingerprint,
         versions=versions,
         join_keys=[Column(name=k, type=str(t)) for k, t in service.join_keys.items()],
@@ -161,6 +182,7 @@ def described(service: Service, versions: dict[str, str], about: About) -> Descr
                 type=str(o.type),
                 full_name=o.full_name,
                 view=service.views[o.view].name if o.view >= 0 else None,
+                deprecated=_of_output(service, o, deprecated),
             )
             for o in service.outputs
         ],
@@ -170,11 +192,37 @@ def described(service: Service, versions: dict[str, str], about: About) -> Descr
                 fingerprint=v.fingerprint,
                 source=v.source.title,
                 owner=about.get(f"view {v.name}", {}).get("owner"),
+                deprecated=deprecated.get(f"view {v.name}"),
             )
             for v in service.stored
         ],
         example={"rows": [row_of(service)]},
     )
+
+
+def _deprecated(about: About) -> dict[str, Deprecated]:
+    """What is to be given up, by its kind and name."""
+    return {
+        f"{one.kind} {one.name}": Deprecated(
+            after=one.said.day.isoformat(),
+            use=one.said.use,
+            why=one.said.why,
+            overdue=one.overdue(),
+            since=None if one.since is None else one.since.isoformat(),
+        )
+        for one in noted_deprecations(about)
+    }
+
+
+def _of_output(
+    service: Service, output: Output, said: Mapping[str, Deprecated]
+) -> Deprecated | None:
+    """That a feature of a service is to be given up, by itself or with its view."""
+    if output.view < 0:
+        return said.get(f"feature {service.name}:{output.name}")
+    view = service.views[output.view]
+    own = said.get(f"feature {view.name}:{view.features[output.index].name}")
+    return own or said.get(f"view {view.name}")
 
 
 def document(app: FastAPI, live: Mapping[str, Service], *, asks: bool) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -174,8 +174,7 @@ class App:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
-                task = asyncio.create_task(self._load())
-                self._tasks.add(task)
+                self._beside(self._load())
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
                 for task in self._tasks:
@@ -185,6 +184,12 @@ class App:
                 await self.lookups.close()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+    def _beside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something beside the answers."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _load(self) -> None:
         """Load every live service, and try again until that was done once."""
@@ -299,7 +304,8 @@ class App:
         data = await self._body(request)
         question = feast_question(data, most_rows=self.settings.most_rows)
         result, said = await self._answered(request, question)
-        return Answer(as_json.feast_answer(result, said, views=question.views), 200, _typed(JSON))
+        headers = _typed(JSON, *self.lookups.notices.headers(said.version))
+        return Answer(as_json.feast_answer(result, said, views=question.views), 200, headers)
 
     async def _own(self, request: Request) -> Answer:
         """POST /v1/services/{name}/features and /v1/features: rows in, columns out."""
@@ -314,6 +320,7 @@ class App:
             accepted,
             (b"featurekit-as-of", result.as_of.isoformat().encode()),
             (b"featurekit-version", said.version.fingerprint.encode()),
+            *self.lookups.notices.headers(said.version),
         )
         return Answer(_written(accepted, result, said), 200, headers)
 
@@ -359,6 +366,8 @@ class App:
             result, version = instead
         request.service, request.rows = question.service or version.name, len(result)
         self.metrics.answered(request.service, result)
+        if self.lookups.notices.due():
+            self._beside(asyncio.to_thread(self.lookups.notices.look))
         return result, Said(request.service, version, request.id)
 
     # --- pushes -----------------------------------------------------------------------------------

@@ -13,7 +13,10 @@ Headers = list[tuple[bytes, bytes]]
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
 _METHODS = b"GET, HEAD, POST"
 _SENT = b"authorization, content-type, accept, x-request-id, featurekit-timeout-ms, idempotency-key"
-_SHOWN = b"x-request-id, featurekit-as-of, featurekit-version, retry-after, www-authenticate"
+_SHOWN = (
+    b"x-request-id, featurekit-as-of, featurekit-version, retry-after, www-authenticate, "
+    b"deprecation, sunset, link, featurekit-deprecated"
+)
 
 
 def is_origin(text: str) -> bool:

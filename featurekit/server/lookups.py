@@ -28,6 +28,7 @@ from featurekit.project.deployment import (
 )
 from featurekit.project.freshness import Freshness, freshness
 from featurekit.project.listed import resolved
+from featurekit.server.notices import ServedNotices
 from featurekit.server.questions import Question, of_types
 from featurekit.server.settings import Settings
 
@@ -59,6 +60,7 @@ class Lookups:
         self._versions: OrderedDict[tuple[str, str], ServiceVersion] = OrderedDict()
         self._lists: OrderedDict[tuple[str, ...], ListedFeatures] = OrderedDict()
         self._live = _Live()
+        self.notices = ServedNotices(self.store, self.project)
         self.span: Span | None = None
 
     async def close(self) -> None:
@@ -79,6 +81,7 @@ class Lookups:
         """Make every live service ready to answer, and name them. It raises what a lookup would:
         NotServed where none is live, FingerprintMismatch, PlanRefused, StoreUnavailable."""
         names = sorted(self.live())
+        self.notices.look()
         if not names:
             raise NotServed(
                 f"project {self.project!r} serves nothing here; run `featurekit apply` and "

@@ -35,6 +35,16 @@ _WHY = {
     503: "Redis is slow or gone, or what it holds cannot be believed.",
 }
 _VALUE: dict[str, Any] = {}
+_HEADERS = {
+    name: {"description": about, "schema": {"type": "string"}}
+    for name, about in (
+        ("Deprecation", "Since when the service is to be given up (RFC 9745)."),
+        ("Sunset", "The end of the last day on which it is kept (RFC 8594)."),
+        ("Link", "The service that takes its place."),
+        ("Featurekit-Deprecated", "All of the answer that is to be given up, as a list."),
+    )
+}
+"""Each stands only where there is something to say."""
 _ANSWERED = {
     "type": "object",
     "properties": {
@@ -135,7 +145,10 @@ def _feast(example: dict[str, Any]) -> dict[str, Any]:
         "; ERROR, DAMAGED and DEFAULT are featurekit's own.",
         "tags": ["features"],
         "requestBody": _body(properties, ["entities"], example, _FEAST_FORMS),
-        "responses": {"200": _json("The features.", _ANSWERED), **errors()},
+        "responses": {
+            "200": {**_json("The features.", _ANSWERED), "headers": _HEADERS},
+            **errors(),
+        },
     }
 
 
@@ -177,7 +190,7 @@ def _own(example: dict[str, Any], *, named: bool) -> dict[str, Any]:
             "status": {"type": "object", "additionalProperties": True},
         },
     }
-    found = _json("Columns, and statuses in short.", answered)
+    found = {**_json("Columns, and statuses in short.", answered), "headers": _HEADERS}
     for media in ("application/msgpack", "application/vnd.apache.arrow.stream"):
         found["content"][media] = {"schema": {"type": "string", "format": "binary"}}
     made: dict[str, Any] = {

@@ -135,7 +135,7 @@ def read_events(
     written.
     """
     files = files_of(con, source, base, state_dir)
-    identities = [Identity.of(Path(file.path), state_dir) for file in files]
+    identities = Identity.of_all([Path(file.path) for file in files], state_dir)
     key = _key(source, files, identities, state_dir, judged=judged)
     with _LOCK:
         checked = _CACHE.get(key)

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from featurekit.core.files import scratch_folder, write_whole
@@ -18,6 +21,7 @@ from featurekit.errors import SourceError
 _SETTLED_S = 2.0
 """A file that was written less long ago may be written again without a change of its times."""
 
+_AT_ONCE = 8
 Stat = tuple[int, int, int, int, int]
 _SEEN: dict[str, tuple[Stat, str]] = {}
 
@@ -70,21 +74,42 @@ class Identity:
     def of(cls, path: Path, state_dir: Path | None) -> Identity:
         """The identity of a file now. The hash is taken again only where size, inode or times
         differ from what is known of it. SourceError if the file cannot be read."""
+        return cls._known(path, state_dir) or cls._hashed(path, state_dir)
+
+    @classmethod
+    def of_all(cls, paths: Sequence[Path], state_dir: Path | None) -> list[Identity]:
+        """As `of`, for several files; those that are not known are hashed at once."""
+        found = {path: cls._known(path, state_dir) for path in paths}
+        unknown = [path for path, one in found.items() if one is None]
+        if len(unknown) > 1:  # to hash lets other threads run
+            with ThreadPoolExecutor(min(len(unknown), _AT_ONCE, os.cpu_count() or 1)) as pool:
+                hashed = pool.map(partial(cls._hashed, state_dir=state_dir), unknown)
+                found |= zip(unknown, hashed, strict=True)
+        return [found[path] or cls._hashed(path, state_dir) for path in paths]
+
+    @classmethod
+    def _known(cls, path: Path, state_dir: Path | None) -> Identity | None:
+        """The identity of a file that is as it was when it was hashed; None of any other."""
         name, now = str(path), _stat(path)
         seen = _SEEN.get(name)
-        note = None
         if seen is None or seen[0] != now:
-            if state_dir is not None:
-                note = kept_folder(state_dir) / note_name(name)
-                seen = _noted(note)
+            seen = None if state_dir is None else _noted(kept_folder(state_dir) / note_name(name))
             if seen is None or seen[0] != now:
-                seen = (now, _digest(path))
-                if time.time() - max(now[1], now[2]) / 1e9 < _SETTLED_S:
-                    return cls(path, *seen)
-                if note is not None:
-                    write_whole(note, json.dumps(seen).encode())
+                return None
             _SEEN[name] = seen
         return cls(path, *seen)
+
+    @classmethod
+    def _hashed(cls, path: Path, state_dir: Path | None) -> Identity:
+        """The identity of a file by its content."""
+        name, now = str(path), _stat(path)
+        made = cls(path, now, _digest(path))
+        if time.time() - max(now[1], now[2]) / 1e9 >= _SETTLED_S:
+            if state_dir is not None:
+                note = kept_folder(state_dir) / note_name(name)
+                write_whole(note, json.dumps((now, made.digest)).encode())
+            _SEEN[name] = now, made.digest
+        return made
 
     def check(self) -> None:
         """SourceError if the file is another one now."""

@@ -13,7 +13,7 @@ from featurekit.sources.identity import folder_in, note_name
 from featurekit.sources.kinds import files_now, kind_of
 from featurekit.sources.objects import objects_left
 from featurekit.sources.origins.copies import copies_left, last_copies
-from featurekit.sources.verdicts import measures_name, verdict_name
+from featurekit.sources.verdicts import judged_name, measures_name, verdict_name
 
 
 def leftovers(sources: Iterable[EventSource], base: Path, state_dir: Path) -> list[Path]:
@@ -35,6 +35,7 @@ def _needed(source: EventSource, base: Path, state_dir: Path) -> Iterator[str]:
     kind = kind_of(source)
     yield verdict_name(source.name)
     yield measures_name(source.name)
+    yield judged_name(source.name)
     yield from last_copies(source, state_dir)
     with suppress(DataError):  # it has no file now, or one that cannot be read
         for file in files_now(source, base, state_dir):

@@ -188,20 +188,20 @@ def _told(source: EventSource, what: str) -> Iterator[None]:
     except (SourceError, ImportError):
         raise
     except FileNotFoundError as error:
-        said = _without_secrets(first_line(error))
+        said = without_credentials(first_line(error))
         why = f" ({said})" if said and said not in what else ""
         raise _fault(source, f"there is nothing at {what}{why}") from None
     except PermissionError as error:
-        said = _without_secrets(first_line(error))
+        said = without_credentials(first_line(error))
         text = f"{what} may not be read with the credentials of this environment ({said})"
         raise _fault(source, text) from None
     except Exception as error:
         # Each library decides for itself what it raises: the errors of S3 alone have three roots.
-        said = _without_secrets(first_line(error)) or type(error).__name__
+        said = without_credentials(first_line(error)) or type(error).__name__
         raise _fault(source, f"{what} cannot be read ({said})") from None
 
 
-def _without_secrets(said: str) -> str:
+def without_credentials(said: str) -> str:
     """A text without the credentials that stand in the environment."""
     named = ((n.upper(), v) for n, v in os.environ.items() if len(v) >= 4)
     return without_secrets(said, [v for n, v in named if any(s in n for s in _SECRET)])

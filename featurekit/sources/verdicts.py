@@ -58,6 +58,11 @@ def measures_name(source: str) -> str:
     return f"contract.{source}.json"
 
 
+def judged_name(source: str) -> str:
+    """The name of the file with what became of a source's contract last (S5)."""
+    return f"judged.{source}.json"
+
+
 def _key(about: Any) -> str:
     import duckdb
 

@@ -138,6 +138,51 @@ def test_search_finds_what_holds_every_word(
     assert run(capsys, "search", *words)[0] == 0
 
 
+def test_search_shows_the_names_that_fit_first(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [item["name"] for item in document(capsys, "search", "country")["found"]]
+    assert names[0] == "customer_orders:country"
+    assert {"orders", "customer_orders"} <= {*names[1:]}, "its column and its feature"
+    orders = [item["name"] for item in document(capsys, "search", "orders")["found"]]
+    assert orders[0] == "orders"
+    assert orders[1] == "customer_orders:orders_30d"
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        (["--owner", "GROW", "--kind", "view"], ["customer_orders"]),
+        (["--owner", "nobody"], []),
+        (["--tag", "team", "--kind", "view"], ["customer_orders"]),
+        (["--tag", "team=shop", "spend_7d", "--kind", "feature"], ["customer_orders:spend_7d"]),
+        (["--tag", "team=other"], []),
+        (["--tag", "team", "--tag", "none"], []),
+        (["--deprecated"], []),
+        (["--kind", "entity"], ["customer"]),
+    ],
+)
+def test_search_by_owner_tag_and_kind(
+    shop: Path, capsys: pytest.CaptureFixture[str], options: list[str], names: list[str]
+) -> None:
+    assert [item["name"] for item in document(capsys, "search", *options)["found"]] == names
+
+
+def test_search_says_what_was_meant(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "did you mean 'customer_orders'?" in run(capsys, "search", "custmer_orders")[1]
+    assert run(capsys, "search", "zzz")[1].startswith("Nothing has 'zzz'; `featurekit list`")
+    assert run(capsys, "search")[0] == 64
+    code, _, err = run(capsys, "search", "--kind", "feture")
+    assert code == 2
+    assert "did you mean 'feature'" in err
+
+
+def test_list_by_owner_and_tag(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = document(capsys, "list", "views", "--owner", "growth", "--tag", "team=shop")
+    assert [one["name"] for one in found["views"]] == ["customer_orders"]
+    assert document(capsys, "list", "views", "--tag", "team=b")["views"] == []
+
+
 # --- exit codes and errors ------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ from featurekit.online.lookup import watch
 from featurekit.online.lookup.service import OnlineService
 from featurekit.online.store.redis import RedisStore
 from featurekit.project import marks
+from featurekit.project.carried import number_at
 from featurekit.project.deployment import fed_views
 
 MODULE = """
@@ -219,6 +220,77 @@ def test_a_run_up_to_before_the_forgetting_does_not_carry_it_out(
         open_store().get_online_features("service", KEYS)
     fresh.materialize_incremental()
     assert same(open_store()) == expected
+
+
+OF_ONE = """
+from featurekit import Entity, EventSource, FeatureService, FeatureView
+from featurekit.aggregates import Count, Sum
+
+web = EventSource("web", path="data/web.parquet", schema={"user": int, "n": int},
+                  timestamp_field="at")
+app = EventSource("app", path="data/app.parquet", schema={"uid": int, "shop": int, "n": int},
+                  timestamp_field="at")
+WINDOW = {"sum": Sum("n", window="9000d"), "count": Count(window="9000d")}
+users = FeatureView("users", entities=[Entity("user", {"user": int})],
+                    sources=[web, {app: {"user": "uid"}}], features=WINDOW)
+shops = FeatureView("shops", entities=[Entity("shop", {"shop": int})], source=app, features=WINDOW)
+service = FeatureService("service", features=[users])
+plain = FeatureService("plain", features=[shops])
+"""
+"""The source `app` does not name the user: only the view of both sources says which column has
+it."""
+
+
+@pytest.fixture
+def mapped(make_repo: Any, redis_store: RedisStore) -> Iterator[Open]:
+    """As `open_store`, for views of which one says what the other's columns mean."""
+    app = rows(12).select(["user", "shop", "n", "at"]).rename_columns(["uid", "shop", "n", "at"])
+    repo = make_repo(OF_ONE, {"web": rows(4).select(["user", "n", "at"]), "app": app})
+    opened: list[FeatureStore] = []
+
+    def made() -> FeatureStore:
+        opened.append(FeatureStore(repo, redis_url=redis_store.url))
+        return opened[-1]
+
+    yield made
+    for store in opened:
+        store.close()
+
+
+SHOPS = [{"shop": 0}, {"shop": 1}]
+
+
+@pytest.mark.parametrize("incremental", [False, True])
+def test_a_view_whose_events_are_the_entity_s_by_another_view_s_mapping_is_not_served(
+    mapped: Open, redis_store: RedisStore, incremental: bool
+) -> None:
+    store = filled(mapped)
+    whole = store.get_online_features("plain", SHOPS).to_pylist()
+    before = dump(redis_store)
+    forget(store)
+    expected = store.get_online_features("plain", SHOPS).to_pylist()
+    assert whole != expected, "user 1 bought in shop 1"
+    restore(redis_store, before)
+    fresh = mapped()
+    with pytest.raises(DamagedView, match=r"'user'.* was forgotten"):
+        fresh.get_online_features("plain", SHOPS)
+    (fresh.materialize_incremental if incremental else fresh.materialize)()
+    assert mapped().get_online_features("plain", SHOPS).to_pylist() == expected
+
+
+def test_such_a_view_is_not_carried_by_a_run_up_to_before_the_forgetting(
+    mapped: Open, redis_store: RedisStore
+) -> None:
+    store = filled(mapped)
+    before = dump(redis_store)
+    forget(store)
+    restore(redis_store, before)
+    fresh = mapped()
+    fresh.materialize(FIRST + dt.timedelta(days=30))
+    (view,) = [v for v in fed_views(redis_store, "tests") if v.name == "shops"]
+    tombstones = fresh.registry.tombstones()
+    assert number_at(tombstones, view, tombstones[0].until - 1) == 0
+    assert number_at(tombstones, view, tombstones[0].until) == 1
 
 
 # --- a forgetting that died -----------------------------------------------------------------------

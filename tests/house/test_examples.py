@@ -17,6 +17,7 @@ import featurekit
 from featurekit import (
     Between,
     Delay,
+    Deprecated,
     Entity,
     EventSource,
     FeatureService,
@@ -55,6 +56,7 @@ NAMES: dict[str, Any] = {
     "SQLite": SQLite,
     "Delay": Delay,
     "Between": Between,
+    "Deprecated": Deprecated,
     "datetime": dt.datetime,
     "UTC": dt.UTC,
 }

@@ -34,16 +34,17 @@ service = FeatureService("service", features=[view])
 
 def test_the_public_names_are_these():
     assert sorted(featurekit.__all__) == sorted((
-        "Between", "Commit", "Delay", "Delta", "DuckDB", "Entity", "EventSource", "FeatureService",
-        "FeatureStore", "FeatureView", "FeaturekitError", "Fresh", "Holds", "Iceberg", "Length",
-        "Matches", "Monotone", "NotNull", "NotNullShare", "OneOf", "OnlineService", "Postgres",
-        "References", "RowCount", "SQLite", "Share", "Unique", "Vector", "bucket", "dot", "feature",
-        "norm",
+        "Between", "Commit", "Delay", "Delta", "Deprecated", "DuckDB", "Entity", "EventSource",
+        "FeatureService", "FeatureStore", "FeatureView", "FeaturekitError", "Fresh", "Holds",
+        "Iceberg", "Length", "Matches", "Monotone", "NotNull", "NotNullShare", "OneOf",
+        "OnlineService", "Postgres", "References", "RowCount", "SQLite", "Share", "Unique",
+        "Vector", "bucket", "dot", "feature", "norm",
     ))  # fmt: skip
     assert sorted(results.__all__) == sorted((
-        "Adopted", "Change", "Collection", "Consumed", "Explanation", "Forgot", "Impact", "Item",
-        "Lineage", "Materialization", "OnlineResult", "Pin", "Pinned", "Pushed", "Report",
-        "Revision", "RolledBack", "SourceCheck", "Splits", "TrainingSet", "Validation", "Version",
+        "Adopted", "Change", "Collection", "Consumed", "Deprecation", "Explanation", "Forgot",
+        "Impact", "Item", "Lineage", "Materialization", "OnlineResult", "Pin", "Pinned",
+        "Pushed", "Report", "Revision", "RolledBack", "SourceCheck", "Splits", "TrainingSet",
+        "Validation", "Version",
     ))  # fmt: skip
     assert {"Aggregate", *aggregates.BY_NAME} == {*aggregates.__all__}
 

@@ -22,12 +22,22 @@ import pytest
 from browser import CHROMIUM, Page, browser
 from many_features import write_many
 
-from featurekit import Entity, EventSource, FeatureService, FeatureStore, FeatureView, feature
+from featurekit import (
+    Deprecated,
+    Entity,
+    EventSource,
+    FeatureService,
+    FeatureStore,
+    FeatureView,
+    OneOf,
+    RowCount,
+    feature,
+)
 from featurekit.aggregates import Last, Max, Sum, ValueCounts
 from featurekit.cli import main
 from featurekit.core.page import escaped
 from featurekit.define.repo import load_repo
-from featurekit.errors import ConfigError, DataError
+from featurekit.errors import ConfigError, ContractWarning, DataError
 from featurekit.language.to_python import to_python
 from featurekit.project.site import write as writing
 from featurekit.project.site.code import sql_of
@@ -36,6 +46,10 @@ from featurekit.project.site.parts import number
 from featurekit.project.site.profiles import BINS, Bounds, profile_of
 from featurekit.project.site.write import write_site
 
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore::featurekit.errors.{name}")
+    for name in ("DeprecatedFeature", "ContractWarning")
+]
 ROOT = Path(__file__).parents[2]
 AT = dt.datetime(2026, 1, 10, tzinfo=dt.UTC)
 HOSTILE = '</script><img src=x onerror="window.hacked=1">\'"&\u2028 ünï 漢'
@@ -94,6 +108,11 @@ def shop(folder: Path, window: str = "2d") -> list[Any]:
         description=HOSTILE,
         owner=HOSTILE,
         tags={HOSTILE: HOSTILE},
+        expect=[
+            OneOf("kind", ["kind0", "kind1", "kind2"], severity="warn"),
+            OneOf(COLUMN, [HOSTILE], severity="warn", name="hostile"),
+            RowCount(at_least=1),
+        ],
     )
 
     @feature(owner=HOSTILE, description=HOSTILE, tags={"a": HOSTILE})
@@ -118,11 +137,12 @@ def shop(folder: Path, window: str = "2d") -> list[Any]:
         },
         description=HOSTILE,
         owner=HOSTILE,
+        deprecated={"most": Deprecated("2020-01-01", use="v:spend", why=HOSTILE)},
     )
     return [
         FeatureService(
             "s", features=[view, against], request={"basket": float}, description=HOSTILE,
-            owner=HOSTILE,
+            owner=HOSTILE, deprecated=Deprecated(dt.date(9999, 1, 1), why=HOSTILE),
         )
     ]  # fmt: skip
 
@@ -142,6 +162,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     store, out = made(folder, data=Bounds())
     store.apply()
+    store.validate()
+    store.check_parity("s", mode="fuzz", budget=500)
     labels = [{"k": 1, "event_timestamp": AT, "basket": 1.0}]
     store.get_historical_features(labels, "s").to_parquet(folder / "train.parquet")
     report = {
@@ -392,6 +414,77 @@ def test_a_view_and_a_service_of_one_name_have_features_of_their_own(tmp_path: P
     assert "the latest x" in Read(folder / "both.f.html").text
     assert "of basket, at request time" in Read(folder / "both.f-2.html").text
     assert {t.id for t in store.impact("s.x").features} == {"feature:both:f", "feature:other:f"}
+
+
+def section_of(page: Read, title: str) -> str:
+    """The text of a section, up to the next one."""
+    return page.text.partition(f" {title} ")[2]
+
+
+def test_a_source_has_its_contract_with_what_became_of_it(site: Path) -> None:
+    said = section_of(Read(site / "source" / "lines.html"), "Contract")
+    assert said.startswith("Judged last at 20")
+    assert "schema its rows are as the schema declares work stops holds" in said
+    assert "it is said holds" in said, "the kinds"
+    assert "broken by 400 of 400 rows" in said, "the hostile column"
+
+
+def test_a_contract_that_was_not_judged_says_so(tmp_path: Path) -> None:
+    store, out = made(tmp_path / "a")
+    said = section_of(Read(out / "source" / "lines.html"), "Contract")
+    assert said.startswith("Not judged yet.")
+    assert "work stops –" in said
+    store.apply()
+    with pytest.warns(ContractWarning):
+        store.materialize()
+    write_site(store.parts, out, Asked())
+    said = section_of(Read(out / "source" / "lines.html"), "Contract")
+    assert "broken by 400 of 400 rows" in said, "materialize judges, too"
+    place = store.state_dir / "verdicts" / "judged.lines.json"
+    values = {str(i) for i in range(100, 400)} & set(re.findall(r"\w+", place.read_text()))
+    assert values == set(), "no value of a row is kept"
+    place.write_text("{", encoding="utf-8")
+    write_site(store.parts, out, Asked())
+    assert "Not judged yet." in Read(out / "source" / "lines.html").text
+    assert store.gc().files == ()
+    store.validate()
+    assert place.exists()
+    assert store.gc().files == (), "it is needed"
+
+
+def test_a_rule_that_was_changed_since_has_no_result(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    store, out = made(folder)
+    store.validate()
+    one = shop(folder)[0]
+    source = one.features[0].source
+    other = [OneOf("kind", ["kind0"], severity="warn"), *source.expect[1:]]
+    object.__setattr__(source, "expect", tuple(other))
+    changed = FeatureStore(definitions=[one], state_folder=store.state_dir)
+    write_site(changed.parts, out, Asked())
+    said = section_of(Read(out / "source" / "lines.html"), "Contract")
+    assert "it is said –" in said
+    assert "broken by 400 of 400 rows" in said, "of the rule that stayed"
+
+
+def test_features_and_services_have_the_last_check_of_parity(site: Path) -> None:
+    feature_ = section_of(Read(site / "feature" / "v.spend.html"), "Parity")
+    assert re.search(r"s fuzz 1,234 5 \(0\.4 %\) not told", feature_), "of the file"
+    assert re.search(r"s fuzz \d+ none 20\d\d-", feature_), "of the state folder"
+    service = section_of(Read(site / "service" / "s.html"), "Parity")
+    assert "fuzz 1,234 5 (0.4 %): v__spend not told" in service
+    assert re.search(r"fuzz [\d,]+ none 20\d\d-", service)
+
+
+def test_parity_keeps_nothing_where_there_is_no_state(tmp_path: Path) -> None:
+    repo = tmp_path / "repo"
+    assert main(["init", str(repo)]) == 0
+    shutil.rmtree(repo / ".featurekit", ignore_errors=True)
+    assert main(["--repo", str(repo), "parity", "fuzz", "--budget", "200"]) == 0
+    assert not (repo / ".featurekit").exists()
+    assert main(["--repo", str(repo), "validate"]) == 0
+    assert main(["--repo", str(repo), "parity", "fuzz", "--budget", "200"]) == 0
+    assert [p.name for p in (repo / ".featurekit" / "parity").iterdir()] != []
 
 
 # --- the folder -----------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from featurekit import FeatureService, FeatureStore, feature
 from featurekit.errors import DefinitionError, EntityFrameError, NotServed
 from featurekit.feed import materialise
 from featurekit.online.store.redis import RedisStore
+from featurekit.project.restore import restore
 
 AT = "2026-10-04"
 KEYS = [{"customer_id": 1}, {"customer_id": 2}, {"customer_id": 99}, {"customer_id": None}]
@@ -197,6 +198,38 @@ def test_a_list_follows_a_rollback_and_what_goes_live_after_it_was_filled(
         assert second == online(changed, asked, KEYS) != first
         changed.rollback("checkout")
         assert online(store, asked, KEYS) == first
+
+
+OTHER = 'other = FeatureService("other", features=[customer_orders])\n'
+"""A service that keeps the view fed, so that what is filled stays as it is."""
+
+
+def test_a_list_follows_a_pointer_that_was_damaged_and_removed(
+    store: FeatureStore, redis_store: RedisStore
+) -> None:
+    asked = ["basket_vs_habit"]
+    with edit(store, "\ncheckout = ", f"\n{OTHER}checkout = ") as changed:
+        changed.apply()
+        online(store, asked, ROWS)
+        redis_store.write({b"fk:shop:live:checkout": b"\xff" * 64})
+        restore(redis_store, "shop", lambda *_: None)
+        with pytest.raises(DefinitionError, match="no such view or request-time feature"):
+            store.get_online_features(asked, ROWS)
+        changed.apply()
+        assert online(store, asked, ROWS) == online(changed, asked, ROWS)
+
+
+def test_a_list_follows_a_service_that_is_withdrawn(store: FeatureStore) -> None:
+    asked = ["basket_vs_habit"]
+    with edit(store, "\ncheckout = ", f"\n{OTHER}checkout = ") as changed:
+        changed.apply()
+    online(store, asked, ROWS)
+    text = (store.path / "features.py").read_text(encoding="utf-8")
+    with edit(store, text[text.index("checkout = F") :], "") as changed:
+        changed.apply()
+        with pytest.raises(DefinitionError, match="no such view or request-time feature"):
+            store.get_online_features(asked, ROWS)
+        assert online(store, ["customer_orders"], KEYS)
 
 
 def test_a_view_without_filled_states_is_not_served(store: FeatureStore) -> None:

@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from featurekit.cli.arguments import argument, verb
+from featurekit.cli.arguments import FAIL_OVERDUE, argument, verb
 from featurekit.cli.repo import open_store
 from featurekit.cli.show import change_document, notes_of, show_changes, show_notes
 from featurekit.core.screen import Screen
@@ -20,13 +20,15 @@ FAULTY, DRIFT = 2, 2
 
 @verb(
     "Writes nothing, and needs no Redis. The first rows of the sources' files are compared with "
-    "what is declared; where they do not fit, it exits with 2.",
+    "what is declared; where they do not fit, it exits with 2. So it does with --fail-overdue, for "
+    "builds, where the repo still defines what is past its last day.",
     argument(
         "--detailed-exitcode",
         action="store_true",
         help="exit with 0 where nothing would change, 2 where something would, 1 for an error",
     ),
     argument("--no-files", action="store_true", help="do not look into the sources' files"),
+    FAIL_OVERDUE,
 )
 def plan(arguments: Namespace, screen: Screen) -> int:
     """Show what apply would change."""
@@ -43,7 +45,8 @@ def plan(arguments: Namespace, screen: Screen) -> int:
 
 
 def _plan(arguments: Namespace, screen: Screen) -> tuple[bool, bool]:
-    """Show the plan; whether a file is wrong, and whether something would change."""
+    """Show the plan; whether a file is wrong or something overdue that must not be, and whether
+    something would change."""
     with open_store(arguments) as store:
         changes, notes = store.plan(), notes_of(store)
         checks = [] if arguments.no_files else store.check_sources()
@@ -68,7 +71,8 @@ def _plan(arguments: Namespace, screen: Screen) -> tuple[bool, bool]:
     show_changes(screen, changes, in_full=True)
     show_notes(screen, notes)
     _show_files(screen, checks)
-    return bool(faults), bool(changes)
+    overdue = arguments.fail_overdue and any(one["overdue"] for one in notes["deprecated"])
+    return bool(faults) or overdue, bool(changes)
 
 
 def _show_files(screen: Screen, checks: Sequence[SourceCheck]) -> None:

@@ -6,8 +6,9 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from featurekit.cli.arguments import argument, verb
+from featurekit.cli.arguments import FAIL_OVERDUE, argument, verb
 from featurekit.cli.repo import open_store
+from featurekit.cli.show import show_deprecated
 from featurekit.core.files import check_writable
 from featurekit.core.screen import Screen
 
@@ -19,12 +20,14 @@ _SAID = {"fail": "FAILS", "quarantine": "set aside", "warn": "warns"}
 
 @verb(
     "Each source is read once. The exit code is 3 where a rule of severity fail is broken; "
-    "materialize and get-historical stop there, too, and push where a pushed row breaks one.",
+    "materialize and get-historical stop there, too, and push where a pushed row breaks one. With "
+    "--fail-overdue it is 3, too, where the repo still defines what is past its last day.",
     argument("sources", nargs="*", metavar="SOURCE", help="sources (default: every one)"),
     argument(
         "--junit", type=Path, metavar="FILE", help="write JUnit XML, with a test case for each rule"
     ),
     argument("--html", type=Path, metavar="FILE", help="write a page that shows every rule"),
+    FAIL_OVERDUE,
 )
 def validate(arguments: Namespace, screen: Screen) -> int | None:
     """Judge sources by their contracts."""
@@ -36,10 +39,12 @@ def validate(arguments: Namespace, screen: Screen) -> int | None:
             check_writable(path, f"--{option}")
     with open_store(arguments) as store:
         found = store.validate(arguments.sources or None)
+        overdue = [one.to_dict() for one in store.repo.deprecations() if one.overdue()]
     _write(found, arguments)
-    screen.document(found.to_dict())
+    screen.document({**found.to_dict(), "overdue": overdue})
     _show(found, screen)
-    return None if found.ok else BROKEN
+    show_deprecated(screen, overdue)
+    return BROKEN if not found.ok or (overdue and arguments.fail_overdue) else None
 
 
 def _write(found: Validation, arguments: Namespace) -> None:

@@ -12,13 +12,14 @@ from typing import Any
 from featurekit.core.screen import Progress
 from featurekit.define.repo import Repo
 from featurekit.project.catalog import Item, catalog
+from featurekit.project.kept_results import ContractResult, ParityResult, last_judged, last_parity
 from featurekit.project.lineage.asked import lineage
 from featurekit.project.lineage.graph import Lineage, Node, Reach
 from featurekit.project.lineage.training_sets import TrainingSetMade, read_manifests
 from featurekit.project.project import Project
 from featurekit.project.registry import Registry
 from featurekit.project.site.code import Codes
-from featurekit.project.site.history import Before, Checked, read_parity, versions_of
+from featurekit.project.site.history import Before, read_parity, versions_of
 from featurekit.project.site.profiles import Bounds, Looked, look
 
 
@@ -71,7 +72,8 @@ class Pages:
 
 @dataclass(slots=True)
 class Gathered:
-    """All that pages tell. `looked` has the data of each view by its name."""
+    """All that pages tell. `looked` has the data of each view by its name, `parity` what was
+    found of each feature by its full name."""
 
     name: str
     repo: Repo
@@ -79,13 +81,15 @@ class Gathered:
     items: dict[tuple[str, str], Item]
     graph: Lineage
     sets: list[TrainingSetMade]
-    parity: Mapping[str, list[Checked]]
+    parity: Mapping[str, list[ParityResult]]
     looked: Mapping[str, Looked]
     made_at: dt.datetime
     reaching: Mapping[str, list[Reach]] = field(default_factory=dict)
     pages: Pages = field(default_factory=Pages)
     codes: Codes = field(default_factory=Codes)
     applied: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    judged: Mapping[str, ContractResult | None] = field(default_factory=dict)
+    """For each source, what became of its contract last."""
     used_in: Mapping[str, list[str]] = field(default_factory=dict)
     """For the id of each feature, the services that answer with it."""
     read_by: Mapping[str, list[str]] = field(default_factory=dict)
@@ -127,7 +131,10 @@ def anchor(node_name: str, source: str) -> str:
 def gather(project: Project, asked: Asked, progress: Progress = lambda *_: None) -> Gathered:
     """Everything that the catalogue of a project tells. Nothing is written but what reading the
     data keeps in the state folder."""
-    sets, parity = read_manifests(asked.manifests), read_parity(asked.parity)
+    sets, given = read_manifests(asked.manifests), read_parity(asked.parity)
+    parity: dict[str, list[ParityResult]] = {}
+    for one in (*given, *last_parity(project.state_dir)):
+        parity.setdefault(one.feature, []).append(one)
     items = {(_kind(item), item.name): item for item in catalog(project)}
     graph = lineage(project, asked.manifests)
     looked: Mapping[str, Looked] = {}
@@ -142,6 +149,7 @@ def gather(project: Project, asked: Asked, progress: Progress = lambda *_: None)
     )  # fmt: skip
     made.reaching = graph.reaching
     made.applied = {k: frozenset(project.registry.names(k)) for k in ("view", "service")}
+    made.judged = {n: last_judged(project.state_dir, n) for n in project.repo.sources}
     made.used_in, made.read_by = _users(graph)
     for kind, name in items:  # in their order, so that pages keep their names
         made.pages.of(kind, name)
@@ -168,6 +176,8 @@ def _users(graph: Lineage) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
 def words_of(item: Item) -> str:
     """What of an item a search finds beside what is shown of it: tags, columns, keys."""
     found: list[Any] = [f"{k} {v}" for k, v in item.tags.items()]
+    if item.deprecated is not None:
+        found.append(item.deprecated.text)
     for name in ("definition", "keys", "schema", "features", "request", "source", "path"):
         value = item.details.get(name)
         if isinstance(value, Mapping):

@@ -12,6 +12,7 @@ from typing import Any
 from featurekit.define.plan import Service, View
 from featurekit.errors import DataError, RegistryError
 from featurekit.project.differences import differing, reasons
+from featurekit.project.kept_results import ParityResult
 from featurekit.project.registry import Registry
 
 MOST_VERSIONS = 20
@@ -68,30 +69,20 @@ def versions_of(registry: Registry, kind: str, name: str) -> list[Before]:
 # --- parity ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """What a parity check found of a service's feature."""
-
-    service: str
-    mode: str
-    compared: int
-    differing: int
-    lagging: int
-
-
-def read_parity(paths: Iterable[Path]) -> dict[str, list[Checked]]:
-    """What `featurekit parity --json` has printed into these files, by the features' full names.
-    DataError for another file."""
-    found: dict[str, list[Checked]] = {}
+def read_parity(paths: Iterable[Path]) -> list[ParityResult]:
+    """What `featurekit parity --json` has printed into these files. DataError for another file."""
+    found: list[ParityResult] = []
     for path in paths:
         try:
             told = json.loads(path.read_bytes())
             services: Sequence[Mapping[str, Any]] = told["services"]
             for service in services:
                 for name, about in service["features"].items():
-                    counts = [int(about[n]) for n in ("compared", "differing", "lagging")]
-                    made = Checked(str(service["service"]), str(service["mode"]), *counts)
-                    found.setdefault(str(name), []).append(made)
+                    named = str(service["service"]), str(service["mode"]), str(name)
+                    compared, differing, lagging = (
+                        int(about[n]) for n in ("compared", "differing", "lagging")
+                    )
+                    found.append(ParityResult(*named, compared, differing, lagging))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
                 f"--parity {path}: it is no report of a parity check ({type(error).__name__}: "

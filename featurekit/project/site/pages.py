@@ -18,6 +18,8 @@ from featurekit.project.site.gathered import ANSWER, Gathered, anchor
 from featurekit.project.site.history import Before
 from featurekit.project.site.parts import (
     code,
+    deprecated_badge,
+    deprecated_text,
     facts,
     fill,
     instant_text,
@@ -30,6 +32,7 @@ from featurekit.project.site.parts import (
     table,
     values_section,
 )
+from featurekit.project.site.results import contract_section, parity_of_service, parity_section
 
 ROOT = "../"
 _MOST_DRAWN = 60
@@ -50,6 +53,7 @@ def thing(item: Item, shown: dict[str, Any], sections: Iterable[Html | None], na
     """What each page says of its thing, and then its sections."""
     about = {
         **shown,
+        "deprecated": deprecated_text(item.deprecated),
         "owner": item.owner,
         "version": item.version and code(item.version[:12]),
         "fresh until": instant_text(item.fresh_until),
@@ -60,7 +64,7 @@ def thing(item: Item, shown: dict[str, Any], sections: Iterable[Html | None], na
         "thing",
         kind=item.kind,
         name=name,
-        badge=state_badge(item.state),
+        badge=joined([state_badge(item.state), deprecated_badge(item.deprecated)]),
         description=item.description,
         facts=facts(about),
         sections=joined(part for part in sections if part),
@@ -214,20 +218,6 @@ def users_section(found: Gathered, id_: str) -> Html:
     return section("Who uses it", table("Users", ("name", "kind", "owner or rows"), rows), nobody)
 
 
-def parity_section(found: Gathered, full_name: str) -> Html:
-    """What parity checks found of a feature."""
-    rows = [
-        (
-            c.service,
-            c.mode,
-            f"{c.compared:,}",
-            f"{c.differing:,} ({share_text(c.differing, c.compared)})" if c.differing else "none",
-        )
-        for c in found.parity.get(full_name, ())
-    ]
-    return section("Parity", table("Parity", ("service", "mode", "compared", "differ"), rows))
-
-
 def _changes(versions: Sequence[Before], name: str) -> Html:
     """The versions of the view in which a feature changed."""
     own = [(v, lines) for v in versions if (lines := v.of_feature(name))]
@@ -277,7 +267,8 @@ def _features_table(found: Gathered, names: Iterable[tuple[str, str]]) -> Html |
         looked = None if kind == ANSWER else found.looked.get(view)
         profile = looked.profiles.get(name) if looked else None
         nulls = None if profile is None else share_text(profile.nulls, profile.rows)
-        rows.append((link(ROOT + page, shown), code(item.type), item.details["definition"], nulls))
+        named = joined([link(ROOT + page, shown), deprecated_badge(item.deprecated)])
+        rows.append((named, code(item.type), item.details["definition"], nulls))
     heads = ["feature", "type", "definition", "None"]
     if all(row[3] is None for row in rows):
         rows, heads = [row[:3] for row in rows], heads[:3]
@@ -328,6 +319,7 @@ def _service(found: Gathered, item: Item) -> Html:
         section("Features", _features_table(found, names)),
         section("Lineage", _picture(found, part, service_id(service.name))),
         section("Training sets", table("Training sets", ("manifest", "rows", "known at"), sets)),
+        parity_of_service(found, service.name),
         section("Versions", versions_list([(v, v.reasons) for v in versions], service.fingerprint)),
     ]
     return thing(item, shown, sections, item.name)
@@ -360,7 +352,7 @@ def _source(found: Gathered, item: Item) -> Html:
     }
     heads = ("column", "type", "roles", "features that it reaches")
     columns = section("Columns", table("Columns", heads, rows, anchors))
-    return thing(item, shown, [columns], item.name)
+    return thing(item, shown, [columns, contract_section(found, source)], item.name)
 
 
 def _some(found: Gathered, names: Sequence[str], most: int = 12) -> Html | None:

@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 
 from featurekit.core.page import Html, Parts, joined
+from featurekit.define.deprecated import Deprecation
 from featurekit.project.site.profiles import Looked, Profile
 
 _parts = Parts("featurekit.project.site")
@@ -52,6 +53,20 @@ def state_badge(state: str | None) -> Html:
     if state is None:
         return Html()
     return fill("badge", kind="good" if state in _GOOD else "late", said=state)
+
+
+def deprecated_badge(found: Deprecation | None) -> Html:
+    """That a definition is to be given up, or should have been."""
+    if found is None:
+        return Html()
+    over = found.overdue()
+    said = "deprecated, its last day is over" if over else "deprecated"
+    return joined([Html(" "), fill("badge", kind="bad" if over else "late", said=said)])
+
+
+def deprecated_text(found: Deprecation | None) -> str | None:
+    """Until when a definition is kept, what takes its place, and why."""
+    return None if found is None else found.text.partition(": ")[2]
 
 
 def facts(found: Mapping[str, Cell]) -> Html:

@@ -3,13 +3,15 @@
 The files of a version never change, so they are scanned where they lie, and what the log keeps
 beside them comes from the log: the values of partitions, and null for columns that came later. A
 table with deletion vectors, renamed columns or another feature that decides what a file's rows mean
-is read through the library, into a copy.
+is read through the library, into a copy; so is a table that lies in S3.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import json
+import os
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ from featurekit.define.definitions import EventSource
 from featurekit.define.origins import Delta
 from featurekit.errors import SourceError
 from featurekit.sources.check import first_line
+from featurekit.sources.object_store import without_credentials
 from featurekit.sources.origins.commits import Committed
 from featurekit.sources.origins.copies import OWN, check_columns, where_of
 from featurekit.sources.origins.lake import as_copied, file_info
@@ -36,6 +39,8 @@ _PLAIN = frozenset(("timestampNtz", "vacuumProtocolCheck", "v2Checkpoint", "dele
 """The features for readers with which a file still means what it says, if no row of it is deleted
 by a vector."""
 _ADDED = ("path", "partition")
+_OF_TERMINAL = re.compile("\x1b\\[[0-9;]*m|↳")
+_LONGEST = 400
 _IN_TEXT = ("string", "long", "integer", "short", "byte", "double", "float", "boolean", "date")
 """The types of partitions whose values are read from the log; others go through the library."""
 
@@ -118,10 +123,14 @@ def _told_batches(source: EventSource, batches: Iterable[Any]) -> Iterator[Any]:
 
 
 def _files(version: _Snapshot) -> tuple[FileInfo, ...] | None:
-    """The files of a version; None where they alone do not say what its rows are."""
+    """The files of a version; None where they are elsewhere, or alone do not say what its rows
+    are."""
     import pyarrow as pa
 
     table, source = version.table, version.source
+    assert isinstance(source.origin, Delta)
+    if source.origin.elsewhere:
+        return None
     with _told(source):
         features = table.protocol().reader_features or ()
         mapping = table.metadata().configuration.get("delta.columnMapping.mode", "none")
@@ -186,13 +195,10 @@ def opened(source: EventSource, base: Path) -> Iterator[_Snapshot]:
     origin = source.origin
     assert isinstance(origin, Delta)
     library = _library(source)
-    path = (Path(base) / origin.path).absolute()
-    if not (path / "_delta_log").is_dir():
-        why = "it has no _delta_log" if path.is_dir() else no_folder(origin.path, base)
-        raise placed(SourceError(f"{where_of(source)}: {why}"), source.place)
+    where, options = _where(source, origin, base)
     made: dict[int, int] = {}
     with _told(source):
-        table = library.DeltaTable(str(path), version=origin.version)
+        table = library.DeltaTable(where, version=origin.version, storage_options=options)
         if origin.as_of is not None:
             table.load_as_version(origin.as_of)
             made = {one["version"]: one.get("timestamp", 0) for one in table.history()}
@@ -200,6 +206,19 @@ def opened(source: EventSource, base: Path) -> Iterator[_Snapshot]:
         text = f"{where_of(source)}: its first version that is kept is a later one"
         raise placed(SourceError(text), source.place)
     yield _Snapshot(table, source)
+
+
+def _where(source: EventSource, origin: Delta, base: Path) -> tuple[str, dict[str, str] | None]:
+    """The place of a table, and how its store is asked. SourceError where a folder has none."""
+    if origin.elsewhere:
+        # Whoever names a server without TLS means it, as one on loopback.
+        plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
+        return origin.path, {"allow_http": "true"} if plain else None
+    path = (Path(base) / origin.path).absolute()
+    if not (path / "_delta_log").is_dir():
+        why = "it has no _delta_log" if path.is_dir() else no_folder(origin.path, base)
+        raise placed(SourceError(f"{where_of(source)}: {why}"), source.place)
+    return str(path), None
 
 
 def _ms(at: dt.datetime | str) -> float:
@@ -219,6 +238,13 @@ def _library(source: EventSource) -> Any:
     return deltalake
 
 
+def _said(error: Exception) -> str:
+    """What an error of the library says. Of a store elsewhere it says why on lines of their own,
+    for a terminal."""
+    plain = " ".join(_OF_TERMINAL.sub("", str(error)).split())
+    return plain[:_LONGEST] if _OF_TERMINAL.search(str(error)) else first_line(error)
+
+
 @contextmanager
 def _told(source: EventSource) -> Iterator[None]:
     """SourceError for what the library says."""
@@ -228,5 +254,6 @@ def _told(source: EventSource) -> Iterator[None]:
     try:
         yield
     except (DeltaError, pa.ArrowException, OSError) as error:
-        text = f"{where_of(source)}: it cannot be read ({first_line(error)})"
+        said = without_credentials(_said(error))
+        text = f"{where_of(source)}: it cannot be read ({said})"
         raise placed(SourceError(text), source.place) from None
