@@ -108,7 +108,7 @@ def extra_views(project: Project, one: Pin) -> list[str]:
     service = project.registry.definition("service", one.service, one.fingerprint)
     assert isinstance(service, Service)
     defined = {version_of(view) for view in project.repo.compiled_views.values()}
-    return [view.name for view in service.stored if version_of(view) not in defined]
+    return [view.name for view in service.fed if version_of(view) not in defined]
 
 
 def feed_pinned(project: Project) -> None:
@@ -136,7 +136,7 @@ def refuse_unreadable(project: Project) -> None:
     for one in pins:
         service = project.registry.definition("service", one.service, one.fingerprint)
         assert isinstance(service, Service)
-        lost = [view.source.title for view in service.views if not project.readable(view)]
+        lost = [view.source.title for view in service.fed if not project.readable(view)]
         if lost:
             mine = [p for p in pins if p.fingerprint == one.fingerprint]
             needed = " and ".join(f"{p.by} (owner {p.owner})" for p in mine)
@@ -166,9 +166,9 @@ def _feed(
     done = False
     while not done:
         seen: dict[bytes, bytes | None] = {}
-        fed = {version_of(v) for s in fed_plans(store, project, seen).values() for v in s.views}
+        fed = {version_of(v) for s in fed_plans(store, project, seen).values() for v in s.fed}
         written = None if plan in seen else made
-        missing = {version_of(view) for view in service.views} - fed
+        missing = {version_of(view) for view in service.fed} - fed
         guards = [key for key in seen if key not in (pins_key(project), plan)]
 
         def change(values: list[bytes | None]) -> list[bytes | None]:
@@ -190,7 +190,7 @@ def _feed(
     # Pushes that were announced before do not feed it, so its first fill waits for them.
     store.write({published_key(project): b"%d" % store.stamp(clock_key(project))})
     filled_until = materialized_marks(store, project)
-    return [view for view in service.views if filled_until(view) is None]
+    return [view for view in service.fed if filled_until(view) is None]
 
 
 def _let_go(project: Project, pins: Sequence[Pin]) -> None:

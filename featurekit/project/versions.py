@@ -130,7 +130,7 @@ def resolved(registry: Registry, name: str, to: str) -> str:
 
 def check_readable(service: Service, readable: Callable[[View], bool]) -> None:
     """Refuse a version whose source has changed since: it cannot be fed, so it must not serve."""
-    for view in service.views:
+    for view in service.fed:
         if not readable(view):
             raise RegistryError(
                 f"service {service.name!r}: version {_short(service.fingerprint)} reads source "

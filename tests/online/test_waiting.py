@@ -234,7 +234,13 @@ def test_a_stopped_server_is_told_and_a_woken_one_answers_again(way: str) -> Non
             with ThreadPoolExecutor(n) as pool:
                 return list(pool.map(one, range(n)))
 
-        assert asked(3) == [[b"1"]] * 3
+        def answers(n: int) -> None:
+            """A busy machine may let a connection wait too long: it is asked until it answers."""
+            until = time.monotonic() + 30.0
+            while asked(n) != [[b"1"]] * n:
+                assert time.monotonic() < until
+
+        answers(3)
         begun = time.monotonic()
         os.kill(process, signal.SIGSTOP)
         try:
@@ -244,7 +250,7 @@ def test_a_stopped_server_is_told_and_a_woken_one_answers_again(way: str) -> Non
         assert time.monotonic() - begun < MOST_S
         assert all(isinstance(error, StoreUnavailable) for error in found)
         assert any("keeps its clients waiting" in str(error) for error in found)
-        assert asked(9) == [[b"1"]] * 9
+        answers(9)
         store.close()
 
 

@@ -7,6 +7,8 @@ import json
 import re
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from versioned import Repo, deploy, live_days
 
@@ -19,6 +21,25 @@ from featurekit.project import pins as module
 from featurekit.project.deployment import fed_views, pinned_versions, pins_key
 
 MODEL = "models:/churn/3"
+START = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
+JOINED = """
+from featurekit import feature
+
+prices = EventSource(
+    "prices", path="prices.parquet", schema={"k": int, "price": float},
+    timestamp_field="ts", created_timestamp_column="arrived",
+)
+price = FeatureView("price", entities=[entity], source=prices, features={"price": "price"})
+
+@feature
+def amount(x: int, price: float | None) -> float | None:
+    return None if price is None else x * price
+
+spent = FeatureView(
+    "spent", entities=[entity], source=source.join(price, on="k"),
+    features={"spent": Sum(amount, window="30000d")},
+)
+"""
 
 
 def asked(store: FeatureStore, name: str, key: int = 1, **options: Any) -> tuple[Any, Any]:
@@ -265,6 +286,39 @@ def test_a_service_that_is_removed_keeps_its_pinned_version(
         assert asked(store, f"service@{first}")[1] == (6, "PRESENT")
         with pytest.raises(NotServed):
             asked(store, "service")
+
+
+def test_what_a_pinned_version_takes_from_another_view_is_fed_with_it(repo: Repo) -> None:
+    """T11: the other view has states that nothing else reads any more."""
+    at = pa.array([START, START], pa.timestamp("us", tz="UTC"))
+    prices = {"k": [1, 2], "price": [2.5, 4.0], "ts": at, "arrived": at}
+    pq.write_table(pa.table(prices), repo.folder / "prices.parquet")
+    repo.files((1, 1, 10))
+    text = (repo.folder / "definitions.py").read_text()
+    joined = text.replace("window = FeatureView(", JOINED + "window = FeatureView(").replace(
+        "features=[latest, window]", "features=[latest, window, spent]"
+    )
+    (repo.folder / "definitions.py").write_text(joined)
+    repo.deploy()
+    with repo.store() as store:
+        first = store.repo.compiled_services["service"].fingerprint
+        assert store.pin(f"service@{first}", by=MODEL).unfilled == ()
+    for window in ("1d", "2d"):  # two versions that take nothing
+        (repo.folder / "definitions.py").write_text(text.replace("30d", window))
+        with repo.store() as store, pytest.raises(RegistryError, match="'price"):
+            store.apply(allow_breaking=True)
+        unused = text.replace("30d", window) + JOINED + "other = FeatureService('o', features=[spent])\n"
+        (repo.folder / "definitions.py").write_text(unused)
+        with repo.store() as store:
+            store.apply(allow_breaking=True)
+            store.materialize()
+    now = dt.datetime.now(dt.UTC)
+    with repo.store() as store:
+        store.gc(retained=True)
+        store.push("prices", {"k": 1, "price": 8.0, "ts": now})
+        store.push("events", {"k": 1, "x": 5, "ts": dt.datetime.now(dt.UTC)})
+        found = store.get_online_features(f"service@{first}", [{"k": 1}])
+        assert (found.columns["spent"][0], found.status["spent"][0]) == (2.5 + 8.0 * 5, "PRESENT")
 
 
 def test_wrong_pins_are_told(three: tuple[Repo, list[str]]) -> None:

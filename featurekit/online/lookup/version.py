@@ -63,7 +63,7 @@ class ServiceVersion(OnlineService):
             else served[1]
         )
         filled = read_object("until", until, numbers)
-        for view in evaluator.service.views:
+        for view in evaluator.service.fed:
             if version_of(view) not in filled:
                 raise self._unfed(f"its view {view.name!r} is not filled")
         self._served = until or b"", evaluator
