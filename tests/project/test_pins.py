@@ -307,7 +307,8 @@ def test_what_a_pinned_version_takes_from_another_view_is_fed_with_it(repo: Repo
         (repo.folder / "definitions.py").write_text(text.replace("30d", window))
         with repo.store() as store, pytest.raises(RegistryError, match="'price"):
             store.apply(allow_breaking=True)
-        unused = text.replace("30d", window) + JOINED + "other = FeatureService('o', features=[spent])\n"
+        unused = text.replace("30d", window) + JOINED
+        unused += "other = FeatureService('o', features=[spent])\n"
         (repo.folder / "definitions.py").write_text(unused)
         with repo.store() as store:
             store.apply(allow_breaking=True)
