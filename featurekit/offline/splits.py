@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
+from featurekit.core.attributes import Named
 from featurekit.errors import DataError
 
 
@@ -18,7 +19,7 @@ class Told(Protocol):
 Part = TypeVar("Part", bound=Told)
 
 
-class Splits(Generic[Part]):
+class Splits(Named, Generic[Part]):
     """Parts of a training set by name, in their order; `left_out` rows are in none of them.
 
     `train, valid, test = training.split(…)` takes them apart, and `splits.test` names one.
