@@ -162,7 +162,8 @@ class Ahead(Paths):
     """A view of labels beside a service of features, and the rows of its sources."""
 
     def __init__(self, con: Any, labels: FeatureView, rows: Mapping[str, Sequence[Any]]) -> None:
-        self.con, self.rows, self.tables, self.labels = con, rows, [], labels
+        self.con, self.rows, self.labels = con, rows, labels
+        self.tables, self.known, self.made = [], {}, []
         one = labels.event_sources[0]
         features = FeatureView(
             "back", entities=labels.entities, source=one, features={"n": Count(window="1d")},
@@ -171,9 +172,10 @@ class Ahead(Paths):
         service = FeatureService("service", features=[features])
         self.asked = with_labels(compile_service(service), [labels])
         self.of_features = self._events(one)
+        self.known = {}  # the labels' events are a relation of their own, which a test may change
         self.of_labels = self._events(labels.source)
 
-    def known(self, questions: Sequence[Any], known_at: int, **how: Any) -> TrainingSet:
+    def training(self, questions: Sequence[Any], known_at: int, **how: Any) -> TrainingSet:
         """The training set of (row, t) as of what had arrived by `known_at`."""
         types = self.asked.whole.join_keys
         frame = {n: pa.array([q[n] for q, _ in questions], t.arrow) for n, t in types.items()}
@@ -197,7 +199,7 @@ class Ahead(Paths):
 
     def offline(self, questions: Any, known_at: int, **how: Any) -> list[dict[str, Any]]:
         """Each question's labels, as bits and status."""
-        made = self.known(questions, known_at, **how)
+        made = self.training(questions, known_at, **how)
         rows = made.to_arrow().to_pylist(maps_as_pydicts="strict")
         names = {n: f"ahead__{n}" for n in self.labels.features}
         return [
@@ -306,7 +308,7 @@ def seen(ahead: Ahead, known_at: int = LAST) -> tuple[int, Any]:
     """How many events the feature counts, and the sum of those that the label counts."""
     # Rows before and after it: what is read for them must not reach into this one.
     asked = [({"key": 1}, at) for at in (T - 2, T, T + 2)]
-    _, row, _ = ahead.known(asked, known_at).to_pylist()
+    _, row, _ = ahead.training(asked, known_at).to_pylist()
     return row["back__n"], row["ahead__amount"]
 
 
@@ -357,7 +359,7 @@ def test_a_label_is_known_once_its_window_lies_before_the_run_s_end(
     ahead = at_borders(con)
     ((_, status),) = [r["amount"] for r in ahead.offline([({"key": 1}, T)], known_at)]
     assert status == expected
-    made = ahead.known([({"key": 1}, T), ({"key": 9}, T)], known_at)
+    made = ahead.training([({"key": 1}, T), ({"key": 9}, T)], known_at)
     told = made.manifest["label_columns"]["ahead__gone"]
     if expected == "NOT_YET":
         assert told["statuses"] == {"NOT_YET": 2}

@@ -420,7 +420,7 @@ def test_a_library_that_is_not_installed_is_named(
         (lambda: Postgres("host=b password=hunter2", table="t"), "begins with postgresql://"),
         (lambda: Postgres("postgresql://a:hunter2@b/c", table="t"), "write a variable of the env"),
         (lambda: Postgres("postgresql://a@b/c?password=hunter2", table="t"), "write a variable"),
-        (lambda: Delta("s3://bucket/lake"), "s3://… is not read"),
+        (lambda: Delta("gs://bucket/lake"), "gs://… is not read"),
         (lambda: Delta("lake", version=-1), "version is a number from 0 on, found -1"),
         (lambda: Delta("lake", version=1, as_of="2026-01-01T00:00:00Z"), "both say which version"),
         (lambda: Delta("lake", as_of="2026-01-01"), "as_of is an instant with its offset"),
