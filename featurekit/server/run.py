@@ -1,4 +1,4 @@
-"""Runs the application in this process; the only module that loads uvicorn.
+"""Runs the application in this process; with `gathered`, the only module that loads uvicorn.
 
 A worker that is told to stop (SIGTERM or SIGINT) answers for a while longer and closes each
 connection after its answer, so that no request finds a door shut that was open when it was sent.
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from featurekit.server.gathered import Protocol
 from featurekit.server.logs import set_up
 from featurekit.server.settings import Settings
 
@@ -85,6 +86,7 @@ def run(settings: Settings, sockets: list[socket.socket]) -> None:
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        http=Protocol,
         ws="none",
         timeout_keep_alive=75,
         timeout_graceful_shutdown=_END_S,
