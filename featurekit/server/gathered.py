@@ -7,9 +7,7 @@ answer.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
-
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from typing import Any
 
 
 class Gathered:
@@ -38,11 +36,3 @@ class Gathered:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._below, name)
-
-
-class Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP, whose answers are gathered."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin with a connection."""
-        super().connection_made(cast(asyncio.Transport, Gathered(transport, self.loop)))

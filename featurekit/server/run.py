@@ -1,4 +1,4 @@
-"""Runs the application in this process; with `gathered`, the only module that loads uvicorn.
+"""Runs the application in this process; the only module that loads uvicorn.
 
 A worker that is told to stop (SIGTERM or SIGINT) answers for a while longer and closes each
 connection after its answer, so that no request finds a door shut that was open when it was sent.
@@ -7,15 +7,17 @@ Then it ends the requests that it has begun.
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import time
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from featurekit.server.gathered import Protocol
+from featurekit.server.gathered import Gathered
 from featurekit.server.logs import set_up
 from featurekit.server.settings import Settings
 
@@ -48,6 +50,14 @@ class Made:
             traces = Traces(provider())
             self.app.lookups.span = traces.part
         return Observed(self.app, access_log=self.settings.access_log, traces=traces)
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's HTTP, which sends the head and the body of an answer together."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin with a connection."""
+        super().connection_made(cast(asyncio.Transport, Gathered(transport, self.loop)))
 
 
 class Server(uvicorn.Server):
