@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -82,23 +83,45 @@ def _together(was: Histogram, now: Histogram) -> _Together:
 # --- by bins --------------------------------------------------------------------------------------
 
 
-def binned(was: Histogram, now: Histogram) -> tuple[np.ndarray, np.ndarray]:
-    """The counts of both in bins that end at the deciles of the reference, each at the border of a
-    bucket, and in one of NaN where either has one."""
+@dataclass(frozen=True, slots=True)
+class Bins:
+    """Both samples in bins: what each bin holds, in words, and the counts of either side."""
+
+    names: tuple[str, ...]
+    was: np.ndarray
+    now: np.ndarray
+
+
+def binned(was: Histogram, now: Histogram) -> Bins:
+    """Both in bins that end at the deciles of the reference, each at the border of a bucket, and in
+    one of NaN where either has one."""
     both = _together(was, now)
     nan = _nans(both.buckets)
     numbers, old, new = both.buckets[~nan], both.was[~nan], both.now[~nan]
-    parts = [(old, new)]
-    if old.sum():
-        upto = np.cumsum(old)
-        deciles = np.ceil(upto[-1] * np.arange(1, BINS) / BINS)
-        ends = np.unique(np.searchsorted(upto, deciles)) + 1
-        starts = np.concatenate([[0], ends[ends < len(numbers)]])
-        parts = [(np.add.reduceat(old, starts), np.add.reduceat(new, starts))]
+    names, parts = [], []
+    if len(numbers):
+        starts = np.zeros(1, dtype=np.int64)
+        if old.sum():
+            upto = np.cumsum(old)
+            deciles = np.ceil(upto[-1] * np.arange(1, BINS) / BINS)
+            ends = np.unique(np.searchsorted(upto, deciles)) + 1
+            starts = np.concatenate([starts, ends[ends < len(numbers)]])
+        parts.append((np.add.reduceat(old, starts), np.add.reduceat(new, starts)))
+        names += _spans(numbers, starts.tolist())
     if nan.any():
         parts.append((both.was[nan], both.now[nan]))
+        names.append("NaN")
     old, new = (np.concatenate(side) for side in zip(*parts, strict=True))
-    return old, new
+    return Bins(tuple(names), old, new)
+
+
+def _spans(buckets: np.ndarray, starts: list[int]) -> list[str]:
+    """The numbers of bins in words, from the least number of their first bucket on."""
+    least = [f"{edges(int(buckets[start]))[0]:.4g}" for start in starts[1:]]
+    if not least:
+        return ["all"]
+    between = [f"{a} to {b}" for a, b in pairwise(least)]
+    return [f"below {least[0]}", *between, f"{least[-1]} and above"]
 
 
 def psi(was: np.ndarray, now: np.ndarray) -> float:
@@ -141,11 +164,12 @@ def kolmogorov_smirnov(was: Histogram, now: Histogram) -> Bounded | None:
     p, q = both.was / both.was.sum(), both.now / both.now.sum()
     after = np.cumsum(both.was) / both.was.sum() - np.cumsum(both.now) / both.now.sum()
     before = np.concatenate([[0.0], after[:-1]])
-    value = float(np.max(np.abs(after)))
+    least = float(np.max(np.abs(after)))
     # Inside a bucket one side may come wholly before the other.
     most = np.maximum(np.abs(before + p), np.abs(before - q))
     most[_single(both)] = 0.0
-    return Bounded(value, max(float(np.max(most)) - value, 0.0))
+    half = max(float(np.max(most)) - least, 0.0) / 2
+    return Bounded(least + half, half)
 
 
 def wasserstein(was: Histogram, now: Histogram) -> Bounded | None:
@@ -162,18 +186,6 @@ def wasserstein(was: Histogram, now: Histogram) -> Bounded | None:
     widths = (most - least) / 2
     shares = both.was / both.was.sum() + both.now / both.now.sum()
     return Bounded(value, float(np.sum(widths * shares)))
-
-
-def spread(one: Histogram) -> float:
-    """The standard deviation of the finite numbers, each taken as the middle of its bucket."""
-    finite = _finite(one)
-    if not finite.n:
-        return 0.0
-    both = _Together(finite.buckets, finite.counts, finite.counts, one.whole)
-    least, most = _ends(both)
-    middle = least + (most - least) / 2
-    mean = float(np.average(middle, weights=finite.counts))
-    return float(np.sqrt(np.average((middle - mean) ** 2, weights=finite.counts)))
 
 
 def _numbers(one: Histogram) -> Histogram:
@@ -207,10 +219,9 @@ def _single(both: _Together) -> Any:
 # --- of classes -----------------------------------------------------------------------------------
 
 
-def classes(
-    was: Mapping[Any, int], was_n: int, now: Mapping[Any, int], now_n: int
-) -> tuple[np.ndarray, np.ndarray]:
+def by_class(was: Mapping[Any, int], was_n: int, now: Mapping[Any, int], now_n: int) -> Bins:
     """The counts of both sides of each value that the reference names, and of all others."""
     old = [*was.values(), was_n - sum(was.values())]
     new = [now.get(value, 0) for value in was]
-    return np.array(old), np.array([*new, now_n - sum(new)])
+    names = (*map(str, was), "all others")
+    return Bins(names, np.array(old), np.array([*new, now_n - sum(new)]))

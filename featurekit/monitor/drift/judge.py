@@ -12,15 +12,11 @@ from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any, Literal
 
-import numpy as np
-
 from featurekit.core.attributes import Named
 from featurekit.monitor.drift import distances
-from featurekit.monitor.drift.distances import Histogram
+from featurekit.monitor.drift.distances import Bins, Histogram
 
 Verdict = Literal["steady", "drift", "too few", ""]
-MEASURES = ("psi", "jensen_shannon", "kolmogorov_smirnov", "wasserstein", "chi_squared",
-            "null_share", "error_share", "nan_share")  # fmt: skip
 CHANCE = 1e-6
 """How rarely chance alone may pass for drift, in one figure."""
 THRESHOLDS: Mapping[str, float] = {"psi": 0.2, "null_share": 0.05, "error_share": 0.01,
@@ -110,12 +106,25 @@ def _figures(
         yield measure, *_share(old, was.rows, new, now.rows, rare)
     if was.numbers is not None and now.numbers is not None:
         yield from _of_numbers(was.numbers, now.numbers, rare)
-    if was.classes is not None and now.classes is not None and was.present and now.present:
-        counts = distances.classes(was.classes, was.present, now.classes, now.present)
+    bins = _classes(was, now)
+    if bins is not None:
         if was.numbers is None:
-            yield from _of_counts(*counts, rare)
-        statistic, freedom = distances.chi_squared(*counts)
+            yield from _of_bins(bins, rare)
+        statistic, freedom = distances.chi_squared(bins.was, bins.now)
         yield "chi_squared", statistic, 0.0, chi_squared_at(rare, freedom)
+
+
+def shape(was: Sample, now: Sample) -> Bins | None:
+    """The bins in which PSI compares two samples; None where nothing of them is known."""
+    if was.numbers is not None and now.numbers is not None:
+        return distances.binned(was.numbers, now.numbers) if was.present and now.present else None
+    return _classes(was, now)
+
+
+def _classes(was: Sample, now: Sample) -> Bins | None:
+    if was.classes is None or now.classes is None or not was.present or not now.present:
+        return None
+    return distances.by_class(was.classes, was.present, now.classes, now.present)
 
 
 def _of_numbers(
@@ -125,7 +134,7 @@ def _of_numbers(
         return
     if was.nan or now.nan:
         yield "nan_share", *_share(was.nan, was.n, now.nan, now.n, rare)
-    yield from _of_counts(*distances.binned(was, now), rare)
+    yield from _of_bins(distances.binned(was, now), rare)
     apart = distances.kolmogorov_smirnov(was, now)
     if apart is not None:
         least = math.sqrt(-math.log(rare / 2) / 2 * (1 / was.n + 1 / now.n))
@@ -135,14 +144,13 @@ def _of_numbers(
         yield "wasserstein", moved.value, moved.bound, None
 
 
-def _of_counts(
-    was: np.ndarray, now: np.ndarray, rare: float
-) -> Iterator[tuple[str, float, float, float | None]]:
-    """The measures of two vectors of counts. Where both are of one distribution, PSI times the
-    harmonic size of the samples is about chi², and the divergence an eighth of PSI."""
+def _of_bins(bins: Bins, rare: float) -> Iterator[tuple[str, float, float, float | None]]:
+    """The measures of bins. Where both sides are of one distribution, PSI times the harmonic size
+    of the samples is about chi², and the divergence an eighth of PSI."""
+    was, now = bins.was, bins.now
     freedom = int(((was + now) > 0).sum()) - 1
     chance = chi_squared_at(rare, freedom) * (1 / was.sum() + 1 / now.sum())
-    yield "psi", distances.psi(was, now), 0.0, chance
+    yield "psi", distances.psi(was, now), 0.0, float(chance)
     divergence = chance / 8 / math.log(2)
     yield "jensen_shannon", distances.jensen_shannon(was, now), 0.0, math.sqrt(divergence)
 
