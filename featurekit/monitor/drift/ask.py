@@ -34,12 +34,13 @@ def drift(
     """The drift of a service; `FeatureStore.drift` says of what and by which words."""
     until = time.time_ns() // 1000 if end is None else micros(as_instant(end, what="end"))
     took = duration_us(window, what="window")
-    asked = Window(until - took, until)
+    keys = _keys(project, service)
+    asked = Window(until - took, until, keys)
     blocks = project.served(log)
     by = _thresholds(project)
     before = _length(reference)
     if before is not None:
-        earlier = Window(asked.start - before, asked.start)
+        earlier = Window(asked.start - before, asked.start, keys)
         return drift_between(service, blocks, earlier, asked, by, progress=progress)
     contract = reference if isinstance(reference, Contract) else _contract(project, str(reference))
     if contract.service != service:
@@ -73,6 +74,13 @@ def _contract(project: Project, path: str) -> Contract:
     if path.endswith(MANIFEST):
         return remake(project, path).contract()
     return Contract.load(path)
+
+
+def _keys(project: Project, service: str) -> dict[str, tuple[str, ...]]:
+    """The join keys of each view of a service that the repo defines, as rows have them."""
+    found = project.repo.compiled_services.get(service)
+    views = () if found is None else found.views
+    return {view.title: tuple(key.name for key in view.row_keys) for view in views}
 
 
 def _thresholds(project: Project) -> Thresholds:

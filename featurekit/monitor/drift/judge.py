@@ -28,13 +28,17 @@ inform."""
 @dataclass(frozen=True, slots=True)
 class Sample:
     """What is known of a feature's values in some rows: how many are `present`, `null` and in
-    error, the histogram of numbers, and the rows of each value where these have classes."""
+    error, the histogram of numbers, and the rows of each value where these have classes.
+
+    `independent` is the share of the rows that tell as much as independent ones; None where that is
+    not known, and that of the other sample is taken."""
 
     rows: int
     null: int
     errors: int
     numbers: Histogram | None = None
     classes: Mapping[Any, int] | None = None
+    independent: float | None = None
 
     @property
     def present(self) -> int:
@@ -79,7 +83,11 @@ def judged(feature: str, was: Sample, now: Sample, by: Thresholds) -> Iterator[F
     """The figures of a feature; none where a side has no row."""
     if not was.rows or not now.rows:
         return
-    for measure, value, bound, chance in _figures(was, now, by.chance):
+    shares = [
+        next(share for share in (one.independent, other.independent, 1.0) if share is not None)
+        for one, other in ((was, now), (now, was))
+    ]
+    for measure, value, bound, chance in _figures(was, now, _Chance(by.chance, *shares)):
         threshold = by.of(feature, measure)
         verdict = _verdict(value - bound, threshold, chance)
         yield Figure(feature, measure, value, bound, threshold, chance, verdict)
@@ -95,23 +103,39 @@ def _verdict(least: float, threshold: float | None, chance: float | None) -> Ver
     return "steady"
 
 
-def _figures(
-    was: Sample, now: Sample, rare: float
-) -> Iterator[tuple[str, float, float, float | None]]:
-    """The name, value, bound and chance of each measure that the values allow."""
-    for measure, old, new in (
-        ("null_share", was.null, now.null),
-        ("error_share", was.errors, now.errors),
-    ):
-        yield measure, *_share(old, was.rows, new, now.rows, rare)
+@dataclass(frozen=True, slots=True)
+class _Chance:
+    """How rarely chance may pass for drift, and the share of the rows of either side that are as
+    good as independent."""
+
+    rare: float
+    was: float
+    now: float
+
+    def spread(self, was: float, now: float) -> float:
+        """1/n + 1/m, over the independent rows of both sides."""
+        return 1 / (was * self.was) + 1 / (now * self.now)
+
+
+_Raw = tuple[str, float, float, float | None]
+"""The name, value, bound and chance of a measure."""
+
+
+def _figures(was: Sample, now: Sample, by: _Chance) -> Iterator[_Raw]:
+    """Each measure that the values allow."""
+    yield _share("null_share", (was.null, was.rows), (now.null, now.rows), by)
+    yield _share("error_share", (was.errors, was.rows), (now.errors, now.rows), by)
     if was.numbers is not None and now.numbers is not None:
-        yield from _of_numbers(was.numbers, now.numbers, rare)
+        yield from _of_numbers(was.numbers, now.numbers, by)
     bins = _classes(was, now)
     if bins is not None:
         if was.numbers is None:
-            yield from _of_bins(bins, rare)
+            yield from _of_bins(bins, by)
         statistic, freedom = distances.chi_squared(bins.was, bins.now)
-        yield "chi_squared", statistic, 0.0, chi_squared_at(rare, freedom)
+        # As of so many independent rows, whose statistic would be as much smaller.
+        rows = 1 / bins.was.sum() + 1 / bins.now.sum()
+        more = by.spread(bins.was.sum(), bins.now.sum()) / rows
+        yield "chi_squared", statistic, 0.0, float(chi_squared_at(by.rare, freedom) * more)
 
 
 def shape(was: Sample, now: Sample) -> Bins | None:
@@ -127,42 +151,39 @@ def _classes(was: Sample, now: Sample) -> Bins | None:
     return distances.by_class(was.classes, was.present, now.classes, now.present)
 
 
-def _of_numbers(
-    was: Histogram, now: Histogram, rare: float
-) -> Iterator[tuple[str, float, float, float | None]]:
+def _of_numbers(was: Histogram, now: Histogram, by: _Chance) -> Iterator[_Raw]:
     if not was.n or not now.n:
         return
     if was.nan or now.nan:
-        yield "nan_share", *_share(was.nan, was.n, now.nan, now.n, rare)
-    yield from _of_bins(distances.binned(was, now), rare)
+        yield _share("nan_share", (was.nan, was.n), (now.nan, now.n), by)
+    yield from _of_bins(distances.binned(was, now), by)
     apart = distances.kolmogorov_smirnov(was, now)
     if apart is not None:
-        least = math.sqrt(-math.log(rare / 2) / 2 * (1 / was.n + 1 / now.n))
+        least = math.sqrt(-math.log(by.rare / 2) / 2 * by.spread(was.n, now.n))
         yield "kolmogorov_smirnov", apart.value, apart.bound, least
     moved = distances.wasserstein(was, now)
     if moved is not None:
         yield "wasserstein", moved.value, moved.bound, None
 
 
-def _of_bins(bins: Bins, rare: float) -> Iterator[tuple[str, float, float, float | None]]:
+def _of_bins(bins: Bins, by: _Chance) -> Iterator[_Raw]:
     """The measures of bins. Where both sides are of one distribution, PSI times the harmonic size
     of the samples is about chi², and the divergence an eighth of PSI."""
     was, now = bins.was, bins.now
     freedom = int(((was + now) > 0).sum()) - 1
-    chance = chi_squared_at(rare, freedom) * (1 / was.sum() + 1 / now.sum())
+    chance = chi_squared_at(by.rare, freedom) * by.spread(was.sum(), now.sum())
     yield "psi", distances.psi(was, now), 0.0, float(chance)
     divergence = chance / 8 / math.log(2)
     yield "jensen_shannon", distances.jensen_shannon(was, now), 0.0, math.sqrt(divergence)
 
 
-def _share(
-    old: int, was: int, new: int, now: int, rare: float
-) -> tuple[float, float, float | None]:
+def _share(measure: str, was: tuple[int, int], now: tuple[int, int], by: _Chance) -> _Raw:
     """How far two shares lie apart; chance by the normal distribution, at a variance that knows of
     one row more on either side."""
-    both = (old + new + 1) / (was + now + 2)
-    chance = -NormalDist().inv_cdf(rare / 2) * math.sqrt(both * (1 - both) * (1 / was + 1 / now))
-    return abs(new / now - old / was), 0.0, chance
+    (old, n), (new, m) = was, now
+    both = (old + new + 1) / (n + m + 2)
+    chance = -NormalDist().inv_cdf(by.rare / 2) * math.sqrt(both * (1 - both) * by.spread(n, m))
+    return measure, abs(new / m - old / n), 0.0, chance
 
 
 def chi_squared_at(rare: float, freedom: int) -> float:

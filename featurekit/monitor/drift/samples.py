@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
 
 from featurekit.core.status import ERROR_STATUS
 from featurekit.core.types import INT, Type
@@ -17,12 +21,43 @@ AGE = "age of "
 arrived, in microseconds."""
 
 
+class Repeats:
+    """How often the same entities come back among rows, by counts of hashes of their keys."""
+
+    _PLACES = 1 << 16
+
+    def __init__(self) -> None:
+        self.counts = np.zeros(self._PLACES, dtype=np.int64)
+
+    def take(self, keys: Iterable[tuple[Any, ...]]) -> None:
+        """Count the keys of some rows."""
+        for key in keys:
+            told = blake2b(repr(key).encode(), digest_size=8).digest()
+            self.counts[int.from_bytes(told) % self._PLACES] += 1
+
+    def independent(self) -> float:
+        """The share of the rows that tell as much as independent ones would, if the rows of an
+        entity all told the same: (sum of n)² / sum of n², over the rows n of each entity (Kish).
+        Entities that share a hash by chance are taken out of the sum again."""
+        n = float(self.counts.sum())
+        if not n:
+            return 1.0
+        places = self._PLACES
+        squares = float((self.counts.astype(np.float64) ** 2).sum())
+        squares = (squares - n * n / places) * places / (places - 1)
+        return min(1.0, n / max(squares, n))
+
+
 class Window:
     """What the serving log says of one service from `start` up to but not at `end`, in
-    microseconds. It counts, so the order of rows leaves no trace (A2)."""
+    microseconds. It counts, so the order of rows leaves no trace (A2). `keys` has the join keys of
+    each view by its name, as rows have them; those of another one are all of the row."""
 
-    def __init__(self, start: int, end: int) -> None:
-        self.start, self.end = start, end
+    def __init__(
+        self, start: int, end: int, keys: Mapping[str, tuple[str, ...]] | None = None
+    ) -> None:
+        self.start, self.end, self.keys = start, end, dict(keys or {})
+        self.repeats: dict[tuple[str, ...], Repeats] = {}
         self.rows = 0
         self.versions: dict[str, int] = {}
         self.columns: dict[str, ColumnCounts] = {}
@@ -37,6 +72,10 @@ class Window:
             return
         self.rows += len(inside)
         head = block.head
+        for names in {self.keys.get(view, tuple(head.keys)) for view in head.views}:
+            columns = [block.keys[list(head.keys).index(name)] for name in names]
+            keys = (tuple(column[i] for column in columns) for i in inside)
+            self.repeats.setdefault(names, Repeats()).take(keys)
         self.versions[head.fingerprint] = self.versions.get(head.fingerprint, 0) + len(inside)
         for (name, type_), values, statuses in zip(
             head.outputs.items(), block.values, block.statuses, strict=True
@@ -62,7 +101,13 @@ class Window:
 
     def samples(self) -> dict[str, Sample]:
         """The sample of each feature, and of each view's age."""
-        return {name: _of_counts(counts) for name, counts in self.columns.items()}
+        shares = {names: one.independent() for names, one in self.repeats.items()}
+        found = {}
+        for name, counts in self.columns.items():
+            names = self.keys.get(name.removeprefix(AGE).partition("__")[0])
+            share = min(shares.values(), default=1.0) if names is None else shares[names]
+            found[name] = _of_counts(counts, share)
+        return found
 
 
 def windows(
@@ -103,7 +148,7 @@ def of_contract(contract: Contract) -> tuple[dict[str, Sample], dict[str, str]]:
     return samples, types
 
 
-def _of_counts(counts: ColumnCounts) -> Sample:
+def _of_counts(counts: ColumnCounts, independent: float) -> Sample:
     histogram = None
     if counts.numbers:
         histogram = Histogram.of(list(counts.sketch.counts.items()), whole=not counts.floats)
@@ -114,4 +159,5 @@ def _of_counts(counts: ColumnCounts) -> Sample:
         errors=counts.statuses[ERROR_STATUS],
         numbers=histogram,
         classes=None if classes is None else dict(classes),
+        independent=independent,
     )
