@@ -12,9 +12,9 @@ from featurekit.cli.repo import open_store, repo_folder
 from featurekit.core.screen import Screen
 
 if TYPE_CHECKING:
-    from featurekit.define.feature_contract.contract import Contract
     from featurekit.core.signing import PublicKey
     from featurekit.define.feature_contract.compare import Difference
+    from featurekit.define.feature_contract.contract import Contract
 
 CONTRACT = argument(
     "contract", type=Path, metavar="FILE", help="the contract, as churn.contract.json"
