@@ -40,9 +40,9 @@ from featurekit.project.checks import SourceCheck, check_sources
 from featurekit.project.config import RepoConfig
 from featurekit.project.gc import Collection, collect, collect_files
 from featurekit.project.history import Revision, history
+from featurekit.project.home import home_of
 from featurekit.project.leases import WHOLE, Lease, alone
 from featurekit.project.lineage.told import (
-    telling_training_sets,
     told_apply,
     told_materialize,
 )
@@ -624,7 +624,7 @@ class FeatureStore(Named):
             known_at=known_at,
             buckets=buckets,
             default_buckets=self.config.featurekit.buckets,
-            telling=partial(telling_training_sets, parts),
+            home=partial(home_of, parts),
         )
 
     @checked

@@ -12,6 +12,7 @@ VERBS = {
     "apply": "register the definitions and publish the services",
     "validate": "judge sources by their schemas and contracts",
     "contracts": "propose rules for sources, and take them from and to other tools",
+    "contract": "show, verify and compare what a model was trained on: its feature contract",
     "list": "list features, or views, services, sources or entities",
     "describe": "show all there is to know of one of them",
     "search": "find features, views, services, sources and entities by words",
