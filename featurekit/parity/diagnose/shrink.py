@@ -55,6 +55,7 @@ class _Shrinker:
         self.best: Scenario
         self.found: Opinions = {}
         self.kind: tuple[Any, ...] = ()
+        self.failed: set[str] = set()  # what was tried in vain, and is met again in each round
 
     def run(self, scenario: Scenario) -> Shrunk | None:
         answers = self.bench.both(scenario)
@@ -66,6 +67,7 @@ class _Shrinker:
         self.attempt(replace(self.best, filled_until=NEVER))
         self.attempt(replace(self.best, files=None))
         self.attempt(replace(self.best, served=None))
+        self.failed.clear()  # from here on all tries are of one service
         for _ in range(3):
             before = self.best
             self.fewer()
@@ -84,11 +86,16 @@ class _Shrinker:
         """Take the scenario if it fails in the same way."""
         if self.spent or scenario == self.best:
             return False
+        told = _told(scenario)
+        if told in self.failed:
+            return False
         self.tries += 1
+        self.failed.add(told)
         answers = self.bench.both(scenario)
         pair = answers.get(self.feature)
         if pair is None or not parts(*pair) or _kind(*pair) != self.kind:
             return False
+        self.failed.discard(told)
         self.best, self.found = scenario, answers
         return True
 
@@ -297,6 +304,12 @@ def _kind(offline: Stated, online: Stated) -> tuple[Any, ...]:
     """What a smaller scenario has to keep: which sides have a value, their statuses and types, so
     that one failure does not turn into another on the way."""
     return tuple((s, type(v).__name__, v != v) for v, s in (offline, online))
+
+
+def _told(scenario: Scenario) -> str:
+    """All that tells scenarios of one service apart, to the bit."""
+    rows = scenario.deliveries, scenario.files, scenario.row
+    return repr((*rows, scenario.at, scenario.filled_until))
 
 
 def simpler(value: Any, type_: Type) -> Iterator[Any]:
