@@ -50,7 +50,7 @@ def _of_row(
     if not found:
         return "join", where
     join, index = found[0]
-    if None in _keys(join, source, offline):
+    if None in keys_taken(join, source, offline):
         return "key", f"{where}; a join key is None, so there is no row to take it of"
     others = _rows_of(taking, join, source, offline)
     for side, row in (("offline", offline), ("online", online)):
@@ -70,7 +70,7 @@ def _of_row(
 
 def _rows_of(taking: Scenario, join: Join, source: Source, row: Row) -> list[Row]:
     """The rows of the entity of the other view from which a row takes, as they were pushed."""
-    keys = _keys(join, source, row)
+    keys = keys_taken(join, source, row)
     named = [key.name for key in join.view.join_keys]
     return [
         d.row
@@ -80,7 +80,7 @@ def _rows_of(taking: Scenario, join: Join, source: Source, row: Row) -> list[Row
     ]
 
 
-def _keys(join: Join, source: Source, row: Row) -> list[object]:
+def keys_taken(join: Join, source: Source, row: Row) -> list[object]:
     """The values of the other view's join keys in a row."""
     own = own_row(source, row)[1]
     return [own.get(column, row.get(column)) for column in join.keys]

@@ -544,7 +544,7 @@ class Course:
     ) -> None:
         rng, cell = self.rng, self.cells[c]
         firsts = [g.first for g in groups]
-        keys = self.draft.keys[c]
+        keys = {name: self.draft.keys[c][name] for name in self.service.join_keys}
         views = self.service.views
         by_source: dict[str, list[Row]] = {}
         for name, row in cell:
@@ -586,8 +586,7 @@ class Course:
             else:
                 continue
             asking: Row = {}
-            for name in self.service.join_keys:
-                values = keys[name]
+            for name, values in keys.items():
                 value = about.get(columns.get(name, ""))
                 if isinstance(value, list):  # of a view of which each element is an event
                     value = rng.choice(value) if value else None
