@@ -264,8 +264,10 @@ class Paths:
     def push_arrivals(
         self, store: OnlineStore, after: int, until: int, *, shuffled: Any = None
     ) -> None:
-        """Push what arrived in (after, until], event by event."""
-        for source, rows in self.rows.items():
+        """Push what arrived in (after, until], event by event, and those behind all others that
+        take something from these (T11)."""
+        places = places_of_sources(self.service.fed)
+        for source, rows in sorted(self.rows.items(), key=lambda one: places[one[0]]):
             arrived = [r for r in rows if after < r["__created"] <= until]
             if shuffled is not None:
                 shuffled.shuffle(arrived)

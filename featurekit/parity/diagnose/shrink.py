@@ -14,7 +14,7 @@ from typing import Any
 
 from featurekit.core.status import NEVER
 from featurekit.core.types import EPOCH, INSTANT_MAX, INSTANT_MIN, MICROSECOND, Type
-from featurekit.define.union import instants_of
+from featurekit.define.union import instants_of, taken_columns
 from featurekit.parity.bench import Bench, Opinions
 from featurekit.parity.compare import Stated, bits, parts
 from featurekit.parity.scenario import Delivery, Scenario, narrow, partners
@@ -132,13 +132,15 @@ class _Shrinker:
 
     def simpler_rows(self) -> None:
         """Simplify the values of the rows, first of a column as a whole."""
+        views = self.best.service.fed
         keys = {*self.best.service.join_keys}
-        keys |= {p.name for v in self.best.service.views for p in v.join_keys}
+        keys |= {p.name for v in views for p in v.join_keys}
+        keys |= {column for v in views for join in v.source.joins for column in join.keys}
         columns = {
             (v.source.name, p.name): p.type
-            for v in self.best.service.views
+            for v in views
             for p in v.source.schema
-            if p.name not in {*keys, v.source.op, v.source.event_id}
+            if p.name not in {*keys, v.source.op, v.source.event_id, *taken_columns(v.source)}
             and not p.name.startswith("__")  # a union's are made of the others
         }
         for (source, name), type_ in columns.items():
@@ -273,7 +275,7 @@ def shifted(scenario: Scenario, by: int) -> Scenario:
 
 def arrived(scenario: Scenario, delivery: Delivery, row: dict[str, Any]) -> dict[str, Any]:
     """The row with its source's own columns of instants, where the schema has them, in step."""
-    for view in scenario.service.views:
+    for view in scenario.service.fed:
         if view.source.name == delivery.source:
             for name, of in instants_of(view.source, row).items():
                 row = row | {name: EPOCH + row[of] * MICROSECOND}
