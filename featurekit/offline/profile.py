@@ -66,12 +66,18 @@ class ColumnCounts:
             least, greatest = min(least, self.ranks[0]), max(greatest, self.ranks[1])
         self.ranks = least, greatest
 
+    def classes(self) -> list[tuple[Any, int]] | None:
+        """Each distinct value with its rows, the most frequent first; None where there are too
+        many, or the type has no classes."""
+        if self.values is None:
+            return None
+        ranked = sorted(self.values.items(), key=lambda pair: (-pair[1], pair[0]))
+        return [(_written(value), count) for value, count in ranked]
+
     def told(self) -> ColumnProfile:
         """What a contract says of the column."""
-        top = None
-        if self.values is not None:
-            ranked = sorted(self.values.items(), key=lambda pair: (-pair[1], pair[0]))
-            top = [(_written(value), count) for value, count in ranked[:TOP]]
+        classes = self.classes()
+        top = None if classes is None else classes[:TOP]
         return ColumnProfile(
             present=self.present,
             null=self.null,

@@ -40,6 +40,7 @@ VERBS = {
     "serve": "answer over HTTP, as Feast's feature server does",
     "explain": "show how one value came about, offline and online",
     "parity": "prove that both paths agree, or show where they do not",
+    "monitor": "watch what is served: whether its values have moved away",
     "completion": "print a script that completes verbs and options in your shell",
     "demo": "do all of it on the example shop",
 }
