@@ -182,6 +182,15 @@ def test_order_and_batches_leave_no_trace_in_a_profile(data: Any) -> None:
     assert repr(told[0]) == repr(told[1])
 
 
+def test_minus_zero_is_below_zero_in_a_profile() -> None:
+    for values in ([0.0, -0.0], [-0.0, 0.0]):
+        profile = RowProfile({"c": FLOAT})
+        profile.update([pa.array(values)], None)
+        numbers = profile.told()["c"].numbers
+        assert numbers is not None
+        assert (repr(numbers.least), repr(numbers.greatest)) == ("-0.0", "0.0")
+
+
 @pytest.mark.parametrize("distinct", [MOST_DISTINCT, MOST_DISTINCT + 1])
 def test_a_column_of_too_many_values_has_no_most_frequent_ones(distinct: int) -> None:
     profile = RowProfile({"c": INT})

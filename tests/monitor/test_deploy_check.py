@@ -19,6 +19,7 @@ from featurekit.cli import main
 from featurekit.core.keys import state_prefix
 from featurekit.core.signing import PrivateKey
 from featurekit.define.feature_contract.document import Body, written
+from featurekit.define.plan import View
 from featurekit.errors import RegistryError
 from featurekit.online.state.seal import opened, sealed
 
@@ -56,6 +57,15 @@ def check(capsys: pytest.CaptureFixture[str], *options: str, code: int) -> dict[
     assert document["ok"] == (code == 0)
     assert [one["check"] for one in document["checks"]] == NAMES
     return {one["check"]: one for one in document["checks"]}
+
+
+def mix_up(store: FeatureStore, view: View, *, damaged: bool = False) -> None:
+    """Write the state of an entity under the key of another one, with a right seal or a wrong
+    one."""
+    prefix = state_prefix(store.project, view)
+    one, other = [key for part in store.online.scan(prefix) for key in part][:2]
+    state = store.online.read([other])[0] or b""
+    store.online.write({one: state if damaged else sealed(one, opened(other, state) or b"")})
 
 
 def held(found: dict[str, Any]) -> list[bool | None]:
@@ -113,6 +123,19 @@ def test_a_pinned_version_can_be_served_whatever_is_live(
     found = check(capsys, code=0)
     assert "is fed and filled" in found["version"]["found"]
     assert "agree bit for bit" in found["parity"]["found"]
+
+
+def test_what_is_sampled_is_the_pinned_version(
+    repo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FeatureStore(".") as store:
+        view = next(v for v in store.live()["churn"].views if v.name == "latest")
+        store.pin(Contract.load("c.json").version, by="models:/churn/3")
+    deploy("version")  # another version of that view is live
+    with FeatureStore(".") as store:
+        mix_up(store, view)
+    found = check(capsys, code=3)
+    assert held(found) == [True, True, True, True, False]
 
 
 def test_a_version_that_was_rolled_back_is_told(
@@ -197,10 +220,7 @@ def test_a_state_of_another_entity_is_told(
     with FeatureStore(".") as store:
         service = store.live()["churn"]
         view = next(v for v in service.views if v.name == "latest")  # the windows are over
-        prefix = state_prefix(store.project, view)
-        one, other = [key for part in store.online.scan(prefix) for key in part][:2]
-        state = store.online.read([other])[0] or b""
-        store.online.write({one: state if damaged else sealed(one, opened(other, state) or b"")})
+        mix_up(store, view, damaged=damaged)
     found = check(capsys, code=3)
     assert held(found) == [True, True, True, True, False]
     told = "is damaged" if damaged else "differ, in"
