@@ -345,6 +345,14 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path, contract: Contract) ->
         contract.quantile("s", 0.5)
 
 
+def test_arguments_of_another_type_are_told(contract: Contract) -> None:
+    for call in (Contract.load, contract.save):
+        with pytest.raises(ArgumentError, match="path"):
+            call(5)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="q"):
+        contract.quantile("x", "half")  # type: ignore[arg-type]
+
+
 def test_the_schema_is_the_one_that_is_published(contract: Contract) -> None:
     published = Path(document.__file__).with_name("schema.json")
     assert json.loads(published.read_bytes()) == json_schema()
