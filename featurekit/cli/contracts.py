@@ -48,8 +48,13 @@ def differing_documents(found: Sequence[Difference]) -> list[dict[str, Any]]:
 
 
 def show_differences(screen: Screen, found: Sequence[Difference]) -> None:
-    """What differs, as a table, and below it the lines of definitions that do."""
+    """What differs, as a table, and below it the lines of definitions that differ."""
     screen.table(("name", "what", "was", "now"), [(d.name, d.what, d.was, d.now) for d in found])
+    differing_lines(screen, found)
+
+
+def differing_lines(screen: Screen, found: Sequence[Difference]) -> None:
+    """The lines of definitions that differ."""
     for one in found:
         if one.lines:
             screen.line(f"\n{one.name} reads otherwise:", style="bold")

@@ -182,6 +182,15 @@ def test_order_and_batches_leave_no_trace_in_a_profile(data: Any) -> None:
     assert repr(told[0]) == repr(told[1])
 
 
+def test_minus_zero_is_below_zero_in_a_profile() -> None:
+    for values in ([0.0, -0.0], [-0.0, 0.0]):
+        profile = RowProfile({"c": FLOAT})
+        profile.update([pa.array(values)], None)
+        numbers = profile.told()["c"].numbers
+        assert numbers is not None
+        assert (repr(numbers.least), repr(numbers.greatest)) == ("-0.0", "0.0")
+
+
 @pytest.mark.parametrize("distinct", [MOST_DISTINCT, MOST_DISTINCT + 1])
 def test_a_column_of_too_many_values_has_no_most_frequent_ones(distinct: int) -> None:
     profile = RowProfile({"c": INT})
@@ -334,6 +343,14 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path, contract: Contract) ->
         contract.save(tmp_path / "none" / "c.json")
     with pytest.raises(ArgumentError, match="'s' is no column of numbers; there are x, total, "):
         contract.quantile("s", 0.5)
+
+
+def test_arguments_of_another_type_are_told(contract: Contract) -> None:
+    for call in (Contract.load, contract.save):
+        with pytest.raises(ArgumentError, match="path"):
+            call(5)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="q"):
+        contract.quantile("x", "half")  # type: ignore[arg-type]
 
 
 def test_the_schema_is_the_one_that_is_published(contract: Contract) -> None:

@@ -38,6 +38,7 @@ VERBS = {
     "remake": "make a training set again from its manifest, or say what has changed",
     "get-online": "answer for some entities, from the online state",
     "serve": "answer over HTTP, as Feast's feature server does",
+    "deploy": "say whether the online store can serve a model now",
     "explain": "show how one value came about, offline and online",
     "parity": "prove that both paths agree, or show where they do not",
     "monitor": "watch what is served: whether its values have moved away",

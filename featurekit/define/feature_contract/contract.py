@@ -9,6 +9,7 @@ from typing import Any
 
 from featurekit.aggregates.quantiles import BucketCounts
 from featurekit.core.attributes import Named
+from featurekit.core.calls import checked
 from featurekit.core.files import whole
 from featurekit.core.signing import PrivateKey, PublicKey
 from featurekit.define.feature_contract.compare import Difference, of_columns, of_features
@@ -53,6 +54,7 @@ class Contract(Named):
         return cls(written(body, key))
 
     @classmethod
+    @checked
     def load(
         cls, path: str | os.PathLike[str], *, public_keys: Sequence[str] | None = None
     ) -> Contract:
@@ -189,6 +191,7 @@ class Contract(Named):
         the same."""
         return self._document.sha256
 
+    @checked
     def quantile(self, name: str, q: float) -> float | None:
         """About the `q`-quantile of a feature of numbers in the training set, as `ApproxQuantile`
         has it: NaN where a value is NaN, None where there are none. ArgumentError for another
@@ -250,6 +253,7 @@ class Contract(Named):
         said: dict[str, Any] = self._document.model_dump(mode="json")
         return said
 
+    @checked
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it to a file, whole or not at all. DataError where it cannot be written."""
         target = Path(path)
