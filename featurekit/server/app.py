@@ -218,7 +218,8 @@ class App:
         try:
             handler = self._handler(request)
             if request.path not in _OPEN:
-                request.caller = await self.access.caller(scope["headers"])
+                request.caller, rate = await self.access.caller(scope["headers"])
+                self.access.count(request.caller, rate)
             if handler is None:
                 await self._to_admin(request, send)
                 return
@@ -289,21 +290,31 @@ class App:
                     )
         request.scope["featurekit.caller"] = request.caller
         more = self.cors.headers(request.headers.get(b"origin"))
+        begun = False
 
         async def sent(message: MutableMapping[str, Any]) -> None:
+            nonlocal begun
+            begun = True
             if more and message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *more]
             await send(message)
 
-        await self._admin(request.scope, request.receive, sent)
+        try:
+            await self._admin(request.scope, request.receive, sent)
+        except Exception:
+            if not begun:
+                raise
+            # It has answered, and tells of a bug once more.
+            _log.exception("%s: a bug in featurekit", request.path)
 
     # --- features ---------------------------------------------------------------------------------
 
     async def _feast(self, request: Request) -> Answer:
         """POST /get-online-features, in the form of Feast's feature server."""
-        data = await self._body(request)
-        question = feast_question(data, most_rows=self.settings.most_rows)
-        result, said = await self._answered(request, question)
+        most = self.settings.most_rows
+        question, result, said = await self._asked(
+            request, lambda data: feast_question(data, most_rows=most)
+        )
         headers = _typed(JSON, *self.lookups.notices.headers(said.version))
         return Answer(as_json.feast_answer(result, said, views=question.views), 200, headers)
 
@@ -313,9 +324,10 @@ class App:
         if request.path != _LISTED:
             name = request.path[len("/v1/services/") : -len("/features")]
         accepted = _accepted(request.headers.get(b"accept", b"*/*"))
-        data = await self._body(request)
-        question = own_question(name, data, most_rows=self.settings.most_rows)
-        result, said = await self._answered(request, question)
+        most = self.settings.most_rows
+        _, result, said = await self._asked(
+            request, lambda data: own_question(name, data, most_rows=most)
+        )
         headers = _typed(
             accepted,
             (b"featurekit-as-of", result.as_of.isoformat().encode()),
@@ -348,15 +360,23 @@ class App:
             what = "JSON" if kind == JSON else "MessagePack"
             raise failures.no_value(what, error) from None
 
-    async def _answered(self, request: Request, question: Question) -> tuple[OnlineResult, Said]:
-        request.id = question.request_id or request.id
-        request.asked = f"service {question.service}" if question.service else "features"
-        request.caller.need(f"read:{question.service}" if question.service else LIST)
+    async def _asked(
+        self, request: Request, read: Callable[[Any], Question]
+    ) -> tuple[Question, OnlineResult, Said]:
+        """What a request asks, which `read` makes of its body, and the answer: both within the
+        time that the request has."""
         limit = _limit(request, self.settings.timeout_s)
+        question: Question | None = None
         try:
             async with asyncio.timeout(limit):
+                question = read(await self._body(request))
+                request.id = question.request_id or request.id
+                request.asked = f"service {question.service}" if question.service else "features"
+                request.caller.need(f"read:{question.service}" if question.service else LIST)
                 result, version = await self.lookups.answer(question)
         except TimeoutError:
+            if question is None:
+                raise failures.slow_body(limit) from None
             instead = self.lookups.instead(question)
             if instead is None:
                 raise failures.Overdue(
@@ -368,7 +388,7 @@ class App:
         self.metrics.answered(request.service, result)
         if self.lookups.notices.due():
             self._beside(asyncio.to_thread(self.lookups.notices.look))
-        return result, Said(request.service, version, request.id)
+        return question, result, Said(request.service, version, request.id)
 
     # --- pushes -----------------------------------------------------------------------------------
 
@@ -407,8 +427,13 @@ class App:
             caller=request.caller,
             packed=accepted == MSGPACK and form == OWN,
         )
+        try:
+            async with asyncio.timeout(order.left_s):
+                sent = await request.body(self.settings.most_bytes)
+        except TimeoutError:
+            raise failures.slow_body(order.left_s) from None
         # What is sent is taken to its end, also where the caller has gone meanwhile.
-        done, body = await self.pushes.push(order, await request.body(self.settings.most_bytes))
+        done, body = await self.pushes.push(order, sent)
         if done.kind:
             self.metrics.failed(request.route, done.kind)
         headers = [(k.encode(), v.encode()) for k, v in done.headers]
