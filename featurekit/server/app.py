@@ -336,8 +336,9 @@ class App:
                 if self._admin is None:
                     from featurekit.server.admin import admin
 
+                    models = {} if self.predictor is None else self.predictor.described()
                     self._admin = await asyncio.to_thread(
-                        admin, self.lookups, asks=not self.access.open
+                        admin, self.lookups, asks=not self.access.open, models=models
                     )
         request.scope["featurekit.caller"] = request.caller
         more = self.cors.headers(request.headers.get(b"origin"))

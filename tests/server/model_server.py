@@ -1,4 +1,4 @@
-"""A model server of the Open Inference Protocol (version 2), as a program: `python model_server.py`.
+"""A model server of the Open Inference Protocol (version 2), as a program of its own.
 
 It prints its port. `GET /seen` has the bodies that it was sent, and `PUT /mood` changes how it
 behaves: see `MOODS`. Its model is a sum in the order of the columns, so that it tells by its bits
@@ -90,8 +90,7 @@ class Models:
             case "cut":
                 return Response(b"{}", headers={"content-length": "100"})
             case "narrow":
-                short = [float(f"{v:.9g}") for v in values]
-                narrow = [struct.unpack("<f", struct.pack("<f", v))[0] for v in short]
+                narrow = [struct.unpack("<f", struct.pack("<f", v))[0] for v in values]
                 output |= {"datatype": "FP32", "data": [float(f"{v:.9g}") for v in narrow]}
             case "named":
                 label = {"name": "label", "shape": [n, 1], "datatype": "BYTES",
@@ -99,7 +98,7 @@ class Models:
                 pair = {"name": "pair", "shape": [n, 2], "datatype": "FP64",
                         "data": [x for v in values for x in (v, None)]}  # fmt: skip
                 found["outputs"] = [output, label, pair]
-        return JSONResponse(found)
+        return Response(json.dumps(found), media_type="application/json")
 
     async def mood_of(self, request: Request) -> Response:
         told = await request.json()

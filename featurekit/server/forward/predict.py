@@ -172,6 +172,11 @@ class Predictor:
             )
         return found
 
+    def described(self) -> dict[str, str]:
+        """The names of the models, each with the service of its first target."""
+        models = self.forwarding.models.values()
+        return {one.name: self.forwarding.targets[one.route[0][0]].service for one in models}
+
     def services(self, model: Model) -> list[str]:
         """The services of a model's targets, whose features a caller may be told of."""
         names = [*(name for name, _ in model.route), *model.shadows]
