@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 _FIELDS = (
     "service",
     "name",
-    "protocol",
     "model",
     "model_version",
     "nan",

@@ -84,8 +84,8 @@ class TargetConfig(BaseModel):
     serve: targets:`.
 
     `name` is its name here, as in churn@3, and `service` what is asked for its features, as in
-    churn_v1 or churn_v1@3f2a. The server at `url` speaks `protocol` and calls the model `model`, of
-    `model_version`. `nan` says how a NaN is written in the Open Inference Protocol, `timeout` how
+    churn_v1 or churn_v1@3f2a. The server at `url` speaks the Open Inference Protocol and calls the
+    model `model`, of `model_version`. `nan` says how a NaN is written, `timeout` how
     long the server may take, and `token_env` which variable has a bearer token for it.
     """
 
@@ -93,7 +93,6 @@ class TargetConfig(BaseModel):
     url: str = Field(repr=False)
     service: str | None = None
     name: str | None = None
-    protocol: Literal["oip", "mlflow"] = "oip"
     model: str | None = None
     model_version: str | None = None
     nan: Literal["null", "NaN"] | None = None

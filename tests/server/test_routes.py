@@ -113,7 +113,7 @@ def test_an_entity_stays_with_its_target_in_each_order_worker_and_process(
         assert by_bits(second, ROWS[::-1]) == wanted
         alone = {k: v for row in ROWS[:20] for k, v in by_bits(second, [row]).items()}
     assert alone == {key: wanted[key] for key in alone}
-    by_target = {name: value for name, value in wanted.values()}
+    by_target = dict(wanted.values())
     assert by_target.keys() == {"churn@3", "churn@4"}
     assert len({*wanted.values()}) == 2  # a prediction is that of its own target's version
     share = [name for name, _ in wanted.values()].count("churn@4")
@@ -193,9 +193,7 @@ def test_a_shadow_is_asked_and_logged_and_neither_answers_nor_slows(
         assert time.monotonic() - began < 1.0
         assert (status, found["target"]) == (200, "churn@3")
         assert found["predictions"] == [value for _, value in wanted.values()]
-        assert until(
-            lambda: logged_metric(server, 'role="shadow"') == 10, within_s=10, every_s=0.05
-        )
+        assert until(lambda: predicted_by_shadows(server) == 10, within_s=10, every_s=0.05)
         shadow.kill()
         status, found = predict(server, ROWS[:5], request_id="dead")
         assert (status, found["target"], "instead" in found) == (200, "churn@3", False)
@@ -214,7 +212,7 @@ def test_a_shadow_is_asked_and_logged_and_neither_answers_nor_slows(
     assert all(row["error"].startswith("ModelFailed: ") for row in dead)
 
 
-def logged_metric(server: Served, label: str, name: str = "predictions_total") -> float:
+def counted(server: Served, name: str, label: str) -> float:
     """The sum of a metric's values that have a label."""
     text = server.ask("GET", "/metrics")[2].decode()
     lines = [line for line in text.splitlines() if f"featurekit_http_{name}{{" in line]
@@ -223,4 +221,9 @@ def logged_metric(server: Served, label: str, name: str = "predictions_total") -
 
 def failures(server: Served) -> float:
     """How many orders to the shadow failed."""
-    return logged_metric(server, 'target="churn@4"', "model_errors_total")
+    return counted(server, "model_errors_total", 'target="churn@4"')
+
+
+def predicted_by_shadows(server: Served) -> float:
+    """How many rows shadows predicted."""
+    return counted(server, "predictions_total", 'role="shadow"')

@@ -15,7 +15,6 @@ import ssl
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from types import ModuleType
 
 from featurekit.errors import ConfigError, ModelFailed
 from featurekit.online.lookup.steps import Span
@@ -29,7 +28,7 @@ from featurekit.online.wire.http import (
     Stale,
     request,
 )
-from featurekit.server.forward import mlflow_scoring, oip
+from featurekit.server.forward import oip
 from featurekit.server.forward.inputs import Column
 from featurekit.server.forward.replies import Garbled, Order, Predicted, said_of
 from featurekit.server.forward.targets import Target
@@ -37,7 +36,6 @@ from featurekit.server.forward.targets import Target
 SPAN = "model"
 """What a span is called in which a model server is asked."""
 
-_SPEAKS: dict[str, ModuleType] = {"oip": oip, "mlflow": mlflow_scoring}
 _BUSY = (429, 503)
 _LATE = (408, 504)
 Told = Callable[[], dict[str, str]]
@@ -55,7 +53,6 @@ class ModelServer:
         self.address = Address.of(target.url)
         context = ssl.create_default_context() if self.address.secure else None
         self.breaker = Breaker(limits)
-        self._speaks = _SPEAKS[target.protocol]
         self._connections = AsyncConnections(self.address, context)
         self._places = asyncio.Semaphore(limits.connections)
         self._token = ""
@@ -81,7 +78,7 @@ class ModelServer:
         that is not asked now or asks to wait, 504 for one that does not answer in time.
         RequestRefused for a value that its protocol has no form for.
         """
-        order = self._speaks.order(self.target, columns, n, request_id)
+        order = oip.order(self.target, columns, n, request_id)
         if self.target.timeout_s is not None:
             end = min(end, time.monotonic() + self.target.timeout_s)
         self._enter()
@@ -147,16 +144,16 @@ class ModelServer:
         """What a reply predicts. ModelFailed where that is nothing."""
         if reply.status == 200:
             try:
-                found: Predicted = self._speaks.predicted(self.target, reply.body, n, request_id)
+                found = oip.predicted(self.target, reply.body, n, request_id)
             except Garbled as error:
                 self.breaker.failed(error)
                 raise self._failed(
                     f"answered with no prediction for each row: {error}; see whether it speaks "
-                    f"{self.target.protocol}"
+                    "the Open Inference Protocol"
                 ) from None
             self._alive()
             return found
-        said = said_of(reply.body, self._speaks.ERRORS)
+        said = said_of(reply.body, oip.ERRORS)
         if reply.status >= 500:
             self.breaker.failed(Garbled(f"it answered {reply.status}"))
         else:

@@ -1,5 +1,4 @@
-"""What both protocols share: an order to a model server, what it predicts, and a reply that is
-none."""
+"""An order to a model server, what it predicts, and a reply that is none."""
 
 from __future__ import annotations
 

@@ -8,15 +8,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Literal
 
 from featurekit.core.calls import near
 from featurekit.errors import ConfigError
 from featurekit.online.lookup.version import named_version
 from featurekit.online.wire.http import Address
 
-Protocol = Literal["oip", "mlflow"]
-PROTOCOLS: tuple[Protocol, ...] = ("oip", "mlflow")
 NANS = ("null", "NaN")
 UNITS = 10_000
 """What the weights of a route add up to, in hundredths of a percent."""
@@ -32,8 +29,8 @@ class Target:
 
     `name` is its name here, as in churn@3: what stands before @ is the model that clients ask for.
     `service` is asked for the features, by its live version or by the `version` that is named. The
-    server at `url` speaks `protocol`, and calls the model `model`, of `model_version` where one is
-    asked for. `nan` is how a NaN is written in the Open Inference Protocol. A prediction is waited
+    server at `url` speaks the Open Inference Protocol, and calls the model `model`, of
+    `model_version` where one is asked for. `nan` is how a NaN is written. A prediction is waited
     for up to `timeout_s` seconds, and up to the end of the request where that is None. `token_env`
     names the variable that has a bearer token for the server.
     """
@@ -41,7 +38,6 @@ class Target:
     name: str
     service: str
     url: str
-    protocol: Protocol = "oip"
     version: str | None = None
     model: str = ""
     model_version: str | None = None
@@ -91,7 +87,6 @@ def target_of(
     where: str,
     service: str | None = None,
     name: str | None = None,
-    protocol: str = "oip",
     model: str | None = None,
     model_version: str | None = None,
     nan: str = "null",
@@ -110,9 +105,6 @@ def target_of(
     where = f"{where}, target {name}"
     if version == "":
         raise ConfigError(f"{where}: service {service!r} has no version behind @; write {bare}")
-    if protocol not in PROTOCOLS:
-        known = near(protocol, PROTOCOLS, listed="there are")
-        raise ConfigError(f"{where}: there is no protocol {protocol!r}; {known}")
     if nan not in NANS:
         raise ConfigError(f"{where}: nan is {nan!r}; write null, or NaN")
     if timeout_s is not None and not 0 < timeout_s <= _LONGEST_S:
@@ -124,9 +116,7 @@ def target_of(
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
     called = model or name.partition("@")[0]
-    return Target(
-        name, bare, url, protocol, version, called, model_version, nan, timeout_s, token_env
-    )
+    return Target(name, bare, url, version, called, model_version, nan, timeout_s, token_env)
 
 
 # --- routes ---------------------------------------------------------------------------------------
