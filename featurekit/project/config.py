@@ -529,7 +529,8 @@ def _explain(error: Any) -> str:
     """A fault of a setting: what it must be, and what was found."""
     kind, loc, shown = error["type"], error["loc"], _found(error["input"], error["loc"])
     if kind == "extra_forbidden":
-        model = _MODELS.get(tuple(map(str, loc[:-1])), RepoConfig)
+        above = tuple("[]" if isinstance(part, int) else str(part) for part in loc[:-1])
+        model = _MODELS.get(above, RepoConfig)
         known = near(str(loc[-1]), model.__pydantic_fields__, listed="there are")
         return f"no such setting; {known}"
     if kind == "missing":
@@ -670,5 +671,6 @@ _MODELS: dict[tuple[str, ...], type[BaseModel]] = {
     ("online_store",): OnlineConfig,
     ("featurekit", "serving_log"): ServingLogConfig,
     ("featurekit", "serve"): ServeConfig,
+    ("featurekit", "serve", "targets", "[]"): TargetConfig,
     ("featurekit", "openlineage"): OpenLineageConfig,
 }
