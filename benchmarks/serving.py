@@ -28,8 +28,8 @@ from benchmarks.measure import OURS, Curve, Result, compiled, latencies
 from benchmarks.online_lookups import SIZES as STORES
 from benchmarks.online_lookups import Bench, Wide
 from featurekit.client import Client
-from featurekit.client.http import Address, Reader, request
 from featurekit.online.store.server import scratch_redis
+from featurekit.online.wire.http import Address, Reader, request
 
 RAW = "uvicorn, orjson, redis-py"
 WIDTH = 50

@@ -27,6 +27,7 @@ FeaturekitError
     ├── DamagedState         an entity's state in Redis is not what was written there
     ├── DamagedNote          what a project notes about itself in Redis is not what was written
     ├── RequestRefused       a server refuses a request: its form, its size, who asks
+    ├── ModelFailed          a model server did not answer, or not with a prediction for each row
     ├── AsOfTooOld           an instant before the state's horizon (T8)
     ├── AsOfInFuture         an instant after the store's clock (S3)
     ├── ClocksApart          the store's clock ran ahead, or this machine's is behind (S3)
@@ -212,6 +213,34 @@ class RequestRefused(OnlineError):
         super().__init__(message)
         self.status, self.where, self.allow = status, where, allow
         self.challenge, self.retry_after_s = challenge, retry_after_s
+
+
+class ModelFailed(OnlineError):
+    """A model server did not answer in time, or not with a prediction for each row; names the
+    target.
+
+    `status` is that of HTTP: 502 for a server that is gone or answers with something else, 503 for
+    one that is not asked now, and 504 for one that took too long. `retry_after_s` is for how long
+    it is not asked; None where nobody knows. `reply` is what the server said of itself, which may
+    hold features.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 502,
+        retry_after_s: float | None = None,
+        reply: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.status, self.retry_after_s, self.reply = status, retry_after_s, reply
+
+    def with_reply(self) -> ModelFailed:
+        """The same error, whose text has what the server said."""
+        what, _, write = str(self).partition("; ")
+        text = f"{what} ({self.reply}); {write}"
+        return ModelFailed(text, status=self.status, retry_after_s=self.retry_after_s)
 
 
 class AsOfTooOld(OnlineError):

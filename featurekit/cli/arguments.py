@@ -190,6 +190,8 @@ _VALUES = {
     "KIND": "features",
     "TEXT": "orders",
     "WORD": "orders",
+    "TARGET": "http://models:8080,name=churn@3,service=churn_v1",
+    "ROUTE": "churn@3=95,churn@4=5",
 }
 """What may stand for the value of an option, by the word that --help has for it."""
 _ELSEWHERE = {

@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from featurekit import errors
-from featurekit.client.http import Address, AsyncConnections, Broken, Connections, Reply, request
-from featurekit.client.http import Stale as StaleConnection
 from featurekit.core.calls import checked, found
 from featurekit.core.columns import Columns
 from featurekit.core.types import Instant, as_instant
@@ -36,6 +34,15 @@ from featurekit.errors import (
 from featurekit.online.lookup.result import OnlineResult
 from featurekit.online.lookup.rows import given
 from featurekit.online.wire import arrow, deprecated
+from featurekit.online.wire.http import (
+    Address,
+    AsyncConnections,
+    Broken,
+    Connections,
+    Reply,
+    request,
+)
+from featurekit.online.wire.http import Stale as StaleConnection
 
 if TYPE_CHECKING:
     from featurekit.feed.events import Pushed

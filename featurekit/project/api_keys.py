@@ -32,6 +32,8 @@ SCOPES = (
     "list:features",
     "push:SOURCE",
     "push:*",
+    "predict:MODEL",
+    "predict:*",
     "metrics",
     "admin",
 )
@@ -39,7 +41,9 @@ SCOPES = (
 
 _NOTE = "apikeys"
 _TOKEN = re.compile(rb"fk-api-([0-9a-f]{12})-([0-9a-f]{64})")
-_SCOPE = re.compile(r"(read|push):(\*|[A-Za-z][A-Za-z0-9_]{0,999})|list:features|metrics|admin")
+_SCOPE = re.compile(
+    r"(read|push|predict):(\*|[A-Za-z][A-Za-z0-9_]{0,999})|list:features|metrics|admin"
+)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 _MOST = 10_000

@@ -82,13 +82,36 @@ class ServingLogConfig(BaseModel):
     redis_url: str | None = Field(default=None, repr=False)
 
 
+class TargetConfig(BaseModel):
+    """A model at a model server, to which `featurekit serve` forwards; an entry of `featurekit:
+    serve: targets:`.
+
+    `name` is its name here, as in churn@3, and `service` what is asked for its features, as in
+    churn_v1 or churn_v1@3f2a. The server at `url` speaks the Open Inference Protocol and calls the
+    model `model`, of `model_version`. `nan` says how a NaN is written, `timeout` how
+    long the server may take, and `token_env` which variable has a bearer token for it.
+    """
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), coerce_numbers_to_str=True)
+    url: str = Field(repr=False)
+    service: str | None = None
+    name: str | None = None
+    model: str | None = None
+    model_version: str | None = None
+    nan: Literal["null", "NaN"] | None = None
+    timeout: str | None = None
+    token_env: str | None = Field(default=None, pattern=_NAME)
+
+
 class ServeConfig(BaseModel):
-    """Who may ask `featurekit serve`; under `featurekit: serve:`. The verb's options of the same
-    names come first.
+    """Who may ask `featurekit serve`, and the models to which it forwards; under `featurekit:
+    serve:`. The verb's options of the same names come first.
 
     `auth` is "none", "keys", "jwt" or "keys,jwt". `jwks`, a file or a URL, has the public keys of
     the tokens (JWT) of `issuer` for `audience`. `rate` is how many requests a second a caller may
-    make in each worker. Pages of the origins `cors` may ask from a browser.
+    make in each worker. Pages of the origins `cors` may ask from a browser. The `targets` are
+    models at model servers, and `route` says for which share of entities each answers, in percent.
+    A target of `shadow` is asked and never answers; one of `fallback` answers where another failed.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -98,6 +121,10 @@ class ServeConfig(BaseModel):
     audience: str | None = None
     rate: float | None = Field(default=None, gt=0.0, le=1e9)
     cors: list[str] = Field(default_factory=list)
+    targets: list[TargetConfig] = Field(default_factory=list)
+    route: dict[str, float] = Field(default_factory=dict)
+    shadow: list[str] = Field(default_factory=list)
+    fallback: list[str] = Field(default_factory=list)
 
 
 class OpenLineageConfig(BaseModel):
@@ -163,8 +190,9 @@ class FeaturekitConfig(BaseModel):
     With `public_keys`, plans must be signed by one of them (F0). `signing_key_file`, relative to
     the repo, holds the private key that signs them. `run_python` lets functions run that are their
     author's Python and come from plans that neither a key nor the registry vouches for. `state_dir`
-    is for this user alone, or for those of `group`. `serve` says who may ask `featurekit serve`.
-    `openlineage` says where events of lineage go, and `monitoring` what says drift.
+    is for this user alone, or for those of `group`. `serve` says who may ask `featurekit serve`,
+    and to which models it forwards. `openlineage` says where events of lineage go, and `monitoring`
+    what says drift.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -520,7 +548,8 @@ def _explain(error: Any) -> str:
     """A fault of a setting: what it must be, and what was found."""
     kind, loc, shown = error["type"], error["loc"], _found(error["input"], error["loc"])
     if kind == "extra_forbidden":
-        model = _MODELS.get(tuple(map(str, loc[:-1])), RepoConfig)
+        above = tuple("[]" if isinstance(part, int) else str(part) for part in loc[:-1])
+        model = _MODELS.get(above, RepoConfig)
         known = near(str(loc[-1]), model.__pydantic_fields__, listed="there are")
         return f"no such setting; {known}"
     if kind == "missing":
@@ -606,6 +635,10 @@ EXAMPLES = {
     "featurekit.serve.audience": "featurekit",
     "featurekit.serve.rate": "100",
     "featurekit.serve.cors": '["https://shop.example"]',
+    "featurekit.serve.targets": '[{url: "http://models:8080", service: churn_v1}]',
+    "featurekit.serve.route": '{"churn@3": 95, "churn@4": 5}',
+    "featurekit.serve.shadow": '["churn@5"]',
+    "featurekit.serve.fallback": '["churn@3"]',
     "featurekit.openlineage": "{url: https://lineage.example}",
     "featurekit.openlineage.url": "https://lineage.example",
     "featurekit.openlineage.file": "lineage.jsonl",
@@ -661,6 +694,7 @@ _MODELS: dict[tuple[str, ...], type[BaseModel]] = {
     ("online_store",): OnlineConfig,
     ("featurekit", "serving_log"): ServingLogConfig,
     ("featurekit", "serve"): ServeConfig,
+    ("featurekit", "serve", "targets", "[]"): TargetConfig,
     ("featurekit", "openlineage"): OpenLineageConfig,
     ("featurekit", "monitoring"): MonitoringConfig,
 }

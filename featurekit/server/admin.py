@@ -25,7 +25,7 @@ from featurekit.project.deployment import pointers
 from featurekit.server import failures
 from featurekit.server.callers import Caller
 from featurekit.server.lookups import Lookups
-from featurekit.server.openapi import errors, guard, hot_paths, row_of
+from featurekit.server.openapi import errors, guard, hot_paths, predict_path, row_of
 
 
 class Deprecated(BaseModel):
@@ -94,7 +94,9 @@ class Description(BaseModel):
     example: dict[str, Any] = Field(description="A body for POST /v1/services/{name}/features.")
 
 
-def admin(lookups: Lookups, *, asks: bool = False) -> FastAPI:
+def admin(
+    lookups: Lookups, *, asks: bool = False, models: Mapping[str, str] | None = None
+) -> FastAPI:
     """The application for people. The scope of a request has the `Caller`, who is told of what it
     may read. `asks` says whether callers must say who they are."""
     app = FastAPI(title="featurekit", version=VERSION, openapi_url=None)  # made below, each time
@@ -120,13 +122,18 @@ def admin(lookups: Lookups, *, asks: bool = False) -> FastAPI:
         about = read_about(lookups.store, lookups.project)
         return described(found, pointers(lookups.store, lookups.project, name), about)
 
+    def described_to(request: Request) -> dict[str, Any]:
+        may = _caller(request).may
+        seen = {name: of for name, of in (models or {}).items() if may(f"predict:{name}")}
+        return document(app, _seen(request, lookups), asks=asks, models=seen)
+
     @app.get("/openapi.json", include_in_schema=False)
     def openapi(request: Request) -> JSONResponse:
-        return JSONResponse(document(app, _seen(request, lookups), asks=asks))
+        return JSONResponse(described_to(request))
 
     @app.get("/docs", include_in_schema=False)
     def docs(request: Request) -> HTMLResponse:
-        return HTMLResponse(page(document(app, _seen(request, lookups), asks=asks)))
+        return HTMLResponse(page(described_to(request)))
 
     @app.exception_handler(FeaturekitError)
     @app.exception_handler(Exception)  # a bug, which is raised again once it is answered
@@ -226,9 +233,11 @@ def _of_output(
     return own or said.get(f"view {view.name}")
 
 
-def document(app: FastAPI, live: Mapping[str, Service], *, asks: bool) -> dict[str, Any]:
-    """The description of all routes by OpenAPI, with examples of these services. `asks` says
-    whether callers must say who they are."""
+def document(
+    app: FastAPI, live: Mapping[str, Service], *, asks: bool, models: Mapping[str, str]
+) -> dict[str, Any]:
+    """The description of all routes by OpenAPI, with examples of these services, and of the first
+    of these models. `asks` says whether callers must say who they are."""
     from fastapi.openapi.utils import get_openapi
 
     made = get_openapi(
@@ -241,6 +250,10 @@ def document(app: FastAPI, live: Mapping[str, Service], *, asks: bool) -> dict[s
         for route in methods.values():
             route["responses"] |= {k: v for k, v in errors().items() if k in _ERRORS}
     made["paths"] = {**hot_paths(live), **made["paths"]}
+    for model, service in list(models.items())[:1]:
+        made["paths"]["/v1/models/{name}/predict"] = {
+            "post": predict_path(model, live.get(service))
+        }
     if asks:
         guard(made)
     return made

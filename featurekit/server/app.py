@@ -13,9 +13,9 @@ import uuid
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from featurekit.errors import FeaturekitError, RequestRefused
+from featurekit.errors import FeaturekitError, ModelFailed, RequestRefused
 from featurekit.online.lookup.result import OnlineResult
 from featurekit.server import as_json, failures
 from featurekit.server.access import Access
@@ -27,11 +27,20 @@ from featurekit.server.metrics import CONTENT_TYPE, Metrics
 from featurekit.server.observed import REQUEST
 from featurekit.server.orders import FEAST, OWN, Order
 from featurekit.server.pushes import Pushes, key_of, kind_of
-from featurekit.server.questions import Question, feast_question, own_question, request_id
+from featurekit.server.questions import (
+    Question,
+    feast_question,
+    own_question,
+    predict_question,
+    request_id,
+)
 from featurekit.server.settings import Settings
 
 if TYPE_CHECKING:
+    from featurekit.define.plan import Service
+    from featurekit.online.lookup.steps import Span
     from featurekit.server.files import Files
+    from featurekit.server.forward.predict import Predictor
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -57,6 +66,7 @@ _WRITTEN = (JSON, MSGPACK, ARROW)
 _WRITTEN_OF_PUSHES = (JSON, MSGPACK)
 _LISTED = "/v1/features"
 _SOURCES, _EVENTS = "/v1/sources/", "/events"
+_MODELS, _PREDICT = "/v1/models/", "/predict"
 _CATALOG = "/catalog"
 _OPEN = {"/health", "/ready"}
 """The routes that everybody may ask: who watches a process has no key."""
@@ -128,6 +138,7 @@ def _too_large(most: int) -> RequestRefused:
     )
 
 
+_T = TypeVar("_T")
 Handler = Callable[[Request], Awaitable[Answer]]
 
 
@@ -137,6 +148,8 @@ class App:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.lookups = Lookups(settings)
+        self.predictor: Predictor | None = None
+        self._traced: Callable[[], dict[str, str]] = dict
         self.access = Access(settings.access, self.lookups.store, settings.project)
         self.cors = Cors(settings.access.cors)
         self.pushes = Pushes(settings.pushes)
@@ -168,12 +181,17 @@ class App:
             case _:
                 await send({"type": "websocket.close", "code": 1000})
 
+    def follow(self, span: Span, headers: Callable[[], dict[str, str]]) -> None:
+        """Tell `span` of the parts of requests, and other servers of it by `headers`."""
+        self.lookups.span, self._traced = span, headers
+
     # --- the life of a worker ---------------------------------------------------------------------
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
+                self._forward()
                 self._beside(self._load())
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
@@ -181,6 +199,8 @@ class App:
                     task.cancel()
                 await self.access.close()
                 await self.pushes.close()
+                if self.predictor is not None:
+                    await self.predictor.close()
                 await self.lookups.close()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
@@ -191,11 +211,41 @@ class App:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _forward(self) -> None:
+        """Make what asks model servers, where there are some."""
+        told, settings = self.settings.forward, self.settings
+        if told is None:
+            return
+        from featurekit.server.forward.logged import Held
+        from featurekit.server.forward.metrics import PredictionMetrics
+        from featurekit.server.forward.predict import Predictor
+
+        self.lookups.log = Held()
+        self.predictor = Predictor(
+            told.forwarding,
+            self.lookups,
+            settings.waits(settings.timeout_s),
+            look=self._looked_up,
+            beside=self._beside,
+            metrics=PredictionMetrics(self.metrics.registry),
+            log=told.open_log(self.lookups.store, settings.project),
+            traced=self._traced,
+        )
+
+    def _read_services(self) -> None:
+        """Make every live service ready, and see that each target has its own. It reads the store,
+        and blocks meanwhile."""
+        self.lookups.load()
+        if self.predictor is not None:
+            from featurekit.server.forward.predict import check
+
+            check(self.predictor.forwarding, self.lookups)
+
     async def _load(self) -> None:
         """Load every live service, and try again until that was done once."""
         while not self.ready:
             try:
-                await asyncio.to_thread(self.lookups.load)
+                await asyncio.to_thread(self._read_services)
                 self.waiting_for, self.ready = None, True
             except FeaturekitError as error:
                 self.waiting_for = error
@@ -239,6 +289,9 @@ class App:
         if found is None and path.startswith(_SOURCES) and path.endswith(_EVENTS):
             request.route = "/v1/sources/{name}/events"
             found = "POST", self._push
+        if found is None and path.startswith(_MODELS) and path.endswith(_PREDICT):
+            request.route = "/v1/models/{name}/predict"
+            found = "POST", self._predict
         if found is None and self.settings.catalog is not None and _is_of_catalog(path):
             request.route = _CATALOG
             found = "GET", self._catalog
@@ -285,8 +338,9 @@ class App:
                 if self._admin is None:
                     from featurekit.server.admin import admin
 
+                    models = {} if self.predictor is None else self.predictor.described()
                     self._admin = await asyncio.to_thread(
-                        admin, self.lookups, asks=not self.access.open
+                        admin, self.lookups, asks=not self.access.open, models=models
                     )
         request.scope["featurekit.caller"] = request.caller
         more = self.cors.headers(request.headers.get(b"origin"))
@@ -377,18 +431,77 @@ class App:
         except TimeoutError:
             if question is None:
                 raise failures.slow_body(limit) from None
-            instead = self.lookups.instead(question)
-            if instead is None:
-                raise failures.Overdue(
-                    f"no answer within {limit:g} s, while Redis was waited for; ask again, with "
-                    "fewer rows or more time"
-                ) from None
-            result, version = instead
+            result, version = self._without_store(question, limit)
         request.service, request.rows = question.service or version.name, len(result)
         self.metrics.answered(request.service, result)
+        self._look_at_notices()
+        return question, result, Said(request.service, version, request.id)
+
+    async def _looked_up(self, question: Question, end: float) -> tuple[OnlineResult, Service]:
+        """The answer of the store before an instant of the monotonic clock, or what is answered
+        without it."""
+        limit = max(0.0, end - time.monotonic())
+        try:
+            async with asyncio.timeout(limit):
+                return await self.lookups.answer(question)
+        except TimeoutError:
+            return self._without_store(question, limit)
+
+    def _without_store(self, question: Question, limit_s: float) -> tuple[OnlineResult, Service]:
+        """What is answered where the store was waited for in vain, for so long."""
+        instead = self.lookups.instead(question)
+        if instead is None:
+            raise failures.Overdue(
+                f"no answer within {limit_s:.3g} s, while Redis was waited for; ask again, with "
+                "fewer rows or more time"
+            )
+        return instead
+
+    def _look_at_notices(self) -> None:
         if self.lookups.notices.due():
             self._beside(asyncio.to_thread(self.lookups.notices.look))
-        return question, result, Said(request.service, version, request.id)
+
+    # --- predictions ------------------------------------------------------------------------------
+
+    async def _predict(self, request: Request) -> Answer:
+        """POST /v1/models/{name}/predict: rows in, a prediction for each out."""
+        name = request.path[len(_MODELS) : -len(_PREDICT)]
+        request.caller.need(f"predict:{name}")
+        if self.predictor is None:
+            raise RequestRefused(
+                "this server forwards to no model; start it with --forward URL",
+                status=501,
+                where="route",
+            )
+        from featurekit.server.forward.answers import written
+        from featurekit.server.forward.predict import Asked
+
+        model = self.predictor.model(name)
+        request.asked = f"model {model.name}"
+        limit = _limit(request, self.settings.timeout_s)
+        end = time.monotonic() + limit
+        accepted = _accepted(request.headers.get(b"accept", b"*/*"), _WRITTEN_OF_PUSHES)
+        data = await _in_time(self._body(request), limit)
+        question, details = predict_question(data, most_rows=self.settings.most_rows)
+        request.id = question.request_id or request.id or uuid.uuid4().hex
+        services = {f"read:{one}" for one in self.predictor.services(model)}
+        if details:
+            for scope in sorted(services):
+                request.caller.need(scope)
+        asked = Asked(model, question, request.id, end, request.caller.who)
+        try:
+            found = await self.predictor.predict(asked)
+        except ModelFailed as error:
+            # What a model server says of itself may hold features.
+            if error.reply and all(map(request.caller.may, services)):
+                raise error.with_reply() from None
+            raise
+        request.service, request.rows = found.looked.service.name, len(found.values)
+        self.metrics.answered(request.service, found.looked.result)
+        self._look_at_notices()
+        body = written(found, request.id, details=details, packed=accepted == MSGPACK)
+        notices = self.lookups.notices.headers(found.looked.service)
+        return Answer(body, 200, _typed(accepted, *notices))
 
     # --- pushes -----------------------------------------------------------------------------------
 
@@ -427,11 +540,7 @@ class App:
             caller=request.caller,
             packed=accepted == MSGPACK and form == OWN,
         )
-        try:
-            async with asyncio.timeout(order.left_s):
-                sent = await request.body(self.settings.most_bytes)
-        except TimeoutError:
-            raise failures.slow_body(order.left_s) from None
+        sent = await _in_time(request.body(self.settings.most_bytes), order.left_s)
         # What is sent is taken to its end, also where the caller has gone meanwhile.
         done, body = await self.pushes.push(order, sent)
         if done.kind:
@@ -500,6 +609,15 @@ def _limit(request: Request, most: float) -> float:
         f"found {told.decode('latin-1')!r}; write whole milliseconds, as in 250",
         where="featurekit-timeout-ms",
     )
+
+
+async def _in_time(body: Awaitable[_T], limit_s: float) -> _T:
+    """A body that arrives within its time. RequestRefused, 408, where it does not."""
+    try:
+        async with asyncio.timeout(limit_s):
+            return await body
+    except TimeoutError:
+        raise failures.slow_body(limit_s) from None
 
 
 def _accepted(header: bytes, written: tuple[bytes, ...] = _WRITTEN) -> bytes:

@@ -34,7 +34,7 @@ class Caller:
         if self.kind == "anyone" or scope in self.scopes:
             return True
         verb, colon, name = scope.partition(":")
-        if colon and verb in ("read", "push"):
+        if colon and verb in ("read", "push", "predict"):
             return bool(name) and f"{verb}:*" in self.scopes
         return scope == METRICS and ADMIN in self.scopes
 

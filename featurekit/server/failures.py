@@ -17,6 +17,7 @@ from featurekit.errors import (
     DefinitionError,
     EntityFrameError,
     FeaturekitError,
+    ModelFailed,
     NotServed,
     OnlineError,
     RegistryError,
@@ -72,7 +73,7 @@ def slow_body(limit_s: float) -> RequestRefused:
 
 def status_of(error: Exception) -> int:
     """The status of HTTP for an error; 500 for what is not foreseen."""
-    if isinstance(error, RequestRefused):
+    if isinstance(error, (RequestRefused, ModelFailed)):
         return error.status
     return next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), 500)
 
@@ -98,6 +99,8 @@ def headers_of(error: Exception) -> list[tuple[bytes, bytes]]:
     if isinstance(error, StoreUnavailable):
         wait_s = math.ceil(error.retry_after_s or 0.0)
         return [(b"retry-after", b"%d" % max(wait_s, RETRY_AFTER_S))]
+    if isinstance(error, ModelFailed) and error.status == 503:
+        return [(b"retry-after", b"%d" % max(math.ceil(error.retry_after_s or 0.0), RETRY_AFTER_S))]
     if not isinstance(error, RequestRefused):
         return []
     found = []

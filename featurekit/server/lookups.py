@@ -13,7 +13,7 @@ from featurekit.define.plan import Service
 from featurekit.errors import EntityFrameError, FeaturekitError, NotServed, RequestRefused
 from featurekit.online.lookup.listed import ListedFeatures
 from featurekit.online.lookup.result import OnlineResult
-from featurekit.online.lookup.service import OnlineService
+from featurekit.online.lookup.service import AnswersLog, OnlineService
 from featurekit.online.lookup.steps import Span
 from featurekit.online.lookup.version import ServiceVersion
 from featurekit.online.store.connections import PoolWaits
@@ -49,11 +49,11 @@ class _Live:
 
 
 class Lookups:
-    """The services of a project, each opened when it is first asked for; for one event loop. `span`
-    is told of the parts of a lookup."""
+    """The services of a project, each opened when it is first asked for; for one event loop. `log`
+    takes the answers that it wants, and `span` is told of the parts of a lookup."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, log: AnswersLog | None = None) -> None:
+        self.settings, self.log = settings, log
         self.store: OnlineStore = settings.store()
         self.project, self.trust = settings.project, settings.trust()
         self._services: dict[str, OnlineService] = {}
@@ -117,11 +117,22 @@ class Lookups:
             known.span = self.span
         return known
 
+    def known(self, name: str, version: str | None) -> Service:
+        """What a service, or a version of it, takes and gives. It reads the store unless that was
+        done, and blocks meanwhile. NotServed, or RequestRefused for a version that is not fed."""
+        if version is None:
+            online = self._services[name] = self._services.get(name) or self.service(name)
+        else:
+            online = self._versions.get((name, version)) or self.version(name, version)
+            _keep(self._versions, (name, version), online, _MOST_VERSIONS)
+        return online.seen or online.current().service
+
     def _options(self) -> dict[str, Any]:
         return {
             "on_mismatch": self.settings.on_mismatch,
             "trust": self.trust,
             "tolerance_us": self.settings.tolerance_us,
+            "log": self.log,
         }
 
     def freshness(self) -> Freshness:

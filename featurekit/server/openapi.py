@@ -34,6 +34,17 @@ _WHY = {
     429: "The caller asks too often; Retry-After says for how long.",
     503: "Redis is slow or gone, or what it holds cannot be believed.",
 }
+_MODEL_WHY = {
+    "501": "This server forwards to no model.",
+    "502": "The model server is gone, refuses, or answers with something else.",
+    "503": "The model server is busy or not asked now, or Redis is slow or gone.",
+    "504": "The model server did not answer in time.",
+}
+_ERROR: dict[str, Any] = {
+    "type": "object",
+    "properties": {"error": {"type": "object"}},
+    "required": ["error"],
+}
 _VALUE: dict[str, Any] = {}
 _HEADERS = {
     name: {"description": about, "schema": {"type": "string"}}
@@ -65,6 +76,18 @@ _ANSWERED = {
 _TEXT = {"type": ["string", "null"]}
 _FEATURES = {"type": "array", "items": {"type": "string"}, "minItems": 1}
 _FLAG = {"type": "boolean"}
+_ROWS = {
+    "rows": {"type": "array", "items": {"type": "object", "additionalProperties": _VALUE}},
+    "columns": {
+        "type": "object",
+        "additionalProperties": {"type": "array", "items": _VALUE},
+        "description": "In the place of rows: a list for each column.",
+    },
+    "of_pandas": {
+        "type": ["array", "null"],
+        "description": "The columns in which NaN means that a value is missing.",
+    },
+}
 _SHOWN = {
     "as_of": {**_TEXT, "description": "The instant of the answer, ISO 8601; by default now."},
     "full_feature_names": {**_FLAG, "description": "Whether features are named view__feature."},
@@ -100,6 +123,44 @@ def hot_paths(live: Mapping[str, Service]) -> dict[str, Any]:
         "/health": {"get": _plain("Whether the process runs", "status", '{"status": "ok"}')},
         "/ready": {"get": _plain("Whether lookups are answered", "status", None)},
         "/metrics": {"get": _metrics()},
+    }
+
+
+def predict_path(model: str, service: Service | None) -> dict[str, Any]:
+    """The route of predictions, with an example for a model that takes a service's features."""
+    row = {"customer": 1} if service is None else row_of(service)
+    answered = {
+        "type": "object",
+        "properties": {
+            "model": {"type": "string"},
+            "predictions": {"type": "array", "items": _VALUE},
+            "target": {"description": "Who predicted: a name, or one for each row."},
+            "as_of": {"type": "string"},
+            "request_id": {"type": "string"},
+            "instead": {"type": "object", "additionalProperties": True},
+            "details": {"type": "object", "additionalProperties": True},
+        },
+    }
+    found = _json("A prediction for each row.", answered)
+    found["content"]["application/msgpack"] = {"schema": {"type": "string", "format": "binary"}}
+    properties = {name: _ROWS[name] for name in ("rows", "columns", "of_pandas")}
+    properties |= {name: _SHOWN[name] for name in ("as_of", "request_id")}
+    properties["details"] = {**_FLAG, "description": "Whether features and versions are told, too."}
+    place = {
+        "name": "name",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string"},
+        "example": model,
+    }
+    why = {status: _json(about, _ERROR) for status, about in _MODEL_WHY.items()}
+    return {
+        "summary": "Predictions of a model, from the features of entities",
+        "description": "Features are looked up and forwarded to a model server.",
+        "tags": ["predictions"],
+        "parameters": [place],
+        "requestBody": _body(properties, [], {"rows": [row]}, _OWN_FORMS),
+        "responses": {"200": {**found, "headers": _HEADERS}, **errors(), **why},
     }
 
 
@@ -168,15 +229,9 @@ def _listed(service: Service | None) -> dict[str, Any]:
 
 
 def _own(example: dict[str, Any], *, named: bool) -> dict[str, Any]:
-    row = {"type": "object", "additionalProperties": _VALUE}
     columns = {"type": "object", "additionalProperties": {"type": "array", "items": _VALUE}}
     properties = {
-        "rows": {"type": "array", "items": row},
-        "columns": {**columns, "description": "In the place of rows: a list for each column."},
-        "of_pandas": {
-            "type": ["array", "null"],
-            "description": "The columns in which NaN means that a value is missing.",
-        },
+        **_ROWS,
         "request_fields": {**_FLAG, "description": "Whether the answer has the request fields."},
         **_SHOWN,
     }
@@ -299,8 +354,7 @@ def _own_push(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _push_errors() -> dict[str, Any]:
-    schema = {"type": "object", "properties": {"error": {"type": "object"}}, "required": ["error"]}
-    return errors() | {status: _json(about, schema) for status, about in _PUSH_WHY.items()}
+    return errors() | {status: _json(about, _ERROR) for status, about in _PUSH_WHY.items()}
 
 
 def _body(
@@ -329,8 +383,7 @@ def _json(about: str, schema: dict[str, Any]) -> dict[str, Any]:
 
 def errors() -> dict[str, Any]:
     """The answers that are errors, by their status."""
-    schema = {"type": "object", "properties": {"error": {"type": "object"}}, "required": ["error"]}
-    found = {str(status): _json(about, schema) for status, about in sorted(_WHY.items())}
+    found = {str(status): _json(about, _ERROR) for status, about in sorted(_WHY.items())}
     found["422"]["content"]["application/json"]["example"] = _ERROR_EXAMPLE
     assert {str(status) for status in STATUSES.values()} <= found.keys()
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,7 @@ _OWN = {
     "request_id",
     "service_version",
 }
+_PREDICT = {"rows", "columns", "of_pandas", "as_of", "request_id", "details"}
 _LONGEST_ID = 200
 _MOST_FEATURES = 10_000
 _WRITTEN_APART = ("bytes", "datetime", "date", "timedelta", "float", "list")
@@ -102,24 +103,7 @@ def own_question(service: str | None, body: Any, *, most_rows: int) -> Question:
         raise RequestRefused(
             'found no features; write "features": ["view:feature"]', where="features"
         )
-    if ("rows" in given) == ("columns" in given):
-        raise RequestRefused(
-            ("found both rows and" if "rows" in given else "found neither rows nor")
-            + ' columns; write one, as in "rows": [{"customer": 1}]',
-            where="rows",
-        )
-    rows: Given
-    of_pandas = _list(given, "of_pandas", '["customer"]')
-    if "rows" in given:
-        rows = given["rows"]
-        if not isinstance(rows, list):
-            raise _wrong("rows", rows, 'a list, as in [{"customer": 1}]')
-        _check_number(len(rows), most_rows, "rows")
-        for i, row in enumerate(rows):
-            if not isinstance(row, dict):
-                raise _wrong(f"rows[{i}]", row, 'an object, as in {"customer": 1}')
-    else:
-        rows = _columns(given["columns"], "columns", most_rows, of_pandas)
+    rows = _rows(given, most_rows)
     return Question(
         rows=rows,
         service=service,
@@ -130,6 +114,51 @@ def own_question(service: str | None, body: Any, *, most_rows: int) -> Question:
         request_id=_id(given),
         version=version,
     )
+
+
+def predict_question(body: Any, *, most_rows: int) -> tuple[Question, bool]:
+    """The question of a request for predictions, which names no service yet, and whether it wants
+    to be told of features and versions. RequestRefused for another form."""
+    given = _object(body, _PREDICT, '{"rows": [{"customer": 1}]}')
+    question = Question(
+        rows=_rows(given, most_rows), as_of=_text(given, "as_of"), request_id=_id(given)
+    )
+    return question, _flag(given, "details")
+
+
+def _rows(given: Mapping[str, Any], most_rows: int) -> Given:
+    """The rows of a body in our own form, which has them one by one or by column."""
+    if ("rows" in given) == ("columns" in given):
+        raise RequestRefused(
+            ("found both rows and" if "rows" in given else "found neither rows nor")
+            + ' columns; write one, as in "rows": [{"customer": 1}]',
+            where="rows",
+        )
+    of_pandas = _list(given, "of_pandas", '["customer"]')
+    if "rows" in given:
+        rows: Any = given["rows"]
+        if not isinstance(rows, list):
+            raise _wrong("rows", rows, 'a list, as in [{"customer": 1}]')
+        _check_number(len(rows), most_rows, "rows")
+        for i, row in enumerate(rows):
+            if not isinstance(row, dict):
+                raise _wrong(f"rows[{i}]", row, 'an object, as in {"customer": 1}')
+        return rows
+    return _columns(given["columns"], "columns", most_rows, of_pandas)
+
+
+def some_of(rows: Given, places: Sequence[int], left_out: Collection[str]) -> Given:
+    """Some of the rows, without the columns that are left out."""
+    if isinstance(rows, Columns):
+        values = {
+            name: [column[i] for i in places]
+            for name, column in rows.values.items()
+            if name not in left_out
+        }
+        return Columns(values, len(places), rows.of_pandas)
+    if not left_out:
+        return [rows[i] for i in places]
+    return [{k: v for k, v in rows[i].items() if k not in left_out} for i in places]
 
 
 def _service(name: str | None, given: Mapping[str, Any]) -> tuple[str | None, str | None]:

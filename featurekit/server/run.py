@@ -48,7 +48,7 @@ class Made:
             from featurekit.server.traces import Traces, provider
 
             traces = Traces(provider())
-            self.app.lookups.span = traces.part
+            self.app.follow(traces.part, traces.headers)
         return Observed(self.app, access_log=self.settings.access_log, traces=traces)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from featurekit.online.store.clock import TOLERANCE_US
 from featurekit.online.store.limits import DEFAULT, Limits
@@ -12,7 +13,9 @@ from featurekit.online.store.login import NO_LOGIN, Login
 
 if TYPE_CHECKING:
     from featurekit.define.published import Trust
+    from featurekit.log.served.log import ServingLog
     from featurekit.online.store.protocol import OnlineStore
+    from featurekit.server.forward.targets import Forwarding
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """Names the folder in which several workers count; prometheus_client reads it when it is loaded."""
@@ -61,6 +64,33 @@ class PushSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ForwardSettings:
+    """Which models a server forwards to, and where it logs what they predict: `log` is what stands
+    under `serving_log:`, with paths relative to `folder`; None for nowhere."""
+
+    forwarding: Forwarding
+    log: Mapping[str, Any] | None = None
+    folder: str = "."
+    state_dir: str = ".featurekit"
+
+    def open_log(self, store: OnlineStore, project: str) -> ServingLog | None:
+        """The log of predictions; None where there is none."""
+        if self.log is None:
+            return None
+        # Loaded here: settings of a repo need a library that a server without a log does not.
+        from featurekit.project.config import ServingLogConfig
+        from featurekit.project.served_log import open_log
+
+        return open_log(
+            ServingLogConfig(**self.log),
+            store,
+            project,
+            folder=Path(self.folder),
+            state_dir=Path(self.state_dir),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """How a process serves. Exactly one of `url` and `private` is given: the Redis at a URL, or the
     private one whose data live in a folder.
@@ -100,6 +130,7 @@ class Settings:
     access_log: bool = False
     traces: bool = False
     catalog: str | None = None
+    forward: ForwardSettings | None = None
 
     def store(self) -> OnlineStore:
         """The online store; nothing is asked of it yet."""
@@ -107,16 +138,19 @@ class Settings:
         from featurekit.online.store.open import open_private, open_store
 
         # Redis is given up a little before the request is, so that it is named, and counted.
-        wait_s = _OF_REQUEST * self.timeout_s
-        limits = replace(
-            self.limits,
-            connect_timeout_s=min(self.connect_timeout_s, wait_s),
-            timeout_s=wait_s,
-            connections=self.connections,
-        )
+        limits = self.waits(_OF_REQUEST * self.timeout_s)
         if self.private is not None:
             return open_private(Path(self.private), limits)
         return open_store(self.url or "", limits, login=self.login, named=self.named)
+
+    def waits(self, timeout_s: float) -> Limits:
+        """The limits of a server that is asked, and waited for up to `timeout_s` seconds."""
+        return replace(
+            self.limits,
+            connect_timeout_s=min(self.connect_timeout_s, timeout_s),
+            timeout_s=timeout_s,
+            connections=self.connections,
+        )
 
     def trust(self) -> Trust:
         """What is believed of plans (F0)."""

@@ -18,8 +18,8 @@ from featurekit.core.version import VERSION
 from featurekit.errors import ConfigError
 
 _SERVICE = "featurekit"
-_CLIENT = {"redis"}
-"""The parts of a request in which another server is asked."""
+_REDIS, _CLIENT = "redis", {"redis", "model"}
+"""The parts of a request in which another server is asked, the database among them."""
 
 
 class Traces:
@@ -28,7 +28,7 @@ class Traces:
     def __init__(self, provider: trace.TracerProvider) -> None:
         self._provider = provider
         self._tracer = provider.get_tracer(_SERVICE, VERSION)
-        self._read = TraceContextTextMapPropagator()
+        self._context = TraceContextTextMapPropagator()
 
     @contextmanager
     def request(self, method: str, headers: Mapping[bytes, bytes]) -> Iterator[Span]:
@@ -39,7 +39,7 @@ class Traces:
             if name.encode() in headers
         }
         with self._tracer.start_as_current_span(
-            method, self._read.extract(carrier), SpanKind.SERVER, record_exception=False
+            method, self._context.extract(carrier), SpanKind.SERVER, record_exception=False
         ) as span:
             yield span
 
@@ -48,9 +48,15 @@ class Traces:
         """The span of a part of the request that is being answered."""
         kind = SpanKind.CLIENT if name in _CLIENT else SpanKind.INTERNAL
         with self._tracer.start_as_current_span(name, kind=kind, record_exception=False) as span:
-            if kind is SpanKind.CLIENT:
+            if name == _REDIS:
                 span.set_attribute("db.system.name", name)
             yield
+
+    def headers(self) -> dict[str, str]:
+        """The headers that tell another server of the span that goes on."""
+        carrier: dict[str, str] = {}
+        self._context.inject(carrier)
+        return carrier
 
     def close(self) -> None:
         """Send what waits."""

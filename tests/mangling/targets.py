@@ -25,7 +25,6 @@ import test_damage  # noqa: E402
 import test_requests  # noqa: E402
 
 from featurekit import FeatureStore  # noqa: E402
-from featurekit.client.http import Broken, Reader  # noqa: E402
 from featurekit.core.status import DAMAGED  # noqa: E402
 from featurekit.core.types import INT, instant  # noqa: E402
 from featurekit.define.definitions import EventSource  # noqa: E402
@@ -34,6 +33,7 @@ from featurekit.log.served.block import ServedBlock, ServedHead, decode, encode 
 from featurekit.online.state import seal  # noqa: E402
 from featurekit.online.store.server import scratch_redis  # noqa: E402
 from featurekit.online.wire import arrow, msgpack  # noqa: E402
+from featurekit.online.wire.http import Broken, Reader  # noqa: E402
 from featurekit.parity.compare import bits  # noqa: E402
 from featurekit.server.bodies import source_and_rows  # noqa: E402
 from featurekit.server.callers import ANYONE  # noqa: E402

@@ -22,7 +22,13 @@ from featurekit.aggregates.quantiles import bucket
 from featurekit.cli import main
 from featurekit.core.types import FLOAT
 from featurekit.errors import ArgumentError, ConfigError, DataError
-from featurekit.log.served.block import ServedBlock, ServedHead
+from featurekit.log.served.block import (
+    PREDICTED,
+    ROUTED,
+    SHADOW,
+    ServedBlock,
+    ServedHead,
+)
 from featurekit.monitor.drift.page import page, write_page
 from featurekit.monitor.drift.samples import Window, windows
 from featurekit.online.store.server import scratch_redis
@@ -349,3 +355,27 @@ def test_a_window_has_its_start_and_not_its_end():
     assert (age.rows, age.null, age.numbers.counts.tolist()) == (4, 2, [2])
     assert age.numbers.buckets.tolist() == [bucket(29.0 - 4.0)]
     assert before.rows == 2
+
+
+def test_a_shadow_is_no_row_that_was_served_twice():
+    head = ServedHead("p", "s", "f" * 32, {}, ("v",), {}, {}, {"x": FLOAT.or_none()}, PREDICTED)
+    told = {"request_id": "r", "row": 0, "target": "t", "role": ROUTED, "answered": True,
+            "prediction": "1", "error": None, "latency_us": 1, "model_version": None,
+            "route": "t", "caller": ""}  # fmt: skip
+    rows = [told, {**told, "role": SHADOW, "answered": False}]
+    block = ServedBlock(
+        head,
+        served_at=[10, 11],
+        as_of=[10, 11],
+        request=[0, 0],
+        arrivals=[[1, 1]],
+        keys=[],
+        fields=[],
+        values=[[1.0, 1.0]],
+        statuses=[["PRESENT", "PRESENT"]],
+        until=[None],
+        predicted=[[row[name] for row in rows] for name in PREDICTED],
+    )
+    window = Window(0, 100)
+    windows([block], "s", [window])
+    assert window.rows == window.samples()["x"].rows == 1

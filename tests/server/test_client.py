@@ -21,10 +21,10 @@ from serving import NOW, Served, asked_rows, same
 
 from featurekit import errors
 from featurekit.client import Client
-from featurekit.client.http import Broken, Reader, Reply
 from featurekit.core.types import instant
 from featurekit.errors import ConfigError, FeaturekitError, OnlineError, StoreUnavailable
 from featurekit.online.lookup.result import OnlineResult
+from featurekit.online.wire.http import Broken, Reader, Reply
 
 AS_OF = NOW + dt.timedelta(minutes=10)
 

@@ -19,7 +19,7 @@ from featurekit.core.types import FLOAT
 from featurekit.online.store.server import scratch_redis
 
 OWN, FEAST = "/v1/services/plain/features", "/get-online-features"
-NOT_JSON = (OWN, FEAST, "/v1/sources/events/events")
+PATHS = (OWN, FEAST, "/v1/sources/events/events")
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             yield made
 
 
-@pytest.mark.parametrize("path", NOT_JSON)
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("sent", [b"", b'{"rows": ['], ids=["nothing", "a part"])
 def test_a_body_that_does_not_arrive_is_a_408_in_time(quick: Served, path: str, sent: bytes):
     head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n".encode()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from featurekit.cli.access import ACCESS, access_of
 from featurekit.cli.arguments import UsageError, argument, port, positive, seconds, verb
+from featurekit.cli.forwarding import FORWARD, check_targets, forward_of
 from featurekit.cli.repo import repo_folder
 from featurekit.core.page import CATALOG_MARK
 from featurekit.core.screen import Screen
@@ -101,6 +102,7 @@ _EXPORTER = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
         help="send spans by OpenTelemetry, as the variables OTEL_… say (featurekit[otel])",
     ),
     *ACCESS,
+    *FORWARD,
 )
 def serve(arguments: Namespace, screen: Screen) -> None:
     """Become the process that serves."""
@@ -118,6 +120,7 @@ def serve(arguments: Namespace, screen: Screen) -> None:
     from featurekit.server.listen import bound
 
     settings = _settings(arguments)
+    check_targets(settings)
     listening = bound(arguments.host, arguments.port)
     host, found = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
@@ -151,9 +154,13 @@ def _settings(arguments: Namespace) -> Settings:
         url = arguments.redis_url or os.environ.get(URL_VARIABLE)
         if url is None:
             raise UsageError("--project needs --redis-url redis://localhost:6379/0")
-        access = access_of(arguments, None)
         return Settings(
-            arguments.project, url=url, login=Login.of_environment(), access=access, **limits
+            arguments.project,
+            url=url,
+            login=Login.of_environment(),
+            access=access_of(arguments, None),
+            forward=forward_of(arguments, None),
+            **limits,
         )
     folder = repo_folder(arguments)
     if folder is None:
@@ -185,6 +192,9 @@ def _settings(arguments: Namespace) -> Settings:
         limits=config.limits(),
         access=access_of(arguments, own.serve),
         pushes=pushes,
+        forward=forward_of(
+            arguments, own.serve, own.serving_log, folder=found, state_dir=found / own.state_dir
+        ),
         **limits,
     )
 

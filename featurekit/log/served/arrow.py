@@ -21,7 +21,7 @@ _NUMBERS = {"int": "<i8", "float": "<f8", "datetime": "<i8", "timedelta": "<i8",
 
 def batch(head: ServedHead, data: bytes) -> pa.RecordBatch:
     """A block's rows: `served_at`, `as_of`, `request`, and structs of the join keys, the request
-    fields, the values, the statuses and the newest arrivals."""
+    fields, the values, what was predicted, the statuses and the newest arrivals."""
     _, n = HEADER.unpack_from(data)
     read = _Reader(data, n)
     instants = pa.timestamp("us", tz="UTC")
@@ -35,6 +35,7 @@ def batch(head: ServedHead, data: bytes) -> pa.RecordBatch:
         "key": head.keys,
         "request_field": head.request,
         "value": head.outputs,
+        "predicted": head.predicted,
     }
     for name, types in structs.items():
         if types:

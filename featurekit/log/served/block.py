@@ -11,21 +11,46 @@ import json
 import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from featurekit.core.status import STATUSES
-from featurekit.core.types import INT, Type, list_of
+from featurekit.core.types import BOOL, INT, STR, Type, list_of
 from featurekit.define.plan import Service
 from featurekit.errors import DataError
 from featurekit.language.wire import from_json, to_json
 from featurekit.online.state.codec import decode_column, encode_column
 
-FORMAT = 1
+FORMAT, WITH_PREDICTIONS = 1, 2
+"""The formats of a head; the second one has what models predicted, which older readers refuse."""
 HEADER = struct.Struct("<BI")
 _CODES = {status: code for code, status in enumerate(STATUSES)}
 MIXED_STATUSES = 255
 _PLAIN = {"int": "q", "float": "d", "bool": "?"}
+
+ROUTED, INSTEAD, SHADOW = "routed", "instead", "shadow"
+PREDICTED: Mapping[str, Type] = {
+    "request_id": STR,
+    "row": INT,
+    "target": STR,
+    "role": STR,
+    "answered": BOOL,
+    "prediction": STR.or_none(),
+    "error": STR.or_none(),
+    "latency_us": INT,
+    "model_version": STR.or_none(),
+    "route": STR,
+    "caller": STR,
+}
+"""What is logged of a prediction beside its features: the id of the request, the place of the row
+in it, and the target that was asked.
+
+`role` is ROUTED where the route says the target, INSTEAD where it was asked because another one had
+failed, and SHADOW where it never answers. `answered` says whether the client was given it. The
+`prediction` is JSON; where it is None, `error` says why. `latency_us` are the microseconds for
+which the target was waited for. `model_version` is what the server calls the model's version, if
+anything, `route` the route at that time, and `caller` who asked.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +66,14 @@ class ServedHead:
     keys: dict[str, Type]
     request: dict[str, Type]
     outputs: dict[str, Type]
+    predicted: dict[str, Type] = field(default_factory=dict)
 
     @staticmethod
-    def of(project: str, service: Service, numerics: Mapping[str, str]) -> ServedHead:
-        """The head of the rows that a compiled service answers with."""
+    def of(
+        project: str, service: Service, numerics: Mapping[str, str], *, predicted: bool = False
+    ) -> ServedHead:
+        """The head of the rows that a compiled service answers with, and of what models `predicted`
+        from them."""
         return ServedHead(
             project,
             service.name,
@@ -54,20 +83,29 @@ class ServedHead:
             {name: type_.or_none() for name, type_ in service.join_keys.items()},
             {p.name: p.type for p in service.request},
             {o.full_name: o.type.or_none() for o in service.outputs},
+            dict(PREDICTED) if predicted else {},
         )
 
     def to_json(self) -> str:
         """The head as text."""
-        named = {name: to_json(getattr(self, name)) for name in self.__dataclass_fields__}
-        return json.dumps({"format": FORMAT, **named}, separators=(",", ":"))
+        names = list(self.__dataclass_fields__)
+        if not self.predicted:
+            names.remove("predicted")
+        named = {name: to_json(getattr(self, name)) for name in names}
+        form = WITH_PREDICTIONS if self.predicted else FORMAT
+        return json.dumps({"format": form, **named}, separators=(",", ":"))
 
     @staticmethod
     def from_json(text: str | bytes) -> ServedHead:
         """The head that `to_json` wrote. DataError for a log of another format."""
         found = json.loads(text)
-        if found.pop("format", None) != FORMAT:
-            raise DataError(f"a serving log of another format; this featurekit reads {FORMAT}")
-        for name in ("keys", "request", "outputs"):
+        form = found.pop("format", None)
+        if form not in (FORMAT, WITH_PREDICTIONS):
+            raise DataError(
+                f"a serving log of another format; this featurekit reads {FORMAT} and "
+                f"{WITH_PREDICTIONS}"
+            )
+        for name in ("keys", "request", "outputs", *["predicted"] * (form == WITH_PREDICTIONS)):
             found[name] = {column: from_json(type_, Type) for column, type_ in found[name]["m"]}
         plain = ("project", "service", "fingerprint", "numerics", "views")
         return ServedHead(**found | {name: from_json(found[name]) for name in plain})
@@ -81,7 +119,8 @@ class ServedBlock:
     `arrivals` has for each view the newest arrival in the state of the row's entity, None if there
     was no state: what arrived later was not online yet. `until` has for each view two instants;
     while the rows were served it was materialised up to an instant between them, None if it never
-    was. `dropped` counts the rows that the process lost before these.
+    was. `dropped` counts the rows that the process lost before these. `predicted` has the columns
+    of PREDICTED where a model was asked.
     """
 
     head: ServedHead
@@ -96,6 +135,7 @@ class ServedBlock:
     until: list[tuple[int, int] | None]
     process: str = ""
     dropped: int = 0
+    predicted: Sequence[Sequence[Any]] = ()
 
     @property
     def rows(self) -> int:
@@ -119,6 +159,7 @@ def encode(block: ServedBlock) -> Iterator[bytes]:
         (head.keys, block.keys),
         (head.request, block.fields),
         (head.outputs, block.values),
+        (head.predicted, block.predicted),
     ):
         for type_, values in zip(types.values(), columns, strict=True):
             yield _encode(type_, values)
@@ -150,8 +191,9 @@ def _decode(head: ServedHead, data: bytes, about: Mapping[str, Any]) -> ServedBl
 
     served_at, as_of, request = columns([INT] * 3)
     arrivals = columns([INT] * len(head.views))
-    keys, fields, values = (
-        columns(list(types.values())) for types in (head.keys, head.request, head.outputs)
+    keys, fields, values, predicted = (
+        columns(list(types.values()))
+        for types in (head.keys, head.request, head.outputs, head.predicted)
     )
     statuses = []
     for _ in head.outputs:
@@ -167,7 +209,7 @@ def _decode(head: ServedHead, data: bytes, about: Mapping[str, Any]) -> ServedBl
     until = [None if u is None else (u[0], u[1]) for u in about["until"]]
     return ServedBlock(
         head, served_at, as_of, request, arrivals, keys, fields, values, statuses, until,
-        about["process"], about["dropped"],
+        about["process"], about["dropped"], predicted,
     )  # fmt: skip
 
 

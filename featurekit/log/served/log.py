@@ -38,6 +38,9 @@ _POLL_S = 0.5
 _MOST, _PAUSE_S = 400, 0.005
 _GOLDEN, _MASK = 0x9E3779B97F4A7C15, 2**64 - 1
 
+_Queue = dict[tuple[int, bool], tuple[Service, list[bytes]]]
+"""The requests that wait, by their version and by whether a model was asked."""
+
 Mark = Callable[[View], int | None]
 """Gives the instant up to which a view is materialised, None if it is not."""
 
@@ -73,8 +76,8 @@ class Logged:
 
 class _Served(NamedTuple):
     """A request: its number, the instant at which it was served, its join keys by column and
-    request fields by row, each row's values and statuses, the instant asked about, and the newest
-    arrivals in its states."""
+    request fields by row, each row's values and statuses, the instant asked about, the newest
+    arrivals in its states, and what a model predicted of it, if one was asked."""
 
     number: int
     at: int
@@ -83,6 +86,7 @@ class _Served(NamedTuple):
     answers: Sequence[tuple[Sequence[Any], Sequence[str]]]
     instants: Sequence[int]
     arrivals: Sequence[Sequence[int | None]]
+    predicted: Sequence[Sequence[Any]]
 
 
 class ServingLog:
@@ -117,7 +121,7 @@ class ServingLog:
         """Start empty: a forked process must not write its parent's rows, which the parent
         writes."""
         self._lock = threading.Lock()
-        self._queue: dict[int, tuple[Service, list[bytes]]] = {}
+        self._queue: _Queue = {}
         self._waiting = self._dropped = self._written = 0
         self._failure = ""
         self._requests = itertools.count()
@@ -125,7 +129,7 @@ class ServingLog:
         self._thread: threading.Thread | None = None
         self._over = threading.Event()
         self._blocks: list[tuple[ServedBlock, bytes]] = []
-        self._heads: dict[int, tuple[Service, ServedHead]] = {}
+        self._heads: dict[tuple[int, bool], tuple[Service, ServedHead]] = {}
 
     @property
     def done(self) -> Logged:
@@ -150,24 +154,28 @@ class ServingLog:
         instants: Sequence[int],
         keys: Sequence[Sequence[bytes | None]],
         states: Mapping[bytes, Opened],
+        *,
+        predicted: Sequence[Sequence[Any]] = (),
     ) -> None:
-        """Log the request `number`: its rows, the answers, and the states that they came from. It
-        keeps only the bytes, so the caller may change its objects afterwards."""
+        """Log the request `number`: its rows, the answers, and the states that they came from, with
+        the values of PREDICTED for each row where a model was asked. It keeps only the bytes, so
+        the caller may change its objects afterwards."""
         arrivals = [
             [newest_arrival(b) if k and isinstance(b := states[k], bytes) else None for k in row]
             for row in keys
         ]
         at = time.time_ns() // 1000
-        packed = _pack((number, at, entities, requests, answers, instants, arrivals))
+        packed = _pack((number, at, entities, requests, answers, instants, arrivals, predicted))
         n = len(instants)
         with self._lock:
             if self._waiting + n > self.queue_rows:
                 self._dropped += n
                 return
             self._waiting += n
-            waiting = self._queue.get(id(service))
+            kind = id(service), bool(predicted)
+            waiting = self._queue.get(kind)
             if waiting is None:
-                waiting = self._queue[id(service)] = service, []
+                waiting = self._queue[kind] = service, []
             waiting[1].append(packed)
         if self._thread is None:
             self._start()
@@ -209,26 +217,26 @@ class ServingLog:
         else:
             self._failure = ""
 
-    def _made(
-        self, found: Mapping[int, tuple[Service, list[bytes]]], dropped: int
-    ) -> Iterable[tuple[ServedBlock, bytes]]:
+    def _made(self, found: _Queue, dropped: int) -> Iterable[tuple[ServedBlock, bytes]]:
         if not found:
             return
         # The rows were served between the last two readings of the marks.
         before, self._before = self._before, self._read_marks()
-        for service, packed in found.values():
-            head = self._head(service)
+        for (_, predicted), (service, packed) in found.items():
+            head = self._head(service, predicted)
             until = [_both(before(view), self._before(view)) for view in service.views]
             for part in _parts(packed):
                 block = _block(head, part, until, self._process, dropped)
                 yield block, b"".join(encode(block))
                 time.sleep(_PAUSE_S)
 
-    def _head(self, service: Service) -> ServedHead:
-        known = self._heads.get(id(service))
+    def _head(self, service: Service, predicted: bool) -> ServedHead:
+        kind = id(service), predicted
+        known = self._heads.get(kind)
         if known is None:
-            head = ServedHead.of(self.project, service, numeric_fingerprint(service))
-            known = self._heads[id(service)] = service, head
+            numerics = numeric_fingerprint(service)
+            head = ServedHead.of(self.project, service, numerics, predicted=predicted)
+            known = self._heads[kind] = service, head
         return known[1]
 
     def _read_marks(self) -> Mark:
@@ -322,4 +330,5 @@ def _block(
         until,
         process,
         dropped,
+        [list(column) for column in zip(*repeated(one.predicted for one in served), strict=True)],
     )

@@ -1,7 +1,8 @@
 """Keeps the serving log in typed Parquet files, which DuckDB and pandas can read as well.
 
 A file holds rows of one version: `served_at`, `as_of`, `request`, and structs of the join keys, the
-request fields, the values, the statuses and the arrivals. It is written under another name and then
+request fields, the values, the statuses, the arrivals, and what was predicted, if a model was
+asked. It is written under another name and then
 renamed, so a reader of the folder sees whole files only.
 """
 
@@ -151,6 +152,7 @@ def _block(head: ServedHead, table: Any, about: Mapping[str, Any]) -> ServedBloc
         [None if u is None else (u[0], u[1]) for u in about["until"]],
         about["process"],
         about["dropped"],
+        columns("predicted", list(head.predicted)),
     )
 
 

@@ -67,7 +67,11 @@ class Window:
         """Count the rows of a block that were served within the window."""
         import pyarrow as pa
 
-        inside = [i for i, at in enumerate(block.served_at) if self.start <= at < self.end]
+        inside = [
+            i
+            for i, (at, answered) in enumerate(zip(block.served_at, _answered(block), strict=True))
+            if answered and self.start <= at < self.end
+        ]
         if not inside:
             return
         self.rows += len(inside)
@@ -126,6 +130,14 @@ def windows(
                 window.take(block)
         if progress is not None:
             progress(rows)
+
+
+def _answered(block: ServedBlock) -> Iterable[bool]:
+    """Whether a caller was given each row: a model that is a shadow, or failed, leaves a row more
+    of the same features."""
+    if not block.head.predicted:
+        return [True] * block.rows
+    return block.predicted[list(block.head.predicted).index("answered")]
 
 
 def of_contract(contract: Contract) -> tuple[dict[str, Sample], dict[str, str]]:
