@@ -29,6 +29,7 @@ AREAS = {
     "transforms": "functions: as SQL over a table, called online, compiled",
     "aggregates": "each aggregate over windows, beside DuckDB's inexact sum",
     "hot_pushes": "pushes to an entity of many events, and lookups, with and without ids",
+    "joined_pushes": "pushes of rows that take features of another view, beside plain ones",
     "state_size": "lookups and pushes by events per window",
     "hot_entities": "CPU of a lookup of one busy entity, by aggregate",
     "serving_log": "what the serving log costs lookups",

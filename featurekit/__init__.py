@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from featurekit.define.definitions import FeatureService as FeatureService
     from featurekit.define.definitions import FeatureView as FeatureView
     from featurekit.define.deprecated import Deprecated as Deprecated
+    from featurekit.define.feature_contract.contract import Contract as Contract
     from featurekit.define.origins import Delta as Delta
     from featurekit.define.origins import DuckDB as DuckDB
     from featurekit.define.origins import Iceberg as Iceberg

@@ -11,6 +11,7 @@ FeaturekitError
 │   │   └── DamagedLog       a file of the log of pushes whose bytes are not those that were written
 │   ├── BadRowError          a row of a source or a push that breaks rule S1
 │   ├── ContractBroken       a source or a push breaks a rule of severity "fail" (S5)
+│   ├── ContractRefused      a model's feature contract that was changed, or is not trusted (F0)
 │   └── EntityFrameError     the frame of entities and instants that was asked about
 ├── WriteError               a file that cannot be written, as on a full disk; an OSError, too
 ├── TransformError           a transform erred in a view with on_error="fail" (R3)
@@ -105,6 +106,11 @@ class BadRowError(DataError):
 class ContractBroken(DataError):
     """A source or a push breaks a rule of its contract whose severity is "fail" (S5). Nothing was
     written."""
+
+
+class ContractRefused(DataError):
+    """The feature contract of a model was changed after it was written, contradicts itself, or is
+    not signed by a key that this reader holds (F0)."""
 
 
 class EntityFrameError(DataError):

@@ -40,9 +40,9 @@ from featurekit.project.checks import SourceCheck, check_sources
 from featurekit.project.config import RepoConfig
 from featurekit.project.gc import Collection, collect, collect_files
 from featurekit.project.history import Revision, history
+from featurekit.project.home import home_of
 from featurekit.project.leases import WHOLE, Lease, alone
 from featurekit.project.lineage.told import (
-    telling_training_sets,
     told_apply,
     told_materialize,
 )
@@ -55,12 +55,14 @@ from featurekit.project.unlock import unlock
 from featurekit.project.versions import RolledBack, Version, rollback, versions
 
 if TYPE_CHECKING:
+    from featurekit.define.feature_contract.contract import Contract
     from featurekit.feed.consume import Consumed
     from featurekit.feed.events import Pushed
     from featurekit.feed.forget import Forgot
     from featurekit.feed.materialise import Materialization
     from featurekit.log.served.block import ServedBlock
     from featurekit.log.served.log import ServingLog
+    from featurekit.monitor.drift.report import Drift
     from featurekit.offline.training_set import TrainingSet
     from featurekit.parity.budget import Budget
     from featurekit.parity.diagnose.explanation import Explanation
@@ -624,7 +626,7 @@ class FeatureStore(Named):
             known_at=known_at,
             buckets=buckets,
             default_buckets=self.config.featurekit.buckets,
-            telling=partial(telling_training_sets, parts),
+            home=partial(home_of, parts),
         )
 
     @checked
@@ -863,6 +865,35 @@ class FeatureStore(Named):
         at = None if as_of is None else as_instant(as_of, what="as_of")
         with one_reading():
             return explain(self.parts, self.parts.service(service), feature, row, at)
+
+    @checked
+    def drift(
+        self,
+        service: str,
+        reference: str | os.PathLike[str] | Contract | Duration,
+        *,
+        window: Duration = "1d",
+        end: Instant | None = None,
+        log: str | Path | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Drift:
+        """Whether the values that a service serves have moved away from a reference.
+
+        The rows that the serving log (or `log`) has of the `window` before `end`, by default now,
+        are compared with `reference`: a feature contract, the path of one or of a manifest, whose
+        training set is made again, or a duration, for what was served for so long before the
+        window. Each feature has figures; `featurekit: monitoring:` sets their thresholds. A figure
+        says drift where it passes its threshold, and what chance alone gives to so many rows.
+        `progress` is told of the rows of the log that were read.
+
+        DataError where a side has no row, ConfigError where there is no log, ContractRefused for a
+        contract that was changed.
+        """
+        from featurekit.monitor.drift.ask import drift
+
+        return drift(
+            self.parts, service, reference, window=window, end=end, log=log, progress=progress
+        )
 
     # --- parity -----------------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ from featurekit.online.store.protocol import OnlineStore
 from featurekit.online.store.redis import RedisStore
 from featurekit.online.store.server import find_binary, scratch_redis
 
+TESTS = Path(__file__).parent.resolve()
 THOROUGH = {"FEATUREKIT_EXAMPLES": "5", "FEATUREKIT_PROGRAMS": "1000", "FEATUREKIT_STEPS": "1000"}
 
 
@@ -49,6 +50,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # As of a shell that runs in the background: what tests start would ignore it, too.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    _share_collecting(config)
+    gc.disable()  # until all is collected: what is loaded stays
     duckdb.connect = _of_one_thread if not config.getoption("--thorough") else duckdb.connect
     settings.register_profile(
         "featurekit",
@@ -57,6 +60,18 @@ def pytest_configure(config: pytest.Config) -> None:
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
     settings.load_profile("featurekit")
+
+
+def _share_collecting(config: pytest.Config) -> None:
+    """Let each of several workers begin with another part of the modules: most of the time of a
+    module goes into rewriting its assertions, which are kept for the workers that come to it later.
+    """
+    worker = getattr(config, "workerinput", None)
+    if worker is None or [Path(arg).resolve() for arg in config.args] != [TESTS]:
+        return
+    modules = sorted(map(str, TESTS.glob("*/test_*.py")))
+    first = len(modules) * int(worker["workerid"].removeprefix("gw")) // worker["workercount"]
+    config.args = modules[first:] + modules[:first]
 
 
 _connect = duckdb.connect
@@ -76,6 +91,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the slow cases to `--thorough`, and to who asks for them by their mark."""
+    if hasattr(config, "workerinput"):  # all workers have one order, wherever they began
+        items.sort(key=lambda item: str(item.path))
     if config.getoption("--thorough") or config.getoption("markexpr"):
         return
     slow = [item for item in items if item.get_closest_marker("slow") is not None]
@@ -88,6 +105,7 @@ def pytest_collection_finish() -> None:
     300,000 objects, which tests and benchmarks that collect would walk each time."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 # What decides bits and bytes: a run says which of them it proves.

@@ -39,6 +39,7 @@ from featurekit.offline.enriched import make_enriched
 from featurekit.offline.events import EventRows
 from featurekit.offline.join import make_join
 from featurekit.offline.session import prepare
+from featurekit.offline.window_plans import choose
 from featurekit.online.lookup.evaluator import Evaluator
 from featurekit.online.state import blocks, groups, rewrite
 from featurekit.online.state.state import Event
@@ -263,8 +264,10 @@ class Paths:
     def push_arrivals(
         self, store: OnlineStore, after: int, until: int, *, shuffled: Any = None
     ) -> None:
-        """Push what arrived in (after, until], event by event."""
-        for source, rows in self.rows.items():
+        """Push what arrived in (after, until], event by event, and those behind all others that
+        take something from these (T11)."""
+        places = places_of_sources(self.service.fed)
+        for source, rows in sorted(self.rows.items(), key=lambda one: places[one[0]]):
             arrived = [r for r in rows if after < r["__created"] <= until]
             if shuffled is not None:
                 shuffled.shuffle(arrived)
@@ -345,6 +348,13 @@ def in_small_blocks(monkeypatch: pytest.MonkeyPatch, *, split: int = 1, size: in
     monkeypatch.setattr(blocks, "SPLIT", split)
     monkeypatch.setattr(blocks, "SIZE", size)
     monkeypatch.setattr(groups, "RADIX", 2)
+
+
+def crowded_where(monkeypatch: pytest.MonkeyPatch, found: str) -> None:
+    """Let the keys be crowded for which the SQL `found` is true, however few their rows are."""
+    monkeypatch.setattr(choose, "_is_crowded_sql", lambda pairs: found)
+    monkeypatch.setattr(choose, "PAIRS_PER_SUM", -1)
+    monkeypatch.setattr(choose, "PAIRS_PER_ROW", -1)
 
 
 def in_older_heads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,6 +138,28 @@ def bucket_sql(x: str) -> str:
     return f"CASE WHEN isnan({x}) THEN {_NAN} WHEN {x} < 0 THEN -{index} ELSE {index} END"
 
 
+def is_nan(index: int) -> bool:
+    """Whether it is the bucket of NaN."""
+    return index == _NAN
+
+
+def is_finite(index: int) -> bool:
+    """Whether a bucket holds finite numbers."""
+    return abs(index) < _INF
+
+
+def edges(index: int) -> tuple[float, float]:
+    """The least and the greatest double of a bucket, both in it."""
+    if index == 0:
+        tiny = struct.unpack("<d", struct.pack("<q", (1 << _SHIFT) - 1))[0]
+        return -tiny, tiny
+    if not is_finite(index):
+        return middle(index), middle(index)
+    bits = abs(index) << _SHIFT
+    low, high = struct.unpack("<dd", struct.pack("<qq", bits, bits | ((1 << _SHIFT) - 1)))
+    return (low, high) if index > 0 else (-high, -low)
+
+
 def middle(index: int) -> float:
     """The double in the middle of a bucket."""
     if index == _NAN:

@@ -1,8 +1,9 @@
 """Turns `featurekit VERB …` into what the verb does; each verb is a module of `verbs`.
 
-Exit codes: 0 done; 1 a parity check found a difference; 2 an error that the message explains; 3
-data broke its contract, and nothing was written; 64 a command line that is not understood; 70 a bug
-in featurekit; 130 interrupted, 143 terminated; 141 the reader of the output went away.
+Exit codes: 0 done; 1 a comparison found a difference; 2 an error that the message explains; 3
+data broke its contract and nothing was written, or the contract of a model does not hold; 64 a
+command line that is not understood; 70 a bug in featurekit; 130 interrupted, 143 terminated; 141
+the reader of the output went away.
 """
 
 from __future__ import annotations
@@ -80,13 +81,13 @@ def _main(argv: Sequence[str] | None, signals: Interrupts | None = None) -> int:
 
 def _failed(error: Exception, screen: Screen) -> int:
     from featurekit.cli.arguments import UsageError
-    from featurekit.errors import ContractBroken, FeaturekitError
+    from featurekit.errors import ContractBroken, ContractRefused, FeaturekitError
 
     if isinstance(error, UsageError):
         sys.stderr.write(error.usage)
         screen.fail(error, USAGE)
         return USAGE
-    if isinstance(error, ContractBroken):
+    if isinstance(error, (ContractBroken, ContractRefused)):
         screen.fail(error, BROKEN)
         return BROKEN
     if isinstance(error, (FeaturekitError, OSError)):  # OSError: a full disk, a file as a folder

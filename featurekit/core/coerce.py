@@ -97,8 +97,8 @@ def asked(value: Any, type_: Type) -> Any:
             return _datetime(found, "UTC")
         if kind is dt.timedelta:
             return dt.timedelta(microseconds=_timedelta(found, ""))
-    if kind is float and type(found) is int and abs(found) <= 2**53:
-        return float(found)
+    if kind is float and type(found) is int:
+        return float(found) if abs(found) <= 2**53 else _float_of_int(found)
     if type(found) is not kind or (kind is int and not INT_MIN <= found <= INT_MAX):
         raise _mistyped(value, type_) if type(found) is not kind else _too_wide(found)
     if kind is str and not _is_text(found):

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import math
 import re
+from decimal import Decimal
 from typing import Any
 
 from featurekit.core.durations import duration_us
@@ -97,11 +98,25 @@ def of_json(value: Any, type_: Type) -> Any:
             return dt.timedelta(seconds=value)
         except (ArithmeticError, ValueError):  # no duration is so long
             return value
+    if type_.name == "float" and type(value) is int:
+        return _float_of(value)
     if not isinstance(value, str):
         return value
     if type_.name == "float":
         return _FLOATS.get(value, value)
     return lenient(value, type_) if type_.name in _AS_TEXT else value
+
+
+def _float_of(number: int) -> int | float:
+    """The double that JSON writes so: JavaScript and others write 2.0**60 as 1152921504606847000.
+    An int that is the text of no double stays an int."""
+    if abs(number) <= 2**53:
+        return float(number)
+    try:
+        found = float(number)
+    except OverflowError:
+        return number
+    return found if int(Decimal(repr(found))) == number or int(found) == number else number
 
 
 def loads(text: str) -> Any:

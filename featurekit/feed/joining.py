@@ -121,8 +121,8 @@ class _Asking:
         )
         return OnlineError(
             f"{self._begin(view)}, and these lack rows that its state of {keys} has; push from "
-            f"where the log of {view.source.title!r} is, or put the rows into the source's files "
-            "and run `featurekit materialize`"
+            f"where the log of {view.source.title!r} is, or put the rows into the source's files; "
+            "then run `featurekit materialize`, which takes back what a push left that died"
         )
 
     def _begin(self, view: View) -> str:

@@ -16,8 +16,9 @@ from featurekit.define.plan import Service
 from featurekit.errors import ConfigError, DataError, DefinitionError, EntityFrameError
 from featurekit.offline.buckets import MOST_BUCKETS
 from featurekit.offline.fixed import FixedFrame, fixed
+from featurekit.offline.home import Home
 from featurekit.offline.known_entities import known_entities
-from featurekit.offline.training_set import Connect, TakeSnapshot, Telling, TrainingSet
+from featurekit.offline.training_set import Connect, TakeSnapshot, TrainingSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def historical_features(
     known_at: Instant | None,
     buckets: int | None,
     default_buckets: int | None,
-    telling: Callable[[Service], Telling],
+    home: Callable[[Service], Home],
     judge: Callable[[Service, Any], object] = lambda service, con: None,
 ) -> TrainingSet:
     """The features of a service and its labels for each row of the frame; without a frame, for
@@ -89,7 +90,7 @@ def historical_features(
         buckets=buckets or default_buckets,
         labelled=asked,
     )
-    made.telling = telling(asked.whole)
+    made.home = home(asked.whole)
     return made
 
 

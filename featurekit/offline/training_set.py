@@ -10,7 +10,6 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,8 @@ from featurekit.core.screen import Advance
 from featurekit.core.sql import quote
 from featurekit.core.types import STR, Instant, Type, instant
 from featurekit.core.version import VERSION
+from featurekit.define.feature_contract.contract import Contract
+from featurekit.define.feature_contract.document import ColumnProfile
 from featurekit.define.labels import Labelled
 from featurekit.define.lacking import may_lack
 from featurekit.define.numerics import numeric_fingerprint
@@ -35,6 +36,7 @@ from featurekit.offline.csv_file import CsvWriter
 from featurekit.offline.csv_frame import is_csv
 from featurekit.offline.events import EventRows, Snapshot
 from featurekit.offline.frame import load_frame
+from featurekit.offline.home import Home
 from featurekit.offline.join import make_join
 from featurekit.offline.known_entities import KnownEntities
 from featurekit.offline.label_counts import LabelCounts
@@ -55,8 +57,10 @@ from featurekit.offline.parts import (
     refuse_others,
     taken,
 )
+from featurekit.offline.profile import RowProfile
 from featurekit.offline.session import state_of
 from featurekit.offline.splits import Splits
+from featurekit.offline.trained_on import contract_of
 from featurekit.offline.view_result import report_erring_events
 from featurekit.sources.key_buckets import key_buckets
 from featurekit.sources.reading import Readings, read_again, readings_of
@@ -75,7 +79,6 @@ _SHOWN = 5
 """How many rows are kept to be shown."""
 Connect = Callable[[], Any]
 """Gives a DuckDB connection for one piece of work."""
-Telling = Callable[[Path | None], AbstractContextManager[Callable[[Mapping[str, Any]], None]]]
 TakeSnapshot = Callable[[Any, View], Snapshot]
 """Reads the events of a view's source, for a connection."""
 
@@ -125,11 +128,13 @@ class TrainingSet(Named):
         """The names of the feature columns in their order, then those of the labels."""
         self.progress: Advance | None = None
         """Called with the rows that are computed, and their number."""
-        self.telling: Telling = lambda target: nullcontext(lambda manifest: None)
-        """Makes what surrounds each computation, which goes into a file or not; what it gives is
-        called with the manifest."""
+        self.home = Home()
+        """Where it is made."""
+        self.profiled = False
+        """Whether the next computation counts what `contract` says of the columns."""
         self._statistics: dict[str, Any] | None = None
         self._manifest: dict[str, Any] | None = None
+        self._profile: dict[str, ColumnProfile] | None = None
         self._head: pa.Table | None = None
         self._readings = dict(readings or {})
         self._told, self._full_names = told, full_names
@@ -159,7 +164,7 @@ class TrainingSet(Named):
         """
         import pyarrow as pa
 
-        with self.telling(None) as tell:
+        with self.home.telling(None) as tell:
             run = _TrainingRun(self)
             with run:
                 batches = list(run.batches())
@@ -346,7 +351,7 @@ class TrainingSet(Named):
             for name, frame in given.items()
         }
         for one in made.values():
-            one.telling = self.telling
+            one.home = self.home
         return made, run.frame.rows - sum(map(len, chosen.values()))
 
     def _write(self, target: Path, make: Callable[[Any, Any], Any]) -> dict[str, Any]:
@@ -359,7 +364,7 @@ class TrainingSet(Named):
                 f"{target}: the folder {str(target.parent)!r} does not exist; make it, or write "
                 "another path"
             )
-        with self.telling(target) as tell:
+        with self.home.telling(target) as tell:
             tell(self._written(target, make))
         return self.manifest
 
@@ -386,6 +391,21 @@ class TrainingSet(Named):
         assert self._manifest is not None
         return self._manifest
 
+    def contract(self) -> Contract:
+        """What a model that learns from these rows was trained on, and what serving has to give
+        it: its feature contract, with a profile of each column.
+
+        The same training set gives the same bytes, and its rows in another order the same profile.
+        It is signed where the project has a private key (F0). The rows are computed for it once
+        more where they were computed without `profiled`. The profile has values of the rows: up to
+        twenty of the most frequent ones of each column of bool, int, str or date.
+        """
+        if self._profile is None:
+            self.profiled = True
+            self._consume()
+        assert self._profile is not None
+        return contract_of(self._of, self.manifest, self._profile, self.home)
+
     @property
     def statistics(self) -> dict[str, Any]:
         """The errors, as two dicts (R3). `features`: for each feature that erred in some row, the
@@ -398,7 +418,7 @@ class TrainingSet(Named):
         return self._statistics
 
     def _consume(self) -> None:
-        with self.telling(None) as tell:
+        with self.home.telling(None) as tell:
             run = _TrainingRun(self)
             with run:
                 for _ in run.batches():
@@ -481,7 +501,7 @@ class _TrainingRun:
             service,
             [*self.events[:features], *self.arrived[features:]],
             self.frame.table,
-            statuses=owner._statuses,
+            statuses=owner._statuses or owner.profiled,
             buckets=owner._buckets,
         )
         given = self._given_schema()
@@ -565,6 +585,7 @@ class _TrainingRun:
         errors: dict[str, dict[str, int]] = {}
         strict = _strict(service)
         counts = LabelCounts(owner._of, owner.names)
+        profile = RowProfile(owner.types) if owner.profiled else None
         at, head = 0, self.schema.empty_table()
         for given, made in zip(self._given(), self._features(), strict=False):
             for o in self.joined.erring:
@@ -576,6 +597,9 @@ class _TrainingRun:
             batch = pa.RecordBatch.from_arrays([*given, *cast], schema=self.schema)
             digest.update(batch)
             counts.update(made, cast)
+            if profile is not None:
+                statuses = [made.column(f"t{o}") for o in range(len(service.outputs))]
+                profile.update(cast[: len(statuses)], statuses)
             if not at:
                 head = pa.Table.from_batches([batch.take(pa.array(range(min(_SHOWN, len(batch)))))])
             at += batch.num_rows
@@ -591,6 +615,7 @@ class _TrainingRun:
             owner._part.check({name: s.about.get("files") for name, s in self._each().items()})
         owner._statistics, owner._head = statistics, head
         owner._manifest = self._manifest(digest, counts)
+        owner._profile = owner._profile if profile is None else profile.told()
 
     def _check_same(self, digest: ContentHash, counts: LabelCounts) -> None:
         """DataError if the rows are others than those that were read before."""

@@ -9,22 +9,28 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from featurekit.core.kept import Kept
 from featurekit.core.sql import quote
 from featurekit.core.status import NEVER
-from featurekit.core.tables import temp_table
+from featurekit.core.tables import rows, temp_table
 from featurekit.core.types import INSTANT_MAX, INSTANT_MIN
 from featurekit.define.plan import Service, View
 from featurekit.define.published import plan_bytes
 from featurekit.errors import PlanRefused
+from featurekit.feed.enrich import Entity
+from featurekit.feed.entity_events import events_of_entities
 from featurekit.offline.events import EventRows, Snapshot
 from featurekit.offline.session import prepare
+from featurekit.online.state.state import Event
 from featurekit.online.store.memory import MemoryStore
-from featurekit.parity.compare import Stated, parts
+from featurekit.parity.compare import Stated, bits, parts
 from featurekit.parity.paths import Asked, Offline, Online
-from featurekit.parity.scenario import Scenario, by_source, column_types
+from featurekit.parity.scenario import Delivery, Scenario, by_source, column_types
+from featurekit.parity.taken import PLACE, in_order, make_taken
 
 Opinions = dict[str, tuple[Stated, Stated]]
 """For each output, by its full name, what offline and what online says."""
@@ -98,18 +104,29 @@ class Bench:
 
     @contextmanager
     def tables(self, scenario: Scenario) -> Iterator[dict[str, EventRows]]:
-        """The rows of each source as a table, as reading its files gives them."""
-        rows = by_source(scenario.deliveries if scenario.files is None else scenario.files)
+        """The rows of each source as a table, as reading its files gives them, with what they take
+        from other views."""
+        given = by_source(scenario.deliveries if scenario.files is None else scenario.files)
         made: dict[str, EventRows] = {}
+        joined = any(view.source.joins for view in scenario.service.views)
+        before = _temporary(self.con) if joined else set()
         try:
-            for view in scenario.service.views:
+            for view in scenario.service.fed:
                 if view.source.name not in made:
-                    made[view.source.name] = self._table(view, rows.get(view.source.name, []))
+                    own = given.get(view.source.name, [])
+                    made[view.source.name] = self._table(view, own, made)
             yield made
         finally:
-            _drop(self.con, [e.relation for e in made.values()])
+            if joined:
+                _drop(self.con, map(quote, sorted(_temporary(self.con) - before)))
+            else:
+                _drop(self.con, [e.relation for e in made.values()])
 
-    def _table(self, view: View, rows: Sequence[Mapping[str, Any]]) -> EventRows:
+    def _table(
+        self, view: View, rows: Sequence[dict[str, Any]], others: Mapping[str, EventRows]
+    ) -> EventRows:
+        if view.source.joins:
+            return EventRows(make_taken(self.con, view.source, rows, others), False)
         types = column_types(view)
         named = f"__scenario_{next(_numbers)}"
         table = temp_table(self.con, named, types, [[r[n] for n in types] for r in rows])
@@ -134,25 +151,86 @@ class Bench:
     def fed(self, scenario: Scenario) -> Online:
         """The version that answers online, over a store that knows what had arrived, of each view
         as late as it can be asked (T8)."""
-        path = self.served(scenario.online)
-        filled = scenario.filled_until
-        if filled > NEVER:
-            with self.tables(scenario) as events:
-                for view in path.service.stored:
-                    path.materialize(
-                        self.con, view, events[view.source.name], after=NEVER, until=filled
-                    )
-        for delivery in scenario.deliveries:
+        path = self._filled(scenario)
+        fed, filled = path.service.fed, scenario.filled_until
+        reach = {v.name: v.history_us for v in fed}
+        if any(v.source.joins for v in fed):
+            # What rows take is there as soon as the rows are, and may be asked for, too.
+            reach = dict.fromkeys(reach, min(v.history_us for v in path.service.views))
+        for delivery in in_order(path.service, scenario.deliveries):
             created = delivery.row["__created"]
             views = [
                 view
-                for view in path.service.views
+                for view in fed
                 if view.source.name == delivery.source
-                and filled < created <= scenario.at + view.history_us
+                and filled < created <= scenario.at + reach[view.name]
             ]
             if views:
                 path.push(views, [delivery.row])
         return path
+
+    def _filled(self, scenario: Scenario) -> Online:
+        """The version that answers online, over a store that was filled and took no push yet."""
+        path = self.served(scenario.online)
+        path.ask_log = partial(self._all_events, scenario)
+        if scenario.filled_until > NEVER:
+            with self.tables(scenario) as events:
+                for view in path.service.fed:
+                    of_view = events[view.source.name]
+                    path.materialize(
+                        self.con, view, of_view, after=NEVER, until=scenario.filled_until
+                    )
+        return path
+
+    # --- what rows take ---------------------------------------------------------------------------
+
+    def taking(self, scenario: Scenario) -> Scenario:
+        """The scenario of rows that have what each path gives them: the deliveries what they took
+        as pushes, or by the materialisation, the files what they take offline. No view's source
+        has joins, so both paths read these rows as they are."""
+        service = scenario.service
+        joined = {view.source.name: view for view in service.fed if view.source.joins}
+        scenario = replace(scenario, files=None, served=None)
+        deliveries = in_order(service, scenario.deliveries)
+        offline = self._taken_offline(replace(scenario, deliveries=tuple(deliveries)), joined)
+        path, taken = self._filled(scenario), list(offline)
+        others = {other.fingerprint for view in joined.values() for other in view.joined}
+        for i, delivery in enumerate(deliveries):
+            if delivery.row["__created"] <= scenario.filled_until:
+                continue
+            if delivery.source in joined:
+                (row,) = path.taken(joined[delivery.source].source, [delivery.row])
+                taken[i] = Delivery(delivery.source, row)
+            views = [v for v in service.fed if v.source.name == delivery.source]
+            views = [v for v in views if v.fingerprint in others]
+            if views:
+                path.push(views, [delivery.row])
+        same = [bits(d.row) for d in offline] == [bits(d.row) for d in taken]
+        views = [replace(v, source=replace(v.source, parts=None)) for v in service.views]
+        return replace(
+            scenario,
+            service=replace(service, views=tuple(views)),
+            deliveries=tuple(taken),
+            files=None if same else tuple(offline),
+        )
+
+    def _taken_offline(self, scenario: Scenario, joined: Mapping[str, View]) -> list[Delivery]:
+        """The deliveries with what they take offline."""
+        made = list(scenario.deliveries)
+        with self.tables(scenario) as events:
+            for name, view in joined.items():
+                own = [i for i, d in enumerate(made) if d.source == name]
+                types, relation = column_types(view), events[name].relation
+                found = rows(self.con, relation, types, then=f"ORDER BY {PLACE}")
+                for i, row in zip(own, found, strict=True):
+                    made[i] = Delivery(name, row)
+        return made
+
+    def _all_events(
+        self, scenario: Scenario, view: View, entities: Sequence[Entity]
+    ) -> Mapping[bytes, Sequence[Event]]:
+        with self.tables(scenario) as events:
+            return events_of_entities(self.con, view, events[view.source.name], entities)
 
     def served(self, service: Service) -> Online:
         """A version over an empty store."""

@@ -11,8 +11,9 @@ from typing import Any
 from featurekit.core.arrays import array_of
 from featurekit.core.keys import project_key
 from featurekit.core.types import micros
-from featurekit.define.plan import Service, View
+from featurekit.define.plan import Service, Source, View
 from featurekit.define.published import OWN, plan_bytes
+from featurekit.feed.enrich import AskLog, Enricher, Entity
 from featurekit.feed.events import prepare
 from featurekit.feed.materialise import materialize_view
 from featurekit.feed.settle import write
@@ -22,8 +23,10 @@ from featurekit.online.lookup.evaluator import Ahead, Evaluator
 from featurekit.online.lookup.service import OnlineService
 from featurekit.online.lookup.view import RowAnswer
 from featurekit.online.state.blocks import Moved, Patience
+from featurekit.online.state.state import Event
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.parity.compare import Answers
+from featurekit.parity.taken import taken_online
 
 _AFTER_ALL = micros(dt.datetime.max.replace(tzinfo=dt.UTC))
 PROJECT = "parity"
@@ -116,6 +119,9 @@ class Online:
     def __init__(self, store: OnlineStore, service: Service, *, plan: bytes | None = None) -> None:
         self.store, self.service = store, service
         store.clock = lambda: _AFTER_ALL
+        self.ask_log: AskLog = _nobody
+        """Who has all rows of other views, where their states do not tell what rows take (T11)."""
+        self._enricher = Enricher(store, PROJECT, lambda view, some: self.ask_log(view, some))
         self._plan = plan_bytes(service) if plan is None else plan
         self._publish()
         self._lookups = OnlineService(store, PROJECT, service.name, trust=OWN)
@@ -138,9 +144,15 @@ class Online:
         self._publish()
 
     def push(self, views: Sequence[View], rows: Sequence[dict[str, Any]]) -> None:
-        """Take rows of the source that the views read: its columns, `__ts` and `__created`."""
+        """Take rows of the source that the views read: its columns, `__ts` and `__created`. What
+        they take from other views they take now, whatever they have there."""
         once = {view.fingerprint: view for view in views}  # a view in two roles has one state
-        write(self.store, prepare(PROJECT, list(once.values()), rows))
+        taken = self.taken(views[0].source, rows)
+        write(self.store, prepare(PROJECT, list(once.values()), taken))
+
+    def taken(self, source: Source, rows: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+        """Rows of a source with what they would take from other views if they were pushed now."""
+        return taken_online(self._enricher, source, rows) if source.joins else rows
 
     def materialize(
         self, con: Any, view: View, events: EventRows, *, after: int, until: int
@@ -152,6 +164,11 @@ class Online:
         """Each row's outputs, values and statuses, as of its own instant. OnlineError where a row
         is refused."""
         return self._lookups.lookup(rows, instants)[2]
+
+
+def _nobody(view: View, entities: Sequence[Entity]) -> Mapping[bytes, Sequence[Event]]:
+    """As `AskLog`, where there is nobody to ask."""
+    raise LookupError(f"nobody has all rows of view {view.name!r}")
 
 
 def answer_from(

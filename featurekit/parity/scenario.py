@@ -10,7 +10,6 @@ from typing import Any
 from featurekit.core.status import NEVER
 from featurekit.core.types import INT, Type
 from featurekit.define.plan import Service, View
-from featurekit.errors import DefinitionError
 from featurekit.parity.compare import bits
 
 
@@ -45,18 +44,6 @@ class Scenario:
     def online(self) -> Service:
         """The version that answers online."""
         return self.served or self.service
-
-
-def refuse_joined(service: Service, what: str) -> None:
-    """DefinitionError where rows of a view take features from other views: what they take of states
-    is played by no `what`."""
-    for view in service.views:
-        if view.source.joins:
-            raise DefinitionError(
-                f"service {service.name!r}: rows of view {view.name!r} take features from other "
-                f"views, which {what} does not play; `featurekit parity sample` compares what is "
-                "served with a training set"
-            )
 
 
 def lenient(service: Service) -> Service:
@@ -128,7 +115,7 @@ def narrow(scenario: Scenario, feature: str) -> Scenario:
     served = scenario.served
     if served is not None and any(o.full_name == feature for o in served.outputs):
         served = narrowed(served, feature)
-    read = {v.source.name for s in (service, served or service) for v in s.views}
+    read = {v.source.name for s in (service, served or service) for v in s.fed}
     known: set[str] = set()
     for s in (service, served or service):
         known |= {*s.join_keys, *(p.name for p in s.request)}

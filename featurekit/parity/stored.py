@@ -4,6 +4,7 @@ value that differs."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from featurekit.core import tables
@@ -13,6 +14,7 @@ from featurekit.core.types import INT
 from featurekit.define.plan import Service, View
 from featurekit.parity.report import Difference
 from featurekit.parity.scenario import Delivery, Scenario, column_types, narrowed, unite
+from featurekit.parity.taken import Wanted, bare, others_of, push_order
 from featurekit.project.project import Project
 
 _MOST = 2_000
@@ -44,21 +46,46 @@ def stored_scenario(
             if online_until is not None:
                 upto = online_until[view.name]
                 relation = f"(SELECT * FROM {relation} WHERE __pushed OR __created <= {upto})"
-            own = of_entity(con, view, relation, keys)
-            if view.source.event_id is not None:
-                # Rows of other entities that share an id with the entity's decide, too (T7).
-                name = quote(view.source.event_id)
-                own = f"(SELECT * FROM {relation} WHERE {name} IN (SELECT {name} FROM {own}))"
-            found = rows_of(con, view, own, most=_MOST + 1)
-            if len(found) > _MOST:
+            found = _rows_of(con, view, relation, of_entity(con, view, relation, keys))
+            others = others_of(view.source, found, partial(rows_of_others, project, con))
+            for of, rows in [(view, found), *others.values()]:
+                unite(of_sources.setdefault(of.source.name, []), bare(of.source, rows))
+            if any(len(rows) > _MOST for rows in of_sources.values()):
                 return None
-            unite(of_sources.setdefault(view.source.name, []), found)
     finally:
         con.close()
     deliveries = [Delivery(source, row) for source, own in of_sources.items() for row in own]
-    deliveries.sort(key=lambda d: int(d.row["__created"]))
+    above = push_order(service)
+    deliveries.sort(key=lambda d: (int(d.row["__created"]), above[d.source]))
     filled = min(filled_until, difference.at)
     return Scenario(service, tuple(deliveries), difference.row, difference.at, filled)
+
+
+def rows_of_others(project: Project, con: Any, view: View, wanted: Wanted) -> list[dict[str, Any]]:
+    """The rows of files and log about entities of a view, from which others take something, as
+    `others_of` fetches them."""
+    relation = project.events(con, view).relation
+    return _rows_of(con, view, relation, of_values(con, view, relation, wanted))
+
+
+def _rows_of(con: Any, view: View, relation: str, own: str) -> list[dict[str, Any]]:
+    """The newest of some rows of a relation, and of those that share an id with them (T7)."""
+    if view.source.event_id is not None:
+        name = quote(view.source.event_id)
+        own = f"(SELECT * FROM {relation} WHERE {name} IN (SELECT {name} FROM {own}))"
+    return rows_of(con, view, own, most=_MOST + 1)
+
+
+def of_values(con: Any, view: View, relation: str, wanted: Wanted) -> str:
+    """The rows of a relation each of whose join keys has one of the values that are wanted."""
+    for key in view.join_keys:
+        name, own = quote(key.name), f"__wanted_of_{view.name}_{key.name}"
+        table = tables.temp_table(con, own, {key.name: key.type}, [[v] for v in wanted[key.name]])
+        same = f"r.{name} = e.{name}"
+        if key.name == view.explode:
+            same = f"list_contains(r.{name}, e.{name})"
+        relation = f"(SELECT * FROM {relation} r SEMI JOIN {table} e ON {same})"
+    return relation
 
 
 def of_entity(con: Any, view: View, relation: str, keys: Mapping[str, Any]) -> str:

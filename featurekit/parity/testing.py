@@ -88,6 +88,8 @@ def assert_parity(
 
     `events` has the rows of each source by its name, in the order in which they are pushed: the
     columns of its schema, and its timestamps, datetimes. Sources that are not named have none.
+    Where rows take features from other views, all rows are pushed twice: in the order of their
+    arrival, and those that take behind all others.
     Each of `entity_rows` brings the join keys, `event_timestamp` and the request fields.
     `features`, names or view__name, asks about those alone; then the request fields that they do
     not read may be left out. `service` is a FeatureService, a compiled one, or the name of one that
@@ -101,6 +103,7 @@ def assert_parity(
     """
     from featurekit.parity.bench import bench, differing
     from featurekit.parity.diagnose.diagnose import diagnose
+    from featurekit.parity.taken import in_turns
 
     compiled = compiled_service(service, repo)
     chosen = _outputs(compiled, features)
@@ -112,8 +115,9 @@ def assert_parity(
         for number, row in enumerate(entity_rows):
             stated: dict[str, Stated] = {}
             for scenario, names in _scenarios(compiled, [*chosen], pushed, files, row, number):
-                opinions = opened.both(scenario)
-                failing += [(scenario, n) for n in differing(opinions) if n in names]
+                for pushed_so in in_turns(scenario):
+                    opinions = opened.both(pushed_so)
+                    failing += [(pushed_so, n) for n in differing(opinions) if n in names]
                 stated |= {name: opinions[name][1] for name in names}
                 asked += len(names)
             made.append({shown: stated[name][0] for name, shown in chosen.items()})
@@ -218,13 +222,13 @@ def _read(
 ) -> tuple[tuple[Delivery, ...], tuple[Delivery, ...] | None]:
     """The rows as a push reads them, and as DuckDB reads them from a file; None where both are the
     same."""
-    from featurekit.define.union import taken_rows, taken_sql
+    from featurekit.define.union import bare_rows, taken_sql
+    from featurekit.offline.enriched import unenriched_sql
     from featurekit.parity.compare import bits
-    from featurekit.parity.scenario import Delivery, refuse_joined
+    from featurekit.parity.scenario import Delivery
     from featurekit.sources.rows import as_pushed
 
-    refuse_joined(service, "assert_parity")
-    read = {v.source.name: v.source for v in service.views}
+    read = {v.source.name: v.source for v in service.fed}
     sources = {one.name: one for source in read.values() for one in source.sources}
     unknown = sorted(events.keys() - sources.keys())
     if unknown:
@@ -244,9 +248,11 @@ def _read(
                 relation = _relation(bench.con, source, local)
                 for of in read.values():
                     if name in {one.name for one in of.sources}:
-                        mine = taken_rows(of, name, given)
+                        mine = bare_rows(of, name, given)
                         pushed += [Delivery(of.name, dict(row)) for row in mine]
-                        found = _as_read(bench.con, of, taken_sql(of, name, relation, [_PLACE]))
+                        part = next((p for p in of.parts or () if p.source.name == name), None)
+                        bare = relation if part is None else unenriched_sql(part, relation)
+                        found = _as_read(bench.con, of, taken_sql(of, name, bare, [_PLACE]))
                         files += [Delivery(of.name, row) for row in found]
     same = [bits(d.row) for d in pushed] == [bits(d.row) for d in files]
     return tuple(pushed), None if same else tuple(files)

@@ -35,6 +35,9 @@ FILE = "feature_store.yaml"
 URL_VARIABLE = "FEATUREKIT_REDIS_URL"
 _SECRET = {"online_store", "redis_url", "connection_string", "redis_password_env", "url"}
 _NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
+Measure = Literal["psi", "jensen_shannon", "kolmogorov_smirnov", "wasserstein", "chi_squared",
+                  "null_share", "error_share", "nan_share"]  # fmt: skip
+"""What `featurekit monitor drift` measures."""
 _HARMLESS = re.compile(r"[\w.-]{0,30}( [\w.-]{1,30})?")
 _VARIABLE = re.compile(r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(:-(?P<default>[^}]*))?\}")
 
@@ -147,6 +150,20 @@ class OpenLineageConfig(BaseModel):
         return self
 
 
+class MonitoringConfig(BaseModel):
+    """What says drift (`featurekit monitor drift`); under `featurekit: monitoring:`.
+
+    `thresholds` has what a measure must pass, for every feature; `features` the same for some
+    features, which are named view__feature. null switches a measure off. `chance` is how rarely
+    chance alone may pass for drift, in one figure.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    thresholds: dict[Measure, float | None] = Field(default_factory=dict)
+    features: dict[str, dict[Measure, float | None]] = Field(default_factory=dict)
+    chance: float = Field(default=1e-6, gt=0.0, lt=0.5)
+
+
 class FeaturekitConfig(BaseModel):
     """featurekit's own settings, under the key `featurekit`.
 
@@ -174,7 +191,8 @@ class FeaturekitConfig(BaseModel):
     the repo, holds the private key that signs them. `run_python` lets functions run that are their
     author's Python and come from plans that neither a key nor the registry vouches for. `state_dir`
     is for this user alone, or for those of `group`. `serve` says who may ask `featurekit serve`,
-    and to which models it forwards. `openlineage` says where events of lineage go.
+    and to which models it forwards. `openlineage` says where events of lineage go, and `monitoring`
+    what says drift.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -204,6 +222,7 @@ class FeaturekitConfig(BaseModel):
     maxmemory_policy: str | None = Field(default=None, pattern=r"^[a-z-]+$")
     serve: ServeConfig | None = None
     openlineage: OpenLineageConfig | None = None
+    monitoring: MonitoringConfig | None = None
 
     @field_validator("registry")
     @classmethod
@@ -626,6 +645,10 @@ EXAMPLES = {
     "featurekit.openlineage.namespace": "shop",
     "featurekit.openlineage.timeout_s": "2.0",
     "featurekit.openlineage.api_key_env": "LINEAGE_KEY",
+    "featurekit.monitoring": "{thresholds: {psi: 0.1}}",
+    "featurekit.monitoring.thresholds": "{psi: 0.1}",
+    "featurekit.monitoring.features": "{orders__spend_7d: {psi: 0.3}}",
+    "featurekit.monitoring.chance": "1.0e-6",
 }
 """How each setting that featurekit reads may be written."""
 
@@ -673,4 +696,5 @@ _MODELS: dict[tuple[str, ...], type[BaseModel]] = {
     ("featurekit", "serve"): ServeConfig,
     ("featurekit", "serve", "targets", "[]"): TargetConfig,
     ("featurekit", "openlineage"): OpenLineageConfig,
+    ("featurekit", "monitoring"): MonitoringConfig,
 }

@@ -16,7 +16,7 @@ from featurekit.define.labels import Labelled, with_labels
 from featurekit.define.plan import Role, Service, View
 from featurekit.errors import DataError, RegistryError, SourceError
 from featurekit.offline.manifest import read_manifest
-from featurekit.project.lineage.told import telling_training_sets
+from featurekit.project.home import home_of
 from featurekit.project.project import Project
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def remake(project: Project, path: str | os.PathLike[str]) -> TrainingSet:
         labelled=asked_for,
         part=PartOf(told["part"], {}) if "part" in told else None,
     )
-    made.telling = telling_training_sets(project, asked_for.whole)
+    made.home = home_of(project, asked_for.whole)
     return made
 
 

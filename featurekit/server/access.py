@@ -62,25 +62,21 @@ class Access:
         if self._tokens is not None:
             await self._tokens.close()
 
-    async def caller(self, headers: Iterable[tuple[bytes, bytes]]) -> Caller:
-        """Who asks, by the headers of a request, whose names are in lower case.
+    async def caller(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[Caller, float | None]:
+        """Who asks, by the headers of a request, whose names are in lower case, and how often a
+        second they may.
 
-        RequestRefused: 401 without a token that is known and valid, 429 for a caller that asks too
-        often. StoreUnavailable where nobody can say whether the token is known. What the caller may
-        do, `Caller.need` says.
+        RequestRefused: 401 without a token that is known and valid. StoreUnavailable where nobody
+        can say whether the token is known. What the caller may do, `Caller.need` says.
         """
         if self._keys is None and self._tokens is None:
-            return ANYONE
+            return ANYONE, None
         token = _bearer(headers)
         if self._keys is not None and token.startswith(_PREFIX):
-            found, rate = await self._by_key(self._keys, token)
-        elif self._tokens is not None:
-            found, rate = await self._tokens.caller(token), self.settings.rate
-        else:
-            raise unknown("the token has not the form of an API key", _NO_KEY)
-        if rate is not None:
-            self._count(found, rate)
-        return found
+            return await self._by_key(self._keys, token)
+        if self._tokens is not None:
+            return await self._tokens.caller(token), self.settings.rate
+        raise unknown("the token has not the form of an API key", _NO_KEY)
 
     async def _by_key(self, keys: KnownKeys, token: bytes) -> tuple[Caller, float | None]:
         """The caller of a key, and how often it may ask."""
@@ -97,7 +93,10 @@ class Access:
         rate = self.settings.rate if known.rate is None else known.rate
         return Caller("key", known.name, known.scopes, known.id), rate
 
-    def _count(self, caller: Caller, rate: float) -> None:
+    def count(self, caller: Caller, rate: float | None) -> None:
+        """Count a request. RequestRefused: 429 for a caller that asks too often."""
+        if rate is None:
+            return
         wait_s = self._rates.wait_s(f"{caller.kind} {caller.id or caller.name}", rate)
         if wait_s > 0:
             raise RequestRefused(

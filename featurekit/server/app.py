@@ -13,7 +13,8 @@ import uuid
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from featurekit.errors import FeaturekitError, ModelFailed, RequestRefused
 from featurekit.online.lookup.result import OnlineResult
@@ -71,6 +72,7 @@ _CATALOG = "/catalog"
 _OPEN = {"/health", "/ready"}
 """The routes that everybody may ask: who watches a process has no key."""
 _RETRY_S = 0.5
+_T = TypeVar("_T")
 _log = logging.getLogger("featurekit.server")
 
 
@@ -267,7 +269,8 @@ class App:
         try:
             handler = self._handler(request)
             if request.path not in _OPEN:
-                request.caller = await self.access.caller(scope["headers"])
+                request.caller, rate = await self.access.caller(scope["headers"])
+                self.access.count(request.caller, rate)
             if handler is None:
                 await self._to_admin(request, send)
                 return
@@ -342,21 +345,31 @@ class App:
                     )
         request.scope["featurekit.caller"] = request.caller
         more = self.cors.headers(request.headers.get(b"origin"))
+        begun = False
 
         async def sent(message: MutableMapping[str, Any]) -> None:
+            nonlocal begun
+            begun = True
             if more and message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *more]
             await send(message)
 
-        await self._admin(request.scope, request.receive, sent)
+        try:
+            await self._admin(request.scope, request.receive, sent)
+        except Exception:
+            if not begun:
+                raise
+            # It has answered, and tells of a bug once more.
+            _log.exception("%s: a bug in featurekit", request.path)
 
     # --- features ---------------------------------------------------------------------------------
 
     async def _feast(self, request: Request) -> Answer:
         """POST /get-online-features, in the form of Feast's feature server."""
-        data = await self._body(request)
-        question = feast_question(data, most_rows=self.settings.most_rows)
-        result, said = await self._answered(request, question)
+        most = self.settings.most_rows
+        question, result, said = await self._asked(
+            request, lambda data: feast_question(data, most_rows=most)
+        )
         headers = _typed(JSON, *self.lookups.notices.headers(said.version))
         return Answer(as_json.feast_answer(result, said, views=question.views), 200, headers)
 
@@ -366,9 +379,10 @@ class App:
         if request.path != _LISTED:
             name = request.path[len("/v1/services/") : -len("/features")]
         accepted = _accepted(request.headers.get(b"accept", b"*/*"))
-        data = await self._body(request)
-        question = own_question(name, data, most_rows=self.settings.most_rows)
-        result, said = await self._answered(request, question)
+        most = self.settings.most_rows
+        _, result, said = await self._asked(
+            request, lambda data: own_question(name, data, most_rows=most)
+        )
         headers = _typed(
             accepted,
             (b"featurekit-as-of", result.as_of.isoformat().encode()),
@@ -401,16 +415,31 @@ class App:
             what = "JSON" if kind == JSON else "MessagePack"
             raise failures.no_value(what, error) from None
 
-    async def _answered(self, request: Request, question: Question) -> tuple[OnlineResult, Said]:
+    async def _read(self, request: Request, end: float, read: Callable[[Any], _T]) -> _T:
+        """What `read` makes of a request's body, which comes before an instant of the monotonic
+        clock."""
+        limit = max(0.0, end - time.monotonic())
+        try:
+            async with asyncio.timeout(limit):
+                return read(await self._body(request))
+        except TimeoutError:
+            raise failures.slow_body(limit) from None
+
+    async def _asked(
+        self, request: Request, read: Callable[[Any], Question]
+    ) -> tuple[Question, OnlineResult, Said]:
+        """What a request asks, which `read` makes of its body, and the answer: both within the
+        time that the request has."""
+        end = time.monotonic() + _limit(request, self.settings.timeout_s)
+        question = await self._read(request, end, read)
         request.id = question.request_id or request.id
         request.asked = f"service {question.service}" if question.service else "features"
         request.caller.need(f"read:{question.service}" if question.service else LIST)
-        end = time.monotonic() + _limit(request, self.settings.timeout_s)
         result, version = await self._looked_up(question, end)
         request.service, request.rows = question.service or version.name, len(result)
         self.metrics.answered(request.service, result)
         self._look_at_notices()
-        return result, Said(request.service, version, request.id)
+        return question, result, Said(request.service, version, request.id)
 
     async def _looked_up(self, question: Question, end: float) -> tuple[OnlineResult, Service]:
         """The answer of the store before an instant of the monotonic clock, or what is answered
@@ -451,8 +480,8 @@ class App:
         request.asked = f"model {model.name}"
         end = time.monotonic() + _limit(request, self.settings.timeout_s)
         accepted = _accepted(request.headers.get(b"accept", b"*/*"), _WRITTEN_OF_PUSHES)
-        data = await self._body(request)
-        question, details = predict_question(data, most_rows=self.settings.most_rows)
+        read = partial(predict_question, most_rows=self.settings.most_rows)
+        question, details = await self._read(request, end, read)
         request.id = question.request_id or request.id or uuid.uuid4().hex
         services = {f"read:{one}" for one in self.predictor.services(model)}
         if details:
@@ -510,8 +539,13 @@ class App:
             caller=request.caller,
             packed=accepted == MSGPACK and form == OWN,
         )
+        try:
+            async with asyncio.timeout(order.left_s):
+                sent = await request.body(self.settings.most_bytes)
+        except TimeoutError:
+            raise failures.slow_body(order.left_s) from None
         # What is sent is taken to its end, also where the caller has gone meanwhile.
-        done, body = await self.pushes.push(order, await request.body(self.settings.most_bytes))
+        done, body = await self.pushes.push(order, sent)
         if done.kind:
             self.metrics.failed(request.route, done.kind)
         headers = [(k.encode(), v.encode()) for k, v in done.headers]

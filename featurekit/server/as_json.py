@@ -193,13 +193,14 @@ def feast_answer(result: OnlineResult, said: Said, *, views: bool) -> bytes:
     ]
     columns, same = _columns(result, FEAST), all_present(result)
     if same and shape.numeric:
-        results: Any = _results_of_numbers(found, columns, present, instants)
+        results = _results_of_numbers(found, columns, present, instants)
     else:
         statuses = [present] * len(columns) if same else result.status.values()
-        results = found + [
+        found += [
             {"values": values, "statuses": status, "event_timestamps": instants}
             for values, status in zip(columns, statuses, strict=True)
         ]
+        results = [orjson.dumps(found, option=_NUMPY)]
     metadata = {
         "feature_names": [*result.entities, *shape.features],
         **said.document(result),
@@ -210,22 +211,24 @@ def feast_answer(result: OnlineResult, said: Said, *, views: bool) -> bytes:
             {"name": view.name, "version": 0, "fingerprint": view.fingerprint}
             for view in said.version.views
         ]
-    return orjson.dumps({"metadata": metadata, "results": results}, option=_NUMPY)
+    return b"".join([b'{"metadata":', orjson.dumps(metadata), b',"results":', *results, b"}"])
 
 
 def _results_of_numbers(
     keys: list[Any], columns: list[Any], statuses: orjson.Fragment, instants: orjson.Fragment
-) -> orjson.Fragment:
-    """The results of the join keys, and those of columns of numbers, whose statuses and instants
-    are the same. No value has a bracket, so all columns are written at once and parted by theirs:
-    that takes half the time of a result for each."""
+) -> list[bytes]:
+    """The parts of the text of the results: of the join keys, and of columns of numbers, whose
+    statuses and instants are the same. No value has a bracket, so all columns are written at once
+    and parted by theirs: that takes half the time of a result for each. An answer is large, so
+    nothing of it is copied twice."""
+    if not columns:
+        return [orjson.dumps(keys)]
     told = orjson.dumps({"statuses": statuses, "event_timestamps": instants})
-    end = b"]," + told[1:]
-    values = orjson.dumps(columns, option=_NUMPY)[2:-2].replace(b"],[", end + b',{"values":[')
-    written = [orjson.dumps(keys)[1:-1]] if keys else []
-    if columns:
-        written.append(b'{"values":[' + values + end)
-    return orjson.Fragment(b"[%b]" % b",".join(written))
+    begin, end = b'{"values":[', b"]," + told[1:]
+    values = orjson.dumps(columns, option=_NUMPY)[2:-2].split(b"],[")
+    comma = b"," if keys else b""
+    told_keys = orjson.dumps(keys)[:-1]
+    return [told_keys, comma, begin, (end + b"," + begin).join(values), end, b"]"]
 
 
 def _whole_second(instant: dt.datetime) -> str:

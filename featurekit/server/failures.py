@@ -61,6 +61,16 @@ def no_value(what: str, error: ValueError) -> RequestRefused:
     )
 
 
+def slow_body(limit_s: float) -> RequestRefused:
+    """The error for a body that did not come in time. The connection ends with it, since nobody
+    waits for the rest."""
+    return RequestRefused(
+        f"the body did not arrive within {limit_s:.3g} s; send it at once, or allow it more time",
+        status=408,
+        where="body",
+    )
+
+
 def status_of(error: Exception) -> int:
     """The status of HTTP for an error; 500 for what is not foreseen."""
     if isinstance(error, (RequestRefused, ModelFailed)):
@@ -94,6 +104,8 @@ def headers_of(error: Exception) -> list[tuple[bytes, bytes]]:
     if not isinstance(error, RequestRefused):
         return []
     found = []
+    if error.status == 408:
+        found.append((b"connection", b"close"))
     if error.allow:
         found.append((b"allow", error.allow.encode()))
     if error.challenge:

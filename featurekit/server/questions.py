@@ -8,7 +8,9 @@ from typing import Any
 
 from featurekit.core.calls import found
 from featurekit.core.columns import Columns
+from featurekit.core.kept import Kept
 from featurekit.core.texts import of_json
+from featurekit.core.types import Type
 from featurekit.define.plan import Service
 from featurekit.errors import RequestRefused
 from featurekit.online.lookup.rows import Given
@@ -178,8 +180,7 @@ def _service(name: str | None, given: Mapping[str, Any]) -> tuple[str | None, st
 def of_types(rows: Given, service: Service) -> Given:
     """Rows with the values that texts stand for where JSON cannot write them, by the types that the
     service declares."""
-    types = {**service.join_keys, **{p.name: p.type for p in service.request}}
-    apart = {n: t for n, t in types.items() if t.name in _WRITTEN_APART}
+    apart = _apart(service)
     if not apart:
         return rows
     if isinstance(rows, Columns):
@@ -189,6 +190,15 @@ def of_types(rows: Given, service: Service) -> Given:
         }
         return Columns(values, rows.rows, rows.of_pandas)
     return [{k: of_json(v, apart[k]) if k in apart else v for k, v in r.items()} for r in rows]
+
+
+def _of_service(service: Service) -> dict[str, Type]:
+    types = {**service.join_keys, **{p.name: p.type for p in service.request}}
+    return {name: type_ for name, type_ in types.items() if type_.name in _WRITTEN_APART}
+
+
+_apart = Kept(_of_service)
+"""The join keys and request fields of a service whose values JSON may have as texts."""
 
 
 def _features(given: Mapping[str, Any]) -> tuple[str, ...]:

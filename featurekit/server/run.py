@@ -7,14 +7,17 @@ Then it ends the requests that it has begun.
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import time
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from featurekit.server.gathered import Gathered
 from featurekit.server.logs import set_up
 from featurekit.server.settings import Settings
 
@@ -47,6 +50,14 @@ class Made:
             traces = Traces(provider())
             self.app.follow(traces.part, traces.headers)
         return Observed(self.app, access_log=self.settings.access_log, traces=traces)
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's HTTP, which sends the head and the body of an answer together."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin with a connection."""
+        super().connection_made(cast(asyncio.Transport, Gathered(transport, self.loop)))
 
 
 class Server(uvicorn.Server):
@@ -85,6 +96,7 @@ def run(settings: Settings, sockets: list[socket.socket]) -> None:
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        http=Protocol,
         ws="none",
         timeout_keep_alive=75,
         timeout_graceful_shutdown=_END_S,

@@ -68,6 +68,8 @@ def supervise(handover: Handover, workers: int) -> int:
                         _say(worker)
                         worker.let_go()
                         running[place] = Worker(worker.told)
+        # What is connected to a socket that is open here alone waits for nobody.
+        os.close(handover.descriptor)
         # The pusher is needed until the last request is answered.
         codes = [code for running in (serving, pushers) for code in _end(running)]
     return max(map(abs, codes))

@@ -167,6 +167,10 @@ def test_someone_is_forgotten_with_all_elements_and_an_element_is_not(store: Fea
     assert store.check_parity("articles", mode="sample", values=1_000).ok
 
 
-def test_a_value_of_elements_is_not_explained_yet(store: FeatureStore) -> None:
-    with pytest.raises(DefinitionError, match="an event for each element of 'articles'"):
-        store.explain("shop", "pieces", {"customer": 1})
+def test_a_value_of_elements_is_explained(store: FeatureStore) -> None:
+    row = {"customer": 1, "articles": ["tea", "cup"], "amount": 9.0, "at": dt.datetime.now(dt.UTC)}
+    store.push("orders", [row])
+    made = store.explain("shop", "pieces", {"customer": 1})
+    assert made.agree
+    assert made.steps[0] == ("events in the window", made.offline[0])
+    assert sum(event.counts for event in made.events) == made.offline[0] > 0

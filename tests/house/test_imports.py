@@ -32,8 +32,9 @@ log offline
 project
 feed
 parity
+monitor
 store testing results
-monitor client server
+client server
 cli
 """
 RANKS = {room: rank for rank, row in enumerate(ROWS.split("\n")) for room in row.split()}

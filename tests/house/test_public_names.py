@@ -34,8 +34,9 @@ service = FeatureService("service", features=[view])
 
 def test_the_public_names_are_these():
     assert sorted(featurekit.__all__) == sorted((
-        "Between", "Commit", "Delay", "Delta", "Deprecated", "DuckDB", "Entity", "EventSource",
-        "FeatureService", "FeatureStore", "FeatureView", "FeaturekitError", "Fresh", "Holds",
+        "Between", "Commit", "Contract", "Delay", "Delta", "Deprecated", "DuckDB", "Entity",
+        "EventSource", "FeatureService", "FeatureStore", "FeatureView", "FeaturekitError",
+        "Fresh", "Holds",
         "Iceberg", "Length", "Matches", "Monotone", "NotNull", "NotNullShare", "OneOf",
         "OnlineService", "Postgres", "References", "RowCount", "SQLite", "Share", "Unique",
         "Vector", "bucket", "dot", "feature", "norm",

@@ -16,7 +16,7 @@ from agreeing import ONE, PAIR, divides, late, positive, product, prompt, quotie
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import bits
-from paths import Paths, connect
+from paths import Paths, connect, crowded_where
 from slow import slow_unless
 
 from featurekit import Delay, Entity, FeatureView, feature
@@ -48,7 +48,6 @@ from featurekit.define.definitions import FeatureService
 from featurekit.define.labels import with_labels
 from featurekit.offline.events import Snapshot
 from featurekit.offline.training_set import TrainingSet
-from featurekit.offline.window_plans import choose
 
 EXAMPLES = settings().max_examples
 AHEAD = {"window": "1d", "ahead": True}
@@ -276,7 +275,7 @@ def test_a_label_is_what_the_oracle_says(con: Any, name: str) -> None:
         ahead = Ahead(con, VIEWS[name], rows)
         with pytest.MonkeyPatch.context() as patch:
             if crowded:  # whatever the sizes are, keys go by the plans for crowded ones
-                patch.setattr(choose, "_is_crowded_sql", lambda pairs: "TRUE")
+                crowded_where(patch, "TRUE")
             found = ahead.offline(questions, known_at, buckets=buckets)
         assert found == ahead.expected(questions, known_at)
         ahead.close()
@@ -317,7 +316,7 @@ def test_a_feature_ends_at_the_instant_and_a_label_begins_after_it(
     con: Any, crowded: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if crowded:
-        monkeypatch.setattr(choose, "_is_crowded_sql", lambda pairs: "TRUE")
+        crowded_where(monkeypatch, "TRUE")
     ahead = at_borders(con)
     assert seen(ahead) == (1, 2.0 + 4.0)
     ahead.close()

@@ -29,7 +29,7 @@ from agreeing import (
 from awkward import DAY, HOUR
 from hypothesis import given, settings
 from oracle import bits
-from paths import Paths, Question, connect, service_of
+from paths import Paths, Question, connect, crowded_where, service_of
 from slow import slow_unless
 from test_aggregate_family import NUMERIC, VALUES
 
@@ -101,7 +101,7 @@ CROWDED = ("TRUE", "FALSE", "e.n % 2 = 0")
 
 @pytest.fixture
 def crowded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(window_plans, "_is_crowded_sql", lambda *_: "TRUE")
+    crowded_where(monkeypatch, "TRUE")
 
 
 # Of each kind of plan one, late and prompt in turns.
@@ -134,7 +134,7 @@ def test_the_plans_of_crowded_keys_are_what_the_oracle_says(con, name):
 def test_windows_that_are_planned_a_few_at_a_time_are_what_the_oracle_says(
     con, monkeypatch, name, crowding
 ):
-    monkeypatch.setattr(window_plans, "_is_crowded_sql", lambda *_: crowding)
+    crowded_where(monkeypatch, crowding)
     monkeypatch.setattr(windows, "_PLANNED_AT_ONCE", 3)
     monkeypatch.setattr(view_result, "_COLUMNS_AT_ONCE", 1)
     offline_agrees(con, SERVICES[name], examples=max(6, EXAMPLES // 15))
@@ -221,7 +221,7 @@ def test_both_plans_agree_on_a_crowded_key(con, monkeypatch, late_share, latenes
     found = {}
     expected = paths.oracle(questions)
     for crowded in CROWDED:
-        monkeypatch.setattr(window_plans, "_is_crowded_sql", lambda *_, found=crowded: found)
+        crowded_where(monkeypatch, crowded)
         found[crowded] = paths.offline(questions)
         assert not paths.shown(questions, expected, found[crowded])
     paths.close()
@@ -311,7 +311,7 @@ def agree_at_every_instant(con, monkeypatch, features, base: int, lateness: int)
         paths = Paths(con, service, {of.name: rows})
         expected = paths.oracle(questions)
         for crowded in CROWDED:
-            monkeypatch.setattr(window_plans, "_is_crowded_sql", lambda *_, found=crowded: found)
+            crowded_where(monkeypatch, crowded)
             agree(paths, questions, crowded, expected, paths.offline(questions))
         paths.close()
 
@@ -338,6 +338,29 @@ def test_crowded_keys_are_what_running_sums_are_for_and_they_alone(con, monkeypa
             assert bits(answers[i]) == bits(paths.oracle(asked[i : i + 1])[0])
         assert chosen.pop() == wanted
         paths.close()
+
+
+@pytest.mark.parametrize(
+    ("labels", "events", "crowded"), [(21, 421, True), (21, 420, False), (20, 9_999, False)]
+)
+def test_a_key_of_few_labels_or_few_events_is_crowded_from_the_first_pair_too_many(
+    con: Any, monkeypatch: pytest.MonkeyPatch, labels: int, events: int, crowded: bool
+) -> None:
+    chosen = []
+    find = window_plans._find_crowded
+
+    def noted(*given: Any) -> int | None:
+        chosen.append(find(*given))
+        return chosen[-1]
+
+    monkeypatch.setattr(window_plans, "_find_crowded", noted)
+    event = skewed(3, late_share=0.0, lateness=1)[0]
+    for some, many in ((labels, events), (events, labels)):  # labels and events count alike
+        rows = [event | {"key": 0, "__ts": i, "__created": i} for i in range(many)]
+        paths = Paths(con, service_of(view("v", ONE, late, sums)), {"late": rows})
+        paths.offline([Question({"key": 0}, 9_999) for _ in range(some)])
+        paths.close()
+    assert [most is not None for most in chosen] == [crowded] * 2
 
 
 # --- sources with ids -----------------------------------------------------------------------------
@@ -369,7 +392,7 @@ def test_every_plan_counts_the_events_of_an_id_as_the_oracle_does(con, monkeypat
         paths = Paths(con, service, rows)
         expected = paths.oracle(questions)
         for crowded, buckets in (*((crowded, 1) for crowded in CROWDED), ("TRUE", 3)):
-            monkeypatch.setattr(window_plans, "_is_crowded_sql", lambda *_, found=crowded: found)
+            crowded_where(monkeypatch, crowded)
             found = paths.offline(questions, buckets=buckets)
             agree(paths, questions, f"crowded: {crowded}, {buckets}", expected, found)
         filled = paths.by_materialising(questions)

@@ -21,7 +21,7 @@ from featurekit.parity.diagnose.case import literal
 from featurekit.parity.diagnose.causes import CAUSES
 from featurekit.parity.diagnose.counted import counted, inputs, slot_values, view_feature
 from featurekit.parity.diagnose.diagnose import diagnose, diagnose_report
-from featurekit.parity.diagnose.shrink import shrink
+from featurekit.parity.diagnose.shrink import _Shrinker, shrink
 from featurekit.parity.report import Report
 from featurekit.parity.reports.junit import write_junit
 from featurekit.parity.scenario import Scenario
@@ -68,6 +68,36 @@ def test_shrinking_is_deterministic(monkeypatch):
             made.append((found.scenario, found.tries))
     assert made[0] == made[1]
     assert made[0][1] == 25
+
+
+def test_a_scenario_that_did_not_fail_is_tried_once_and_each_other_is_tried():
+    """What differs in one thing alone, be it a bit, is another scenario."""
+    first = MANY.deliveries[0]
+    zeros = [
+        dataclasses.replace(first, row=first.row | {"amount": amount})
+        for amount in (0.0, -0.0, math.nan)
+    ]
+    others = [
+        MANY,
+        *(dataclasses.replace(MANY, deliveries=(zero,)) for zero in zeros),
+        dataclasses.replace(MANY, deliveries=(dataclasses.replace(zeros[0], source="other"),)),
+        dataclasses.replace(MANY, row={"customer_id": -1}),
+        dataclasses.replace(MANY, at=MANY.at + 1),
+        dataclasses.replace(MANY, filled_until=MANY.filled_until + 1),
+        dataclasses.replace(MANY, files=MANY.deliveries[:1]),
+    ]
+
+    class Agreeing:
+        def both(self, scenario):
+            return {"spend": ((1.0, "PRESENT"), (1.0, "PRESENT"))}
+
+    shrinker = _Shrinker(Agreeing(), "spend", 100, math.inf)
+    shrinker.best = dataclasses.replace(MANY, deliveries=())
+    for number, other in enumerate(others, start=1):
+        assert not shrinker.attempt(other)
+        assert shrinker.tries == number
+    assert not any(shrinker.attempt(dataclasses.replace(other)) for other in others)
+    assert shrinker.tries == len(others)
 
 
 def test_what_does_not_fail_is_not_shrunk():

@@ -14,7 +14,7 @@ from typing import Any
 import awkward
 import duckdb
 import pytest
-from agreeing import agree
+from agreeing import agree, in_turns
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from paths import Paths, Question, connect, service_of
@@ -259,6 +259,26 @@ def test_what_is_taken_is_what_the_oracle_says_on_both_paths(con: Any, name: str
         agree(paths, questions, "offline", expected, paths.offline(questions))
         agree(paths, questions, "filled", expected, paths.by_materialising(questions))
         agree(paths, questions, "pushed", expected, paths.by_pushes_in_order(questions))
+        paths.close()
+
+    check()
+
+
+WITHOUT_IDS = ("windows", "latest rows", "by what was taken", "two joins", "several keys, bytes",
+               "lists", "unions", "joins of joined rows")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", slow_unless(lambda name: name == "two joins", WITHOUT_IDS))
+def test_pushes_and_fills_in_turns_take_what_the_oracle_says(con: Any, name: str) -> None:
+    service = SERVICES[name]
+
+    @settings(max_examples=max(10, EXAMPLES // 6), deadline=None)
+    @given(cases(service))
+    def check(case: Any) -> None:
+        rows, questions, shuffler = case
+        paths = Paths(con, service, rows)
+        expected = paths.oracle(questions)
+        agree(paths, questions, "in turns", expected, in_turns(paths, questions, shuffler))
         paths.close()
 
     check()

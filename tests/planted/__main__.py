@@ -10,8 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.planted.catch import Caught, catch
-from tests.planted.skews import SKEWS
+from tests.planted.catch import SKEWS, Caught, catch
 
 BEGIN, END = "<!-- planted: begin -->", "<!-- planted: end -->"
 

@@ -15,7 +15,8 @@ from featurekit.parity.diagnose.diagnose import diagnose
 from featurekit.parity.modes.fuzz.fuzz import Fuzzer
 from featurekit.parity.modes.operators import check_operators
 from featurekit.parity.report import Difference
-from tests.planted.skews import SKEWS, Skew
+from tests.planted.joined_skews import SKEWS
+from tests.planted.skews import Skew
 
 REPO = Path(__file__).parent / "repo"
 DEFAULT = 1_000_000

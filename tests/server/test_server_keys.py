@@ -61,7 +61,10 @@ class World:
 
     async def ask(self, token: str | bytes) -> Caller:
         given = token if isinstance(token, bytes) else token.encode()
-        return await self.access.caller([(b"host", b"x"), (b"authorization", b"Bearer " + given)])
+        header = b"authorization", b"Bearer " + given
+        found, rate = await self.access.caller([(b"host", b"x"), header])
+        self.access.count(found, rate)
+        return found
 
     async def status(self, token: str | bytes) -> int:
         """200, or the status of the refusal."""
@@ -98,7 +101,7 @@ def test_a_key_is_its_caller() -> None:
 
 def test_without_auth_anybody_asks_and_nothing_is_read() -> None:
     async def work(world: World) -> None:
-        assert await world.access.caller([]) is ANYONE
+        assert await world.access.caller([]) == (ANYONE, None)
         ANYONE.need("push:orders")
         assert world.store.reads == 0
 
@@ -165,7 +168,7 @@ def test_two_headers_are_none() -> None:
 
     async def work(world: World) -> None:
         header = (b"authorization", b"Bearer " + world.make().encode())
-        assert (await world.access.caller([header])).name == "web"
+        assert (await world.access.caller([header]))[0].name == "web"
         with pytest.raises(RequestRefused, match="two headers"):
             await world.access.caller([header, header])
 

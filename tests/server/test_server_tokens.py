@@ -77,7 +77,9 @@ class World:
         self.access = Access(settings, MemoryStore(), "shop", clock=lambda: self.at, now=time.time)
 
     async def ask(self, text: str) -> Caller:
-        return await self.access.caller([(b"authorization", b"Bearer " + text.encode())])
+        found, rate = await self.access.caller([(b"authorization", b"Bearer " + text.encode())])
+        self.access.count(found, rate)
+        return found
 
     async def status(self, text: str) -> int:
         try:
@@ -239,8 +241,8 @@ def test_a_token_that_was_read_ends_with_its_time(jwks: Path):
         settings = AccessSettings(("jwt",), str(jwks), ISSUER, AUDIENCE)
         access = Access(settings, MemoryStore(), "shop", now=lambda: at[0])
         header = [(b"authorization", b"Bearer " + token(exp=int(at[0]) - 20).encode())]
-        assert (await access.caller(header)).name == "shop"
-        assert (await access.caller(header)).name == "shop"
+        assert (await access.caller(header))[0].name == "shop"
+        assert (await access.caller(header))[0].name == "shop"
         at[0] += 11
         kept = [(g, c) for g, _, c in access._tokens._read.values()]  # type: ignore[union-attr]
         assert len(kept) == 1

@@ -12,6 +12,7 @@ VERBS = {
     "apply": "register the definitions and publish the services",
     "validate": "judge sources by their schemas and contracts",
     "contracts": "propose rules for sources, and take them from and to other tools",
+    "contract": "show, verify and compare what a model was trained on: its feature contract",
     "list": "list features, or views, services, sources or entities",
     "describe": "show all there is to know of one of them",
     "search": "find features, views, services, sources and entities by words",
@@ -37,8 +38,10 @@ VERBS = {
     "remake": "make a training set again from its manifest, or say what has changed",
     "get-online": "answer for some entities, from the online state",
     "serve": "answer over HTTP, as Feast's feature server does",
+    "deploy": "say whether the online store can serve a model now",
     "explain": "show how one value came about, offline and online",
     "parity": "prove that both paths agree, or show where they do not",
+    "monitor": "watch what is served: whether its values have moved away",
     "completion": "print a script that completes verbs and options in your shell",
     "demo": "do all of it on the example shop",
 }

@@ -73,6 +73,8 @@ def _show_explanation(screen: Screen, made: Explanation) -> None:
         screen.line(f"note: {note}", style="yellow")
     if made.window is not None:
         _show_events(screen, made)
+    if made.taken:
+        _show_taken(screen, made)
     if made.inputs:
         screen.line("\nWhat it reads", style="bold")
         screen.table(
@@ -123,6 +125,25 @@ def _show_events(screen: Screen, made: Explanation) -> None:
     screen.table(head, rows)
     if made.omitted:
         screen.line(f"and {made.omitted} others further away (or beyond the first that count)")
+
+
+def _show_taken(screen: Screen, made: Explanation) -> None:
+    screen.line("\nWhat the events take from other views", style="bold")
+    screen.table(
+        ("event", "view", "happened", "arrived", "has", "taken", "why"),
+        [
+            (
+                str(c.event),
+                c.view,
+                "–" if c.row is None else _when(instant_of(c.row["__ts"])),
+                "–" if c.row is None else _when(instant_of(c.row["__created"])),
+                ", ".join(f"{name} = {_cell(value)}" for name, value in c.values.items()),
+                _mark(c.taken),
+                c.why,
+            )
+            for c in made.taken
+        ],
+    )
 
 
 def _held(event: Seen) -> str:

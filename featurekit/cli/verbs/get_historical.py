@@ -21,6 +21,7 @@ from featurekit.cli.arguments import (
 from featurekit.cli.repo import open_store
 from featurekit.cli.show import show_bad_rows
 from featurekit.cli.values import check_file
+from featurekit.core.files import check_writable
 from featurekit.core.screen import Screen, as_text, shown
 from featurekit.errors import DataError, DefinitionError, WriteError
 
@@ -74,6 +75,12 @@ _ENDINGS = (".csv", ".parquet", ".pq")
         help="write it here, Parquet or CSV by the end of the name, with OUT.parquet.manifest.json "
         "and the labels beside it (default: show the first rows)",
     ),
+    argument(
+        "--contract",
+        type=Path,
+        metavar="CONTRACT.json",
+        help="and write the feature contract of the model that learns from it here",
+    ),
     argument("--limit", type=positive, default=10, metavar="N", help="rows to show (default: 10)"),
     argument(
         "--timezone", default="UTC", metavar="ZONE", help="of naive event_timestamps (default: UTC)"
@@ -111,17 +118,11 @@ def get_historical(arguments: Namespace, screen: Screen) -> None:
         raise DefinitionError(f"--timezone: {error}") from None
     asked = {name: getattr(arguments, name) for name in ("at", "start", "end", "every", "entities")}
     _check_instants(arguments, asked)
-    known = _ENDINGS
-    if arguments.frame is not None and arguments.frame.suffix.lower() not in known:
-        raise DataError(
-            f"FRAME: the name of {str(arguments.frame)!r} ends in none of {', '.join(known)}; "
-            "convert the file, or rename it, where it is one of them"
-        )
-    if arguments.frame is not None:
-        holds = "a file with join keys, event_timestamp and request fields"
-        check_file(arguments.frame, named="FRAME", holds=holds)
+    _check_frame(arguments.frame)
     if arguments.output is not None:
         check_output(arguments.output)
+    if arguments.contract is not None:
+        check_writable(arguments.contract, "--contract")
     with open_store(arguments) as store:
         asked_for = arguments.features or arguments.service
         training = store.get_historical_features(
@@ -137,18 +138,23 @@ def get_historical(arguments: Namespace, screen: Screen) -> None:
         )
         with screen.progress() as move:
             training.progress = partial(move, "rows")
+            training.profiled = arguments.contract is not None
             move("rows", 0, 0)  # the first rows come only after all events were read
             if arguments.output is not None:
                 manifest = write(training, arguments.output)
             else:
                 table = training.to_arrow()
                 manifest = training.manifest
+        if arguments.contract is not None:
+            training.contract().save(arguments.contract)
         if arguments.output is None:
             _show(table, manifest, arguments.limit, screen)
         else:
             screen.document({"output": arguments.output, "manifest": manifest})
             screen.line(f"Wrote {manifest['rows']} rows to {arguments.output}, with its manifest.")
     screen.line(f"Content hash {manifest['content_hash']}")
+    if arguments.contract is not None:
+        screen.line(f"Wrote the feature contract to {arguments.contract}.")
     show_labels(screen, manifest)
     _show_future(screen, manifest)
     show_bad_rows(screen, {n: about["quarantined"] for n, about in manifest["sources"].items()})
@@ -194,6 +200,19 @@ def _check_instants(arguments: Namespace, asked: Mapping[str, Any]) -> None:
             f"`featurekit get-historical {arguments.service or '…'} labels.csv`; or instants for "
             "every known entity, as in --at 2026-10-04, or --start, --end and --every 1d"
         )
+
+
+def _check_frame(frame: Path | None) -> None:
+    """DataError where the FRAME is no file that can be read."""
+    if frame is None:
+        return
+    if frame.suffix.lower() not in _ENDINGS:
+        raise DataError(
+            f"FRAME: the name of {str(frame)!r} ends in none of {', '.join(_ENDINGS)}; convert the "
+            "file, or rename it, where it is one of them"
+        )
+    holds = "a file with join keys, event_timestamp and request fields"
+    check_file(frame, named="FRAME", holds=holds)
 
 
 def check_output(output: Path) -> None:

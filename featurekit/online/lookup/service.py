@@ -26,6 +26,7 @@ from featurekit.errors import (
     AsOfInFuture,
     AsOfTooOld,
     DamagedState,
+    DamagedView,
     NotServed,
     PlanRefused,
     StoreUnavailable,
@@ -539,9 +540,15 @@ class OnlineService(Named):
         self._served = served
         return served
 
-    def _not_served(self, index: bytes | None) -> NotServed:
+    def _not_served(self, index: bytes | None) -> NotServed | DamagedView:
         """That no version of the service is live, with the names of those that were applied."""
         names = sorted(read_object("services", index, numbers))
+        if not names and self._served is not None:
+            return DamagedView(
+                f"Redis holds nothing of project {self.project!r} any more, of which service "
+                f"{self.name!r} was served: it was flushed, or came back empty; run `featurekit "
+                "apply` and `featurekit materialize`"
+            )
         said = f"project {self.project!r} serves no service {self.name!r}"
         if self.name in names:
             return NotServed(

@@ -20,7 +20,7 @@ def pytest_case(scenario: Scenario, feature: str, offline: Stated, online: State
     `assert_parity`, which is to find that both paths agree."""
     name = re.sub(r"\W", "_", feature)
     service = scenario.service
-    read = {v.source.name: v.source for s in (service, scenario.online) for v in s.views}
+    read = {v.source.name: v.source for s in (service, scenario.online) for v in s.fed}
     sources = {one.name: one for source in read.values() for one in source.sources}
     events = [
         f"        {source!r}: [\n" + "".join(

@@ -42,6 +42,7 @@ CAUSES = {
     "numerics": "a function of the platform's mathematical library gives other bits",
     "key": "a value of a join key finds another entity, or none",
     "column": "one path reads another column",
+    "join": "a row takes features of another row of the other view on one path",
     "stale version": "the paths compute different versions of the feature",
     "stale state": "the online state is not what the events make of it",
     "operator": "one operator gives another value",

@@ -10,6 +10,7 @@ from featurekit.core.types import instant
 from featurekit.parity.compare import Stated, shown, ulps
 from featurekit.parity.diagnose.causes import CAUSES
 from featurekit.parity.scenario import Delivery, Scenario
+from featurekit.parity.taken import as_given
 
 FEW = 12
 """So many events, or values, are shown."""
@@ -36,6 +37,11 @@ class Diagnosis:
         """How many doubles apart the values are; None where they are no finite floats."""
         return ulps(self.offline[0], self.online[0])
 
+    @property
+    def given(self) -> list[Delivery]:
+        """The deliveries as they were given, which had taken nothing from other views yet."""
+        return as_given(self.scenario.service, self.scenario.deliveries)
+
     def to_dict(self) -> dict[str, Any]:
         """For `--json`."""
         return {
@@ -56,7 +62,7 @@ class Diagnosis:
                     "happened": instant(d.row["__ts"]).isoformat(),
                     "arrived": instant(d.row["__created"]).isoformat(),
                 }
-                for d in self.scenario.deliveries
+                for d in self.given
             ],
             "case": self.case,
         }
@@ -73,7 +79,7 @@ class Diagnosis:
             f"  where    {self.where}",
             *(f"           {e}" for e in self.evidence),
             f"  events   {len(self.scenario.deliveries)}{' are enough' if self.case else ''}:",
-            *(f"           {line}" for line in events_text(self.scenario.deliveries)),
+            *(f"           {line}" for line in events_text(self.given)),
         ]
         return "\n".join(lines)
 

@@ -19,6 +19,7 @@ from featurekit.parity.diagnose.aggregates import of_aggregate
 from featurekit.parity.diagnose.causes import exception_of, of_exception, raw
 from featurekit.parity.diagnose.counted import counted, view_feature
 from featurekit.parity.diagnose.diagnosis import FEW, when
+from featurekit.parity.diagnose.joins import of_joins
 from featurekit.parity.diagnose.reading import of_reading
 from featurekit.parity.diagnose.rules import slot_of
 from featurekit.parity.diagnose.selection import of_selection
@@ -44,6 +45,28 @@ def cause_of(trial: Trial) -> Told:
         return of_exception(raised), f"{side} raises {raised}"
     if scenario.files is not None and not trial.still(replace(scenario, files=None)):
         return of_reading(trial)
+    if any(view.source.joins for view in scenario.service.views):
+        return _of_taking(trial)
+    return _of_output(trial)
+
+
+def _of_taking(trial: Trial) -> Told:
+    """Of rows that take something from other views: what they take, or else what is made of it."""
+    taking = trial.bench.taking(trial.scenario)
+    told = of_joins(trial, taking)
+    if told is not None:
+        return told
+    trial.evidence.append("every row takes the same on both paths")
+    offline, online = trial.bench.both(taking)[trial.feature]
+    if not parts(offline, online):
+        return "join", "what the rows take is made otherwise than where they are alone"
+    alone = replace(trial, scenario=taking, offline=offline, online=online)
+    return _of_output(alone)
+
+
+def _of_output(trial: Trial) -> Told:
+    """What both paths read the same is made otherwise: a transform, or a feature of a view."""
+    scenario = trial.scenario
     found = view_feature(scenario.service, trial.feature)
     if found is None:
         return _of_transform(trial)

@@ -15,6 +15,7 @@ from featurekit.core.calls import near
 from featurekit.core.status import ERROR_STATUS
 from featurekit.core.types import instant, micros
 from featurekit.core.values import ERROR
+from featurekit.define.explode import event_schema
 from featurekit.define.plan import Feature, Service, View
 from featurekit.errors import DefinitionError, FeaturekitError, OnlineError
 from featurekit.language.ir import Function
@@ -22,6 +23,7 @@ from featurekit.language.trace import trace
 from featurekit.online.lookup.evaluator import Evaluator
 from featurekit.parity.bench import Bench, bench
 from featurekit.parity.compare import Stated
+from featurekit.parity.diagnose.candidates import candidates
 from featurekit.parity.diagnose.counted import Counted, counted
 from featurekit.parity.diagnose.explanation import Explanation, Node, Seen
 from featurekit.parity.diagnose.known import KnownRows, held_online, identity
@@ -116,16 +118,6 @@ def _of_view(
     feature: Feature,
 ) -> None:
     """Tell the events of a feature of a view, its steps, and the nodes of its newest events."""
-    if view.source.joins:
-        raise DefinitionError(
-            f"rows of view {view.name!r} take features from other views, of which no value can be "
-            "explained; `featurekit parity sample` compares them"
-        )
-    if view.explode is not None:
-        raise DefinitionError(
-            f"view {view.name!r} has an event for each element of {view.explode!r}, of which no "
-            "value can be explained; `featurekit parity` compares them"
-        )
     t = micros(made.as_of)
     made.definition = definition(view, feature)
     low, high = interval(view, feature, t)
@@ -136,16 +128,15 @@ def _of_view(
         return
     known = KnownRows(project, view, keys)
     held = _held(project, live, made, view, keys)
-    deliveries = tuple(Delivery(view.source.name, row) for row in known.rows)
-    scenario = narrow(Scenario(service, deliveries, made.row, t), made.feature)
-    found = counted(opened, scenario, made.feature)
-    judged = _judged(made, view, feature, known, held, found)
+    judged = _judged(opened, service, made, view, feature, known, held)
     if known.forgotten:
         made.notes.append(f"{known.forgotten} events are forgotten and read by nothing")
     made.events, made.omitted = _nearest(judged, low, high)
     _warn(made, held)
     made.steps = steps_of(feature, view, [e for e in judged if e.counts])
     chosen = [n for n, e in enumerate(made.events) if e.counts][-_TRACED:]
+    if view.source.joins:
+        made.taken = candidates(project, view, [(n + 1, made.events[n].row) for n in chosen])
     if feature.asked is not None:
         for number in chosen:
             row = made.events[number].row
@@ -178,21 +169,47 @@ def _held(
     return held
 
 
+def _counted(
+    opened: Bench,
+    service: Service,
+    made: Explanation,
+    view: View,
+    events: Sequence[Mapping[str, Any]],
+) -> Counted:
+    """Which of the events each path counts. Their rows have what they take from other views, and
+    elements of lists are rows of their own, of which none has an id: those that T7 leaves out are
+    not among them."""
+    if view.explode is not None:
+        source = replace(view.source, schema=event_schema(view), parts=None, event_id=None, op=None)
+        alone = replace(view, source=source, explode=None, dedupe_us=None)
+        service = replace(service, views=tuple(alone if v == view else v for v in service.views))
+    deliveries = tuple(Delivery(view.source.name, dict(row)) for row in events)
+    scenario = narrow(Scenario(service, deliveries, made.row, micros(made.as_of)), made.feature)
+    return counted(opened, scenario, made.feature)
+
+
 def _judged(
+    opened: Bench,
+    service: Service,
     made: Explanation,
     view: View,
     feature: Feature,
     known: KnownRows,
     held: set[Any] | None,
-    found: Counted,
 ) -> list[Seen]:
     """Every event of the entity in the order of T6, and what the rules and the paths make of it."""
     t = micros(made.as_of)
+    events = known.events(view.entity(made.row))
+    asked = [
+        n for n, (i, _) in enumerate(events) if view.explode is None or known.left_out(i, t) is None
+    ]
+    found = _counted(opened, service, made, view, [events[n][1] for n in asked])
+    offline = None if found.offline is None else {asked[n] for n in found.offline}
     value, keep = slot_of(view, feature.slot), slot_of(view, feature.where)
     slots = [slot_of(view, i) for i in range(len(view.slots))]
     judged = []
-    for i in sorted(range(len(known.rows)), key=lambda i: order(view, known.rows[i])):
-        row = known.rows[i]
+    for n in sorted(range(len(events)), key=lambda n: order(view, events[n][1])):
+        i, row = events[n]
         why = known.left_out(i, t) or left_out(view, feature, row, t, keep)
         there = held is not None and identity(row, [slot(row) for slot in slots]) in held
         online = None if made.online is None or held is None else why is None and there
@@ -202,7 +219,7 @@ def _judged(
                 None if feature.slot is None else value(row),
                 why is None,
                 why or "counts",
-                None if found.offline is None else i in found.offline,
+                None if offline is None else n in offline,
                 online,
                 there,
             )

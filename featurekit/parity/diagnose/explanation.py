@@ -38,6 +38,21 @@ class Node:
     online: Any
 
 
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A row of another view from which an event may have taken something (T11). `event` is the
+    event's number, from 1; `values` are the columns that it has of the row. `why` says what the
+    rules make of the row, and `taken` whether it is the one that was taken. Where the other view
+    has no row of the entity, there is one candidate with `row` None."""
+
+    event: int
+    view: str
+    row: Mapping[str, Any] | None
+    values: Mapping[str, Any]
+    taken: bool
+    why: str
+
+
 @dataclass(slots=True)
 class Explanation(Named):
     """How one value came about; see `FeatureStore.explain`.
@@ -45,7 +60,9 @@ class Explanation(Named):
     `offline` and `online` are values and statuses, None where a path does not answer, and then a
     note says why. `events` are those that counted and the nearest that did not, oldest first, and
     `omitted` how many others there are. `steps` are of the aggregate; `inputs`, of a request-time
-    transform, the fields and features that it reads.
+    transform, the fields and features that it reads. `taken` are, for the newest events that
+    count, the rows of other views from which they take something, and the nearest of those from
+    which they do not.
     """
 
     service: str
@@ -62,6 +79,7 @@ class Explanation(Named):
     steps: list[tuple[str, Any]] = field(default_factory=list)
     inputs: list[tuple[str, str, Stated | None, Stated | None]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    taken: list[Candidate] = field(default_factory=list)
 
     @property
     def agree(self) -> bool | None:
@@ -113,6 +131,18 @@ class Explanation(Named):
             "inputs": [
                 {"name": name, "kind": kind, "offline": _dict(one), "online": _dict(other)}
                 for name, kind, one, other in self.inputs
+            ],
+            "taken": [
+                {
+                    "event": c.event,
+                    "view": c.view,
+                    "happened": None if c.row is None else instant(c.row["__ts"]),
+                    "arrived": None if c.row is None else instant(c.row["__created"]),
+                    "values": dict(c.values),
+                    "taken": c.taken,
+                    "why": c.why,
+                }
+                for c in self.taken
             ],
             "notes": self.notes,
         }

@@ -8,7 +8,9 @@ from typing import Any
 from featurekit.core.keys import entity_key, state_key, state_prefix
 from featurekit.core.status import FOREVER
 from featurekit.core.types import instant
+from featurekit.define.explode import exploded_rows
 from featurekit.define.plan import Service, View
+from featurekit.define.union import told_by_rows
 from featurekit.offline.counted_events import make_counted_rows
 from featurekit.online.state.blocks import Moved, Patience, open_state
 from featurekit.online.state.seal import opened_state
@@ -29,11 +31,13 @@ class KnownRows:
             relation = project.events(con, view).relation
             self.rows = rows_of(con, view, of_entity(con, view, relation, keys), most=_MOST)
             everything = of_entity(con, view, project.all_events(con, view), keys)
-            total = con.execute(f"SELECT count(*) FROM {everything}").fetchall()[0][0]
-            present = con.execute(
-                f"SELECT count(*) FROM {of_entity(con, view, relation, keys)}"
-            ).fetchall()[0][0]
-            self.forgotten: int = total - present
+            self.forgotten = 0
+            if told_by_rows(view):  # else what is read without joins does not tell the entity
+                total = con.execute(f"SELECT count(*) FROM {everything}").fetchall()[0][0]
+                present = con.execute(
+                    f"SELECT count(*) FROM {of_entity(con, view, relation, keys)}"
+                ).fetchall()[0][0]
+                self.forgotten = total - present
             self.ends: dict[Any, list[int]] | None = None
             if view.source.event_id is not None:
                 counting = of_entity(con, view, make_counted_rows(con, view, relation), keys)
@@ -44,6 +48,19 @@ class KnownRows:
                     self.ends.setdefault(_hashable(row), []).append(end)
         finally:
             con.close()
+
+    def events(self, keys: Mapping[str, Any]) -> list[tuple[int, dict[str, Any]]]:
+        """The entity's events, each with the number of its row: the rows, or of a list that is
+        exploded its elements."""
+        if self.view.explode is None:
+            return list(enumerate(self.rows))
+        own = self.view.explode in keys
+        return [
+            (i, event)
+            for i, row in enumerate(self.rows)
+            for event in exploded_rows(self.view, [row])
+            if not own or bits(event[self.view.explode]) == bits(keys[self.view.explode])
+        ]
 
     def left_out(self, number: int, t: int) -> str | None:
         """What T7 says of a row that is no event, or is over."""

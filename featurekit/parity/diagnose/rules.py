@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from featurekit.core.values import ERROR, sort_value
+from featurekit.define.explode import POSITION
 from featurekit.define.plan import Feature, View
 from featurekit.language.to_python import to_python
 
@@ -23,8 +24,9 @@ def slot_of(view: View, slot: int | None) -> Callable[[Mapping[str, Any]], Any]:
 
 
 def order(view: View, row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The sort key of T6 for a row of the source."""
-    names = [p.name for p in view.source.schema]
+    """The sort key of T6 for a row of the source; of an exploded list, for one of its elements."""
+    names = [p.name for p in view.source.schema if p.name != view.explode]
+    names += [] if view.explode is None else [POSITION, view.explode]
     first = [view.source.sequence] if view.source.sequence is not None else []
     return row["__ts"], row["__created"], *[sort_value(row[n]) for n in (*first, *names)]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from featurekit.core.status import NEVER
 from featurekit.core.types import EPOCH, INSTANT_MAX, INSTANT_MIN, MICROSECOND, Type
-from featurekit.define.union import instants_of
+from featurekit.define.union import instants_of, taken_columns
 from featurekit.parity.bench import Bench, Opinions
 from featurekit.parity.compare import Stated, bits, parts
 from featurekit.parity.scenario import Delivery, Scenario, narrow, partners
@@ -55,6 +55,7 @@ class _Shrinker:
         self.best: Scenario
         self.found: Opinions = {}
         self.kind: tuple[Any, ...] = ()
+        self.failed: set[str] = set()  # what was tried in vain, and is met again in each round
 
     def run(self, scenario: Scenario) -> Shrunk | None:
         answers = self.bench.both(scenario)
@@ -66,6 +67,7 @@ class _Shrinker:
         self.attempt(replace(self.best, filled_until=NEVER))
         self.attempt(replace(self.best, files=None))
         self.attempt(replace(self.best, served=None))
+        self.failed.clear()  # from here on all tries are of one service
         for _ in range(3):
             before = self.best
             self.fewer()
@@ -84,11 +86,16 @@ class _Shrinker:
         """Take the scenario if it fails in the same way."""
         if self.spent or scenario == self.best:
             return False
+        told = _told(scenario)
+        if told in self.failed:
+            return False
         self.tries += 1
+        self.failed.add(told)
         answers = self.bench.both(scenario)
         pair = answers.get(self.feature)
         if pair is None or not parts(*pair) or _kind(*pair) != self.kind:
             return False
+        self.failed.discard(told)
         self.best, self.found = scenario, answers
         return True
 
@@ -125,13 +132,15 @@ class _Shrinker:
 
     def simpler_rows(self) -> None:
         """Simplify the values of the rows, first of a column as a whole."""
+        views = self.best.service.fed
         keys = {*self.best.service.join_keys}
-        keys |= {p.name for v in self.best.service.views for p in v.join_keys}
+        keys |= {p.name for v in views for p in v.join_keys}
+        keys |= {column for v in views for join in v.source.joins for column in join.keys}
         columns = {
             (v.source.name, p.name): p.type
-            for v in self.best.service.views
+            for v in views
             for p in v.source.schema
-            if p.name not in {*keys, v.source.op, v.source.event_id}
+            if p.name not in {*keys, v.source.op, v.source.event_id, *taken_columns(v.source)}
             and not p.name.startswith("__")  # a union's are made of the others
         }
         for (source, name), type_ in columns.items():
@@ -266,7 +275,7 @@ def shifted(scenario: Scenario, by: int) -> Scenario:
 
 def arrived(scenario: Scenario, delivery: Delivery, row: dict[str, Any]) -> dict[str, Any]:
     """The row with its source's own columns of instants, where the schema has them, in step."""
-    for view in scenario.service.views:
+    for view in scenario.service.fed:
         if view.source.name == delivery.source:
             for name, of in instants_of(view.source, row).items():
                 row = row | {name: EPOCH + row[of] * MICROSECOND}
@@ -297,6 +306,12 @@ def _kind(offline: Stated, online: Stated) -> tuple[Any, ...]:
     """What a smaller scenario has to keep: which sides have a value, their statuses and types, so
     that one failure does not turn into another on the way."""
     return tuple((s, type(v).__name__, v != v) for v, s in (offline, online))
+
+
+def _told(scenario: Scenario) -> str:
+    """All that tells scenarios of one service apart, to the bit."""
+    rows = scenario.deliveries, scenario.files, scenario.row
+    return repr((*rows, scenario.at, scenario.filled_until))
 
 
 def simpler(value: Any, type_: Type) -> Iterator[Any]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from featurekit.core import tables
@@ -20,7 +21,8 @@ from featurekit.core.status import NEVER
 from featurekit.core.types import INT, Type, instant
 from featurekit.core.values import sort_value
 from featurekit.define.plan import Service, View
-from featurekit.define.union import columns_of, united_rows
+from featurekit.define.union import bare_rows, columns_of, told_by_rows
+from featurekit.feed.entity_events import events_of_entities
 from featurekit.log.relation import log_sql
 from featurekit.log.segments import segments
 from featurekit.offline.events import EventRows
@@ -32,7 +34,9 @@ from featurekit.parity.diagnose.diagnose import diagnose_report
 from featurekit.parity.paths import Asked, Offline, Online
 from featurekit.parity.questions import Question, draw
 from featurekit.parity.report import Difference, Report
-from featurekit.parity.scenario import Delivery, Scenario, column_types, refuse_joined, unite
+from featurekit.parity.scenario import Delivery, Scenario, column_types, unite
+from featurekit.parity.stored import of_values
+from featurekit.parity.taken import Wanted, bare, others_of, push_order
 from featurekit.parity.third import add_third_opinion
 from featurekit.project.project import Project
 from featurekit.sources import read_events
@@ -43,6 +47,9 @@ from featurekit.sources.rows import as_pushed
 if TYPE_CHECKING:
     from featurekit.define.definitions import EventSource
 
+Groups = Sequence[tuple[Any, ...]]
+"""What names the rows of a view that decide what is answered, and are pushed together."""
+_numbers = itertools.count()
 _ROUND = 50_000
 _TURNS = (0.25, 0.5, 0.75)
 
@@ -50,7 +57,6 @@ _TURNS = (0.25, 0.5, 0.75)
 def run(project: Project, service: Service, check: Check) -> Report:
     """The report of a check. A budget of time is used up by rounds of `_ROUND` values, each with
     questions of its own."""
-    refuse_joined(service, "the history")
     budget, progress = check.most(100_000), check.progress
     clock = budget.clock()
     report = Report(service.name, check.seed)
@@ -134,11 +140,14 @@ class _Replay:
     ) -> None:
         self.con, self.path, self.questions = con, path, questions
         service = path.service
-        of_views = dict(zip((v.fingerprint for v in service.views), relations, strict=True))
-        self.streams = [
-            _Stream(con, project, service, view, of_views[view.fingerprint], questions)
-            for view in service.stored
-        ]
+        self.joined = any(view.source.joins for view in service.views)
+        self.above = push_order(service)
+        self.streams = _streams(con, project, service, relations, questions)
+        self.streams.sort(key=lambda stream: self.above[stream.view.source.name])
+        self.of_view = {stream.view.fingerprint: stream for stream in self.streams}
+        path.ask_log = lambda view, entities: events_of_entities(
+            con, view, self.of_view[view.fingerprint].events, entities
+        )
         self.turns = self._turns()
 
     def _turns(self) -> list[int]:
@@ -162,12 +171,16 @@ class _Replay:
         question = Question(difference.row, difference.at)
         deliveries: dict[str, list[dict[str, Any]]] = {}
         files: dict[str, list[dict[str, Any]]] = {}
-        for stream in self.streams:
-            source = stream.view.source.name
-            unite(deliveries.setdefault(source, []), stream.of_question(question))
-            unite(files.setdefault(source, []), stream.read_offline(self.con, question))
+        for stream, groups in self._deciding(question):
+            source = stream.view.source
+            unite(deliveries.setdefault(source.name, []), stream.of_groups(groups))
+            offline = bare(source, stream.read_offline(self.con, groups))
+            unite(files.setdefault(source.name, []), offline)
         turns = [turn for turn in self.turns if turn <= question.at]
-        pushed = sorted(_delivered(deliveries), key=lambda d: int(d.row["__created"]))
+        # Rows were pushed between two questions, those first from which others may take something.
+        pushed = sorted(
+            _delivered(deliveries), key=lambda d: (self.above[d.source], int(d.row["__created"]))
+        )
         read = _delivered(files)
         if len(pushed) == len(read):
             # The same row beside each, however its instants are read.
@@ -184,6 +197,24 @@ class _Replay:
             None if same else tuple(read),
         )
 
+    def _deciding(self, question: Question) -> Iterator[tuple[_Stream, Groups]]:
+        """Which rows of which views decide what is answered to a question: those of its entities,
+        and those from which they may take something."""
+
+        def fetch(view: View, wanted: Wanted) -> list[dict[str, Any]]:
+            return self.of_view[view.fingerprint].about(self.con, wanted)
+
+        for stream in self.streams:
+            groups = stream.groups_of(question)
+            if not groups:
+                continue
+            yield stream, groups
+            if stream.view.source.joins:
+                own = stream.read_offline(self.con, groups)
+                for view, rows in others_of(stream.view.source, own, fetch).values():
+                    other = self.of_view[view.fingerprint]
+                    yield other, list(dict.fromkeys(map(other.group_of, rows)))
+
     def answers(self) -> Iterator[list[Stated]]:
         """Each question's outputs."""
         done = 0
@@ -192,12 +223,16 @@ class _Replay:
                 self._materialize(done)
                 done += 1
             for stream in self.streams:
-                stream.advance(self.path, batch)
+                if self.joined:
+                    stream.advance_all(self.path, batch[0].at)
+                else:
+                    stream.advance(self.path, batch)
             for answer in self.path.ask([q.row for q in batch], [q.at for q in batch]):
                 yield list(zip(*answer, strict=True))
 
     def _batches(self) -> Iterator[list[Question]]:
-        """Runs of questions in which no state is asked at two instants, cut at the turns."""
+        """Runs of questions in which no state is asked at two instants, cut at the turns. Where
+        rows take from other views, whose states are others', each run is of one instant."""
         batch: list[Question] = []
         seen: dict[Any, int] = {}
         for question in self.questions:
@@ -205,7 +240,8 @@ class _Replay:
                 (v, g) for v, stream in enumerate(self.streams) for g in stream.groups_of(question)
             ]
             crossing = batch and any(batch[0].at < turn <= question.at for turn in self.turns)
-            if crossing or any(seen.get(k, question.at) != question.at for k in keys):
+            apart = batch and self.joined and batch[0].at != question.at
+            if crossing or apart or any(seen.get(k, question.at) != question.at for k in keys):
                 yield batch
                 batch, seen = [], {}
             batch.append(question)
@@ -223,8 +259,48 @@ class _Replay:
             stream.materialize(self.con, self.path, after, self.turns[turn])
 
 
+def _streams(
+    con: Any,
+    project: Project,
+    service: Service,
+    relations: Sequence[EventRows],
+    questions: list[Question],
+) -> list[_Stream]:
+    """The rows of each view that is asked, and of those from which these rows take something."""
+    events = dict(zip((v.fingerprint for v in service.views), relations, strict=True))
+    needed: dict[str, tuple[View, set[tuple[Any, ...]]]] = {}
+
+    def fetch(view: View, wanted: Wanted) -> list[dict[str, Any]]:
+        if view.fingerprint not in events:
+            events[view.fingerprint] = project.events(con, view)
+        own = of_values(con, view, events[view.fingerprint].relation, wanted)
+        return tables.rows(con, own, column_types(view))
+
+    made: list[_Stream] = []
+    for view in service.stored:
+        of = _Stream(con, project, service, view, events[view.fingerprint], questions)
+        if view.source.joins:
+            rows = tables.rows(con, of.sql, column_types(view))
+            for other, more in others_of(view.source, rows, fetch).values():
+                keys = needed.setdefault(other.fingerprint, (other, set()))[1]
+                if other.explode is None and told_by_rows(other):
+                    keys |= {tuple(row[p.name] for p in other.join_keys) for row in more}
+        made.append(of)
+    of_asked = {stream.view.fingerprint: i for i, stream in enumerate(made)}
+    for name, (view, keys) in needed.items():
+        if name not in events:
+            events[name] = project.events(con, view)
+        of = _Stream(con, project, service, view, events[name], questions, needed=keys)
+        if name in of_asked:
+            made[of_asked[name]] = of
+        else:
+            made.append(of)
+    return made
+
+
 class _Stream:
-    """The rows of one view's asked entities, by arrival, whatever roles they are asked in.
+    """The rows of one view's asked entities, by arrival, whatever roles they are asked in; and
+    those of the entities that are `needed`, from which rows of others take something.
 
     Of a source with ids, rows of other entities that share an id with them belong there too (T7):
     such entities are one group, whose rows are pushed together.
@@ -238,6 +314,8 @@ class _Stream:
         view: View,
         events: EventRows,
         questions: list[Question],
+        *,
+        needed: Collection[tuple[Any, ...]] = (),
     ) -> None:
         self.view = view
         self.names = [p.name for p in view.join_keys]
@@ -247,10 +325,12 @@ class _Stream:
             if role.fingerprint == view.fingerprint
         ]
         asked = {tuple(q.row[n] for n in names) for q in questions for names in self.roles}
+        asked |= {*needed}
         self.by = [(p.name, p.type) for p in view.join_keys]
         self.asked = [key for key in asked if None not in key]
-        # The elements of a row may be of any entities: then all of them are one group.
-        self.whole = view.explode in self.names
+        # The elements of a row may be of any entities, as may be what takes its key from another
+        # view: then all rows are one group.
+        self.whole = view.explode in self.names or not told_by_rows(view)
         event_id = view.source.event_id
         if self.whole:
             self.by, self.asked = [], [()]
@@ -260,12 +340,15 @@ class _Stream:
             self.by = [(p.name, p.type) for p in view.source.schema if p.name == event_id]
             self.asked = found
         self.sql = self._asked_events(con, events.relation)
+        if needed or self.whole:  # it is read often
+            self.sql = _kept(con, self.sql)
         self.events = EventRows(self.sql, events.prompt)
         self.rows: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-        fetched = sorted(self._fetch(con, project), key=lambda row: row["__created"])
-        self.groups = {} if self.whole else _groups(fetched, self.names, event_id)
-        for row in fetched:
-            self.rows.setdefault(self._group_of(row), []).append(row)
+        self.fetched = sorted(self._fetch(con, project), key=lambda row: row["__created"])
+        self.done = 0
+        self.groups = {} if self.whole else _groups(self.fetched, self.names, event_id)
+        for row in self.fetched:
+            self.rows.setdefault(self.group_of(row), []).append(row)
         self.late = {
             key: [(r["__ts"], r["__created"]) for r in rows if r["__ts"] < r["__created"]]
             for key, rows in self.rows.items()
@@ -283,9 +366,9 @@ class _Stream:
         for name in self.view.source_names:
             rows = self._fetch_of(con, project, project.repo.sources[name])
             if rows is None:
-                return self._canonical(con, self.sql)
+                return bare(self.view.source, self._canonical(con, self.sql))
             of = self.view.source
-            found += rows if of.parts is None else united_rows(of, name, rows)
+            found += map(dict, bare_rows(of, name, rows))
         wanted = {*self.asked}
         return [row for row in found if tuple(row[name] for name, _ in self.by) in wanted]
 
@@ -319,7 +402,7 @@ class _Stream:
         found = (self._top(tuple(question.row[n] for n in names)) for names in self.roles)
         return list(dict.fromkeys(found))
 
-    def _group_of(self, row: dict[str, Any]) -> tuple[Any, ...]:
+    def group_of(self, row: dict[str, Any]) -> tuple[Any, ...]:
         key = tuple(row[n] for n in self.names)
         if None in key and self.view.source.event_id in row:
             key = ("of no entity", row[self.view.source.event_id])
@@ -332,14 +415,24 @@ class _Stream:
             key = self.groups[key]
         return key
 
-    def of_question(self, question: Question) -> list[dict[str, Any]]:
-        """The rows that decide what is answered to a question, as a push reads them."""
-        return [row for key in self.groups_of(question) for row in self.rows.get(key, [])]
+    def of_groups(self, groups: Groups) -> list[dict[str, Any]]:
+        """The rows that decide what is answered, as a push reads them."""
+        return [row for key in groups for row in self.rows.get(key, [])]
 
-    def read_offline(self, con: Any, question: Question) -> list[dict[str, Any]]:
-        """The same rows as DuckDB reads them."""
-        keys = self.groups_of(question)
-        return [row for row in self._canonical(con, self.sql) if self._group_of(row) in keys]
+    def read_offline(self, con: Any, groups: Groups) -> list[dict[str, Any]]:
+        """The same rows as DuckDB reads them, with what they take from other views."""
+        return [row for row in self._canonical(con, self.sql) if self.group_of(row) in groups]
+
+    def about(self, con: Any, wanted: Wanted) -> list[dict[str, Any]]:
+        """The rows of some entities as DuckDB reads them, with what they take."""
+        return self._canonical(con, of_values(con, self.view, self.sql, wanted))
+
+    def advance_all(self, path: Online, until: int) -> None:
+        """Push what arrived for any entity up to an instant."""
+        end = bisect_right(self.fetched, until, key=lambda row: int(row["__created"]))
+        if end > self.done:
+            path.push([self.view], self.fetched[self.done : end])
+            self.done = end
 
     def advance(self, path: Online, batch: list[Question]) -> None:
         """Push what arrived for the batch's entities up to their instants."""
@@ -356,6 +449,7 @@ class _Stream:
     def materialize(self, con: Any, path: Online, after: int, until: int) -> None:
         """Fill the states with what arrived in (after, until], from DuckDB."""
         path.materialize(con, self.view, self.events, after=after, until=until)
+        self.done = sum(row["__created"] <= until for row in self.fetched)
         for key, rows in self.rows.items():
             self.taken[key] = sum(r["__created"] <= until for r in rows)
 
@@ -363,6 +457,13 @@ class _Stream:
         """Whether an event of the question's entity has happened and not arrived."""
         late = [pair for key in self.groups_of(question) for pair in self.late.get(key, ())]
         return any(ts <= question.at < created for ts, created in late)
+
+
+def _kept(con: Any, sql: str) -> str:
+    """A table of the rows of a relation."""
+    name = f"__rows_{next(_numbers)}"
+    con.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM {sql}")
+    return name
 
 
 def _of_asked(

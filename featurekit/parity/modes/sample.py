@@ -83,7 +83,9 @@ class LiveCheck:
         rate: int = 50_000,
         workers: int | None = None,
         ask: Ask | None = None,
+        online: OnlineService | None = None,
     ) -> None:
+        """`online` is a version of the service, where not the live one is to be checked."""
         self.project, self.name, self.seed, self.rate = project, service, seed, rate
         self.ask = ask
         self.offline = Offline(project.training_set)
@@ -91,7 +93,7 @@ class LiveCheck:
         self.readers: Processes | None = None
         self.rng = random.Random(seed)
         mismatch = project.config.featurekit.numeric_mismatch
-        self.online = OnlineService(
+        self.online = online or OnlineService(
             project.online, project.name, service, on_mismatch=mismatch, trust=project.trust
         )
         self.scans: dict[str, Iterator[list[bytes]]] = {}

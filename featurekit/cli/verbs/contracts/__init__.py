@@ -15,7 +15,8 @@ MODES = {
 
 
 @verb(
-    "`featurekit validate` judges sources by their contracts. Without a MODE it is suggest.",
+    "`featurekit validate` judges sources by their contracts. Without a MODE it is suggest. What a "
+    "model was trained on is something else: see `featurekit contract`.",
     modes(__name__, MODES, default="suggest"),
 )
 def contracts(arguments: Namespace, screen: Screen) -> int | None:

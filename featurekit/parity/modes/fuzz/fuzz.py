@@ -18,7 +18,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,10 @@ from featurekit.define.definitions import EventSource
 from featurekit.define.plan import RequestTransform, Service, Source, View
 from featurekit.define.published import plan_bytes
 from featurekit.define.repo import Repo
-from featurekit.define.union import united_rows, united_sql
+from featurekit.define.union import bare_rows, taken_columns, united_sql
 from featurekit.errors import OnlineError, StoreUnavailable
+from featurekit.feed.entity_events import events_of_entities
+from featurekit.offline.enriched import unenriched_sql
 from featurekit.offline.events import EventRows, Snapshot
 from featurekit.offline.session import prepare as prepare_duckdb
 from featurekit.online.store.memory import MemoryStore
@@ -48,7 +50,8 @@ from featurekit.parity.plain import check_plain_requests, check_plain_rows
 from featurekit.parity.processes import Processes, Work
 from featurekit.parity.questions import Question
 from featurekit.parity.report import Difference, Report
-from featurekit.parity.scenario import Delivery, Scenario, lenient, refuse_joined
+from featurekit.parity.scenario import Delivery, Scenario, lenient
+from featurekit.parity.taken import make_united, push_order
 from featurekit.project.project import Project
 from featurekit.sources import read_events
 from featurekit.sources.events import CheckedFiles
@@ -81,8 +84,8 @@ class Fuzzer:
     def __init__(self, service: Service, sources: Mapping[str, EventSource], seed: int) -> None:
         # A view that fails as a whole would end the world at its first error.
         self.service, self.seed = lenient(service), seed
-        used = {name: sources[name] for view in service.views for name in view.source_names}
-        self.read = {view.source.name: view.source for view in service.views}
+        used = {name: sources[name] for view in service.fed for name in view.source_names}
+        self.read = {view.source.name: view.source for view in service.fed}
         self.drafts = Drafts(self.service, used)
         self.plan = plan_bytes(self.service)
 
@@ -122,6 +125,7 @@ class _Play:
         self.service, self.course, self.sources = fuzzer.service, course, sources
         self.read = fuzzer.read
         self.path = Online(store, fuzzer.service, plan=fuzzer.plan)
+        self.places = push_order(fuzzer.service)
         self.result = Found(world)
         self.misread: dict[int, Row] = {}
         self.failed = False
@@ -130,10 +134,10 @@ class _Play:
         """What both paths say to every question, compared."""
         con = _connect()
         try:
-            relations = self._relations(con)
+            relations = self._read(con)
             self._compare_rows(con, relations, rows)
             with self._failing("online"):
-                online = self._online(con, relations)
+                online = self._online(con, self._events(con, relations))
         finally:
             con.close()
         asked = [(s, c, q) for s, step in enumerate(self.course.steps) for c, q in step.questions]
@@ -167,25 +171,44 @@ class _Play:
                 )
             )
 
-    def _relations(self, con: Any) -> dict[str, str]:
-        """The rows of each source as DuckDB reads them of its file, and those of unions (T11)."""
+    def _read(self, con: Any) -> dict[str, str]:
+        """The rows of each source as DuckDB reads them of its file, and those of unions, which have
+        not taken anything yet (T11)."""
         found = {name: _events_of(con, source).relation for name, source in self.sources.items()}
         for name, source in self.read.items():
             if source.parts is not None:
-                found[name] = united_sql(source, [found[one.name] for one in source.sources])
+                parts = [unenriched_sql(p, found[p.source.name]) for p in source.parts]
+                found[name] = united_sql(source, parts)
+        return found
+
+    def _events(self, con: Any, read: Mapping[str, str]) -> dict[str, EventRows]:
+        """The events of each source, with what they take from other views."""
+        own = {s.name: s for read in self.read.values() for s in (read, *read.sources)}
+        found = {
+            name: EventRows(
+                relation, all(one.created_timestamp_column is None for one in own[name].sources)
+            )
+            for name, relation in read.items()
+        }
+        for name, source in self.read.items():
+            if source.joins:
+                found[name] = replace(found[name], relation=make_united(con, source, found))
         return found
 
     # --- online -----------------------------------------------------------------------------------
 
-    def _online(self, con: Any, relations: Mapping[str, str]) -> Answers:
+    def _online(self, con: Any, events: Mapping[str, EventRows]) -> Answers:
         """Every question's outputs, step by step."""
         told: list[Any] = []
+        self.path.ask_log = lambda view, entities: events_of_entities(
+            con, view, events[view.source.name], entities
+        )
         for step in self.course.steps:
             if step.turn is not None:
                 after, until = step.turn
-                for view in self.service.stored:
-                    events = self._events(view, relations)
-                    self.path.materialize(con, view, events, after=after, until=until)
+                for view in self.service.fed:
+                    of_view = events[view.source.name]
+                    self.path.materialize(con, view, of_view, after=after, until=until)
             for push in step.pushes:
                 self._push(push)
             if step.questions:
@@ -200,12 +223,9 @@ class _Play:
         by_source: dict[str, list[Row]] = {}
         for name, row in push:
             by_source.setdefault(name, []).append(row)
-        for name, rows in by_source.items():
-            self.path.push([v for v in self.service.views if v.source.name == name], rows)
-
-    def _events(self, view: View, relations: Mapping[str, str]) -> EventRows:
-        prompt = all(s.created_timestamp_column is None for s in view.source.sources)
-        return EventRows(relations[view.source.name], prompt)
+        for name in sorted(by_source, key=lambda name: self.places[name]):
+            views = [v for v in self.service.fed if v.source.name == name]
+            self.path.push(views, by_source[name])
 
     def _ask(self, step: CourseStep) -> list[Any]:
         rows = [question.row for _, question in step.questions]
@@ -228,8 +248,12 @@ class _Play:
     def _offline(self, questions: Sequence[Question]) -> Answers:
         """Every question's outputs, from one training set."""
 
+        read: dict[int, dict[str, EventRows]] = {}
+
         def snapshot(con: Any, view: View) -> Snapshot:
-            return Snapshot(self._events(view, self._relations(con)), {})
+            if id(con) not in read:
+                read[id(con)] = self._events(con, self._read(con))
+            return Snapshot(read[id(con)][view.source.name], {})
 
         asked = Asked.of(self.service, [q.row for q in questions], [q.at for q in questions])
         return Offline.over(_connect, snapshot).answers(self.service, asked)
@@ -263,6 +287,9 @@ class _Play:
         """The rows of the question's cell in the order of their delivery; beside them, where some
         were misread, the cell's rows as DuckDB read them."""
         delivered, until = self.course.before(step, cell)
+        if any(self.places.values()):  # the log that is asked has what has not arrived yet, too
+            known = {id(row) for _, row in delivered}
+            delivered += [d for d in self.course.cells[cell] if id(d[1]) not in known]
         files = None
         if self.misread:
             own = self.course.cells[cell]  # also what has arrived as DuckDB reads it only
@@ -310,15 +337,15 @@ class _Play:
 
 
 def _unite(source: Source, rows: dict[str, list[tuple[int, Row]]], draft: Draft) -> None:
-    """Add the rows of a union, and their cells, to those of its sources. Each row has its place
-    among those that were drawn."""
+    """Add the rows of a union, which have taken nothing yet, and their cells to those of its
+    sources. Each row has its place among those that were drawn."""
     if source.parts is None:
         return
     made: list[tuple[int, Row]] = []
     cells: list[int] = []
     for name in (one.name for one in source.sources):
         places = [len(cells) + place for place, _ in rows[name]]
-        united = united_rows(source, name, [row for _, row in rows[name]])
+        united = map(dict, bare_rows(source, name, [row for _, row in rows[name]]))
         made += zip(places, united, strict=True)
         cells += draft.cells[name]
     rows[source.name], draft.cells[source.name] = made, cells
@@ -372,7 +399,6 @@ def _connect() -> Any:
 
 def run(project: Project, service: Service, check: Check) -> Report:
     """The report of a check of one service, by the schemas of the repo's sources."""
-    refuse_joined(service, "the fuzz")
     report = fuzz(
         service,
         project.repo.sources,
@@ -396,6 +422,10 @@ def _call_plain_functions(report: Report, repo: Repo, service: Service) -> None:
     for source in fuzzer.read.values():
         _unite(source, placed, draft)
     rows = {name: [row for _, row in some] for name, some in placed.items()}
+    for source in fuzzer.read.values():
+        taken = {p.name: p.type for p in source.schema if p.name in taken_columns(source)}
+        for row in rows[source.name]:  # any values do for functions
+            row |= {name: drafts.argument(type_, rng) for name, type_ in taken.items()}
 
     def drawn(transform: RequestTransform) -> list[list[Any]]:
         params = [p.type for p in transform.function.params]

@@ -15,7 +15,7 @@ import datetime as dt
 import math
 import random
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -25,12 +25,12 @@ from featurekit.core.tables import Row
 from featurekit.core.timezones import offset_changes, to_utc_us, zone, zone_names
 from featurekit.core.types import EPOCH, MICROSECOND, Type, as_float32, instant, micros
 from featurekit.define.definitions import EventSource
-from featurekit.define.plan import Service, View
-from featurekit.define.union import columns_of
+from featurekit.define.plan import Join, Part, Service, Source, View
 from featurekit.language.ir import Const, Lookup
 from featurekit.parity.compare import bits
 from featurekit.parity.modes.fuzz import hostile
 from featurekit.parity.questions import Question
+from featurekit.parity.taken import plain_columns, plain_columns_of, push_order
 
 _SECOND, _HOUR, _DAY = 1_000_000, 3_600_000_000, 86_400_000_000
 _NAN, _INF = math.nan, math.inf
@@ -100,28 +100,45 @@ class Drafts:
         self.constants = constants(service)
         named = [n for n in self.constants.get("str", ()) if n in zone_names()]
         self.zones = [*named, *(s.timezone for s in self.sources.values())] or ["UTC"]
-        self.durations = sorted({d for v in service.views for d in _durations(v)}) or [_HOUR]
-        self.hops = sorted({f.hop_us for v in service.views for f in v.features if f.hop_us})
+        self.durations = sorted({d for v in service.fed for d in _durations(v)}) or [_HOUR]
+        self.hops = sorted({f.hop_us for v in service.fed for f in v.features if f.hop_us})
         self.dedupe: dict[str, int] = {}
         """For each source with ids, and each union of such, how long a view remembers them."""
-        for view in service.views:
+        for view in service.fed:
             if view.dedupe_us is not None:
                 for name in (*view.source_names, view.source.name):
                     self.dedupe[name] = min(view.dedupe_us, self.dedupe.get(name, view.dedupe_us))
         self.fields: dict[str, dict[str, list[str]]] = {}
         """For each source, its columns that hold join keys, and the fields of a row that they may
-        meet: several where a view has roles."""
+        meet: several where a view has roles. A view that others take from has fields of its own,
+        which its key columns and those of the rows that take share."""
+        self.keys: dict[str, Type] = dict(service.join_keys)
         for view in service.views:
-            for source in view.source_names:
-                of_source, columns = (
-                    self.fields.setdefault(source, {}),
-                    columns_of(view.source, source),
-                )
-                for name, column in service.key_columns(view).items():
-                    known = of_source.setdefault(columns[column], [])
-                    known += [name] if name not in known else []
+            for field_, column in service.key_columns(view).items():
+                self._hold(field_, view.source, column)
+        for view in service.fed:
+            for part in view.source.parts or ():
+                for join in part.joins or ():
+                    self._hold_joined(part, join)
         # Where a view's keys have few values, its entities cannot be kept apart.
-        self.one_cell = any(all(_few(p.type) for p in view.join_keys) for view in service.views)
+        self.one_cell = any(all(_few(p.type) for p in view.join_keys) for view in service.fed)
+
+    def _hold_joined(self, part: Part, join: Join) -> None:
+        """Note the columns of both sides of a join, which hold one field."""
+        for key, column in zip(join.view.join_keys, join.keys, strict=True):
+            name = f"{join.view.name}.{key.name}"
+            self.keys[name] = key.type
+            self._hold(name, join.view.source, key.name)
+            for source, own in plain_columns_of(part, column):
+                self._note(name, source, own)
+
+    def _hold(self, name: str, source: Source, column: str) -> None:
+        for of, own in plain_columns(source, column):
+            self._note(name, of, own)
+
+    def _note(self, name: str, source: str, column: str) -> None:
+        known = self.fields.setdefault(source, {}).setdefault(column, [])
+        known += [name] if name not in known else []
 
     def draw(self, cells: int, rng: random.Random) -> Draft:
         """About four rows a cell and source."""
@@ -132,7 +149,7 @@ class Drafts:
         keys = [
             {
                 name: [self._key(type_, used, rng) for _ in range(rng.choice((1, 1, 2)))]
-                for name, type_ in self.service.join_keys.items()
+                for name, type_ in self.keys.items()
             }
             for _ in range(number)
         ]
@@ -170,14 +187,14 @@ class Drafts:
         """A cell's rows of one source; `__ts` and `__created` are instants in microseconds."""
         n = rng.choice((0, 1, 1, 2, 3, 4, most, most, 2 * most))
         choices: dict[str, list[Any]] = {}
-        fields = self.fields[source.name]
+        fields = self.fields.get(source.name, {})
         for name, type_ in source.schema.items():
-            known = [f for f in fields.get(name, ()) if self.service.join_keys[f] == type_.base]
+            known = [f for f in fields.get(name, ()) if self.keys[f] == type_.base]
             if known:
                 of_cell = [value for field in known for value in keys[field]]
                 choices[name] = of_cell * 12 + ([None] if type_.optional else [])
             elif type_.item is not None and any(
-                self.service.join_keys[f] == type_.item.base for f in fields.get(name, ())
+                self.keys[f] == type_.item.base for f in fields.get(name, ())
             ):
                 choices[name] = _lists(type_, keys, fields[name], rng)
             elif name == source.event_id:
@@ -217,7 +234,7 @@ class Drafts:
     ) -> list[Row]:
         """Many rows like one of `rows`, no two of one value: for what shows in crowds only, such as
         sketches, and limbs of sums."""
-        keys = {*self.fields[source.name], source.event_id, source.op}
+        keys = {*self.fields.get(source.name, ()), source.event_id, source.op}
         found: list[Row] = []
         for _ in range(_CROWD if rows else 0):
             row = dict(rows[0])
@@ -392,7 +409,7 @@ def constants(service: Service) -> dict[str, list[Any]]:
             for one in fields(node):
                 visit(getattr(node, one.name))
 
-    for view in service.views:
+    for view in service.fed:
         visit(view.functions)
     visit(tuple(t.function for t in service.transforms))
     return {name: list(values.values()) for name, values in found.items()}
@@ -423,6 +440,7 @@ class Course:
         for name, of_source in rows.items():
             for place, row in of_source:
                 self.cells[draft.cells[name][place]].append((name, row))
+        self.places = push_order(self.service)
         self.history = min((v.history_us for v in self.service.views), default=0)
         self.turns = self._turns(turns)
         self.steps: list[CourseStep] = []
@@ -509,11 +527,14 @@ class Course:
 
     def _deliver(self, step: CourseStep, group: _Group) -> None:
         """The group's rows in random order, in up to three pushes; of a source with ids some rows
-        come again."""
+        come again. What others may take something from comes before these (T11)."""
         rng = self.rng
         rng.shuffle(group.rows)
-        for one in group.rows:
-            part = rng.randrange(3)
+        parts: Iterable[int] = (rng.randrange(3) for _ in group.rows)
+        if any(self.places.values()):
+            group.rows.sort(key=lambda one: self.places[one[0]])
+            parts = sorted(parts)
+        for part, one in zip(parts, group.rows, strict=True):
             step.pushes[part].append(one)
             if one[0] in self.drafts.dedupe and rng.random() < 0.3:
                 step.pushes[rng.randint(part, 2)].append(one)
@@ -523,7 +544,7 @@ class Course:
     ) -> None:
         rng, cell = self.rng, self.cells[c]
         firsts = [g.first for g in groups]
-        keys = self.draft.keys[c]
+        keys = {name: self.draft.keys[c][name] for name in self.service.join_keys}
         views = self.service.views
         by_source: dict[str, list[Row]] = {}
         for name, row in cell:

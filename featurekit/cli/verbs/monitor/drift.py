@@ -1,0 +1,118 @@
+"""`featurekit monitor drift`: says whether the values of a service have moved away from a
+reference."""
+
+from __future__ import annotations
+
+import datetime as dt
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featurekit.cli.arguments import argument, duration, instant, verb
+from featurekit.cli.repo import open_store
+from featurekit.core.screen import Screen
+
+if TYPE_CHECKING:
+    from featurekit.monitor.drift.report import Drift
+
+_DIGITS = 4
+
+
+@verb(
+    "What the serving log has of a window is compared with a reference: the profile in a feature "
+    "contract, a training set that is made again from its manifest, or what was served in the "
+    "window before. A figure says drift where it passes its threshold, which `featurekit: "
+    "monitoring:` may set, and what chance alone gives to so many rows. The exit code is 1 where a "
+    "feature drifts.",
+    argument("service", metavar="SERVICE", help="the service"),
+    argument(
+        "--reference",
+        required=True,
+        metavar="FILE|TIME",
+        help="a feature contract or a manifest (FILE.json), or a time such as 7d: what was served "
+        "for so long before the window",
+    ),
+    argument(
+        "--window",
+        type=duration,
+        default="1d",
+        metavar="TIME",
+        help="how much of the log is looked at (default: 1d)",
+    ),
+    argument(
+        "--end", type=instant, metavar="T", help="the end of the window, not in it (default: now)"
+    ),
+    argument(
+        "--log",
+        metavar="LOG",
+        help="another log: a folder or a file of it, or stream:NAME in the online store's Redis",
+    ),
+    argument("--all", action="store_true", help="show figures without a threshold, too"),
+    argument(
+        "--html", type=Path, metavar="REPORT.html", help="write a page that needs no other file"
+    ),
+    argument(
+        "--junit",
+        type=Path,
+        metavar="REPORT.xml",
+        help="write a JUnit report: a test case for each feature, a failure where it drifts",
+    ),
+)
+def drift(arguments: Namespace, screen: Screen) -> bool:
+    """Compare what is served with a reference."""
+    with open_store(arguments) as store, screen.progress() as move:
+        found = store.drift(
+            arguments.service,
+            arguments.reference,
+            window=arguments.window,
+            end=arguments.end,
+            log=arguments.log,
+            progress=lambda rows: move("rows", rows, rows),
+        )
+    if arguments.html is not None:
+        from featurekit.monitor.drift.page import write_page
+
+        write_page(arguments.html, found)
+    if arguments.junit is not None:
+        from featurekit.monitor.drift.junit import write_junit
+
+        write_junit(arguments.junit, found)
+    screen.document(found.to_dict())
+    _show(screen, found, every=arguments.all)
+    return not found.drifting
+
+
+def _show(screen: Screen, found: Drift, *, every: bool) -> None:
+    screen.line(
+        f"{found.service}: {found.rows:,} rows served from {_at(found.start)} to {_at(found.end)}, "
+        f"beside {found.reference_rows:,} rows of {found.reference}\n"
+    )
+    figures = [f for f in found.figures if every or f.verdict]
+    columns = ("feature", "measure", "value", "±", "threshold", "chance", "verdict")
+    screen.table(
+        columns,
+        [
+            (
+                f.feature,
+                f.measure,
+                *map(_short, (f.value, f.bound, f.threshold, f.chance)),
+                f.verdict,
+            )
+            for f in figures
+        ],
+    )
+    for name, why in found.lacking.items():
+        screen.line(f"{name}: {why}", style="bold")
+    features = len({f.feature for f in found.figures} | {*found.lacking})
+    screen.line(
+        f"\n{len(found.drifting)} of {features} features drift"
+        + (f": {', '.join(found.drifting)}." if found.drifting else ".")
+    )
+
+
+def _at(at: dt.datetime) -> str:
+    return at.isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")
+
+
+def _short(value: Any) -> Any:
+    return value if value is None else float(f"{value:.{_DIGITS}g}")

@@ -1,0 +1,1 @@
+"""Whether the values of features drift away from a reference."""

@@ -1,0 +1,101 @@
+"""Turns what a caller names as a reference into the drift of a service from it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import cast
+
+from featurekit.core.calls import near
+from featurekit.core.durations import Duration, duration_us
+from featurekit.core.types import Instant, as_instant, micros
+from featurekit.define.feature_contract.contract import Contract
+from featurekit.errors import ArgumentError, ConfigError, DataError, DefinitionError
+from featurekit.monitor.drift.judge import Thresholds
+from featurekit.monitor.drift.report import Drift, drift_between, drift_from_contract
+from featurekit.monitor.drift.samples import Window
+from featurekit.offline.manifest import MANIFEST
+from featurekit.project.project import Project
+from featurekit.project.remake import remake
+
+
+def drift(
+    project: Project,
+    service: str,
+    reference: str | os.PathLike[str] | Contract | Duration,
+    *,
+    window: Duration,
+    end: Instant | None,
+    log: str | Path | None,
+    progress: Callable[[int], None] | None,
+) -> Drift:
+    """The drift of a service; `FeatureStore.drift` says of what and by which words."""
+    until = time.time_ns() // 1000 if end is None else micros(as_instant(end, what="end"))
+    took = duration_us(window, what="window")
+    keys = _keys(project, service)
+    asked = Window(until - took, until, keys)
+    blocks = project.served(log)
+    by = _thresholds(project)
+    before = _length(reference)
+    if before is not None:
+        earlier = Window(asked.start - before, asked.start, keys)
+        return drift_between(service, blocks, earlier, asked, by, progress=progress)
+    contract = reference if isinstance(reference, Contract) else _contract(project, str(reference))
+    if contract.service != service:
+        raise ArgumentError(
+            f"reference: the feature contract is of service {contract.service!r}, found "
+            f"{service!r}; write {contract.service}"
+        )
+    told = f"the training set {contract.content_hash[:12]}"
+    return drift_from_contract(contract, blocks, asked, by, reference=told, progress=progress)
+
+
+def _length(reference: object) -> int | None:
+    """How long before the window a reference goes back; None where it is none of time."""
+    if isinstance(reference, (Contract, os.PathLike)):
+        return None
+    if isinstance(reference, str) and (reference.endswith(".json") or Path(reference).exists()):
+        return None
+    try:
+        return duration_us(reference, what="reference")  # type: ignore[arg-type]
+    except DefinitionError:
+        raise ArgumentError(
+            f"reference: found {reference!r}; write a feature contract or a manifest that exists, "
+            "as in churn.contract.json, or how long before the window, as in 7d"
+        ) from None
+
+
+def _contract(project: Project, path: str) -> Contract:
+    """The contract in a file, or that of the training set whose manifest the file is."""
+    if not Path(path).exists():
+        raise DataError(f"{path}: there is no such file; write a feature contract or a manifest")
+    if path.endswith(MANIFEST):
+        return remake(project, path).contract()
+    return Contract.load(path)
+
+
+def _keys(project: Project, service: str) -> dict[str, tuple[str, ...]]:
+    """The join keys of each view of a service that the repo defines, as rows have them."""
+    found = project.repo.compiled_services.get(service)
+    views = () if found is None else found.views
+    return {view.title: tuple(key.name for key in view.row_keys) for view in views}
+
+
+def _thresholds(project: Project) -> Thresholds:
+    """The thresholds of the repo. ConfigError where they name a feature that no service has."""
+    config = project.config.featurekit.monitoring
+    if config is None:
+        return Thresholds()
+    services = project.repo.compiled_services.values()
+    known = sorted({output.full_name for service in services for output in service.outputs})
+    for name in config.features:
+        if name not in known:
+            raise ConfigError(
+                f"featurekit.monitoring.features: no service has a feature {name!r}; "
+                f"{near(name, known, listed='there are')}"
+            )
+    every = cast(Mapping[str, float | None], config.thresholds)
+    features = cast(Mapping[str, Mapping[str, float | None]], config.features)
+    return Thresholds(every, features, config.chance)

@@ -1,0 +1,145 @@
+"""Compares what a service serves now with a reference, feature by feature."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from featurekit.core.attributes import Named
+from featurekit.core.screen import plain
+from featurekit.core.types import instant
+from featurekit.define.feature_contract.contract import Contract
+from featurekit.errors import DataError
+from featurekit.log.served.block import ServedBlock
+from featurekit.monitor.drift.distances import Bins
+from featurekit.monitor.drift.judge import Figure, Sample, Thresholds, judged, shape
+from featurekit.monitor.drift.samples import Window, of_contract, windows
+
+
+@dataclass(frozen=True, slots=True)
+class Drift(Named):
+    """How the values of a service have drifted.
+
+    `rows` were served from `start` up to but not at `end` (datetimes); they were compared with
+    `reference_rows` of `reference`, a text for people. `versions` has the rows of each version that
+    answered. `figures` has the measures of each feature, `lacking` the features that one side
+    lacks or has with another type, with the reason: they drift, too. `shapes` has the bins in which
+    PSI compares a feature.
+    """
+
+    service: str
+    reference: str
+    reference_rows: int
+    start: Any
+    end: Any
+    rows: int
+    versions: Mapping[str, int]
+    figures: tuple[Figure, ...]
+    lacking: Mapping[str, str]
+    shapes: Mapping[str, Bins]
+
+    @property
+    def drifting(self) -> list[str]:
+        """The features that drift, in the order of the service."""
+        found = dict.fromkeys(f.feature for f in self.figures if f.verdict == "drift")
+        return [*found, *(name for name in self.lacking if name not in found)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, in the form of JSON."""
+        found: dict[str, Any] = plain(
+            {
+                "service": self.service,
+                "reference": self.reference,
+                "reference_rows": self.reference_rows,
+                "start": self.start,
+                "end": self.end,
+                "rows": self.rows,
+                "versions": self.versions,
+                "drifting": self.drifting,
+                "lacking": self.lacking,
+                "figures": [
+                    {name: getattr(f, name) for name in Figure.__dataclass_fields__}
+                    for f in self.figures
+                ],
+            }
+        )
+        return found
+
+
+def drift_from_contract(
+    contract: Contract,
+    blocks: Iterable[ServedBlock],
+    window: Window,
+    by: Thresholds,
+    *,
+    reference: str,
+    progress: Callable[[int], None] | None = None,
+) -> Drift:
+    """The drift of what was served in a window from the rows that a contract was made of. DataError
+    where a side has no row."""
+    windows(blocks, contract.service, [window], progress)
+    samples, types = of_contract(contract)
+    rows = contract.body.profile.rows
+    return _drift(contract.service, reference, rows, samples, types, window, by)
+
+
+def drift_between(
+    service: str,
+    blocks: Iterable[ServedBlock],
+    before: Window,
+    window: Window,
+    by: Thresholds,
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> Drift:
+    """The drift of what was served in a window from what was served in the one before it. DataError
+    where a side has no row."""
+    windows(blocks, service, [before, window], progress)
+    reference = f"served {_span(before)}"
+    return _drift(service, reference, before.rows, before.samples(), before.types, window, by)
+
+
+def _drift(
+    service: str,
+    reference: str,
+    rows: int,
+    was: Mapping[str, Sample],
+    types: Mapping[str, str],
+    window: Window,
+    by: Thresholds,
+) -> Drift:
+    for what, n in ((reference, rows), (f"served {_span(window)}", window.rows)):
+        if not n:
+            raise DataError(
+                f"service {service!r}: there is no row to compare in what was {what}; write "
+                "another --window, --end or --reference"
+            )
+    now = window.samples()
+    lacking = {
+        name: f"{types[name]} in the reference, and not served"
+        if name not in now
+        else f"{types[name]} in the reference, and {window.types[name]} served"
+        for name in was
+        if window.types.get(name) != types[name]
+    }
+    both = {name: (one, now[name]) for name, one in was.items() if name not in lacking}
+    figures = [f for name, (old, new) in both.items() for f in judged(name, old, new, by)]
+    shapes = {name: shape(*samples) for name, samples in both.items()}
+    return Drift(
+        service=service,
+        reference=reference,
+        reference_rows=rows,
+        start=instant(window.start),
+        end=instant(window.end),
+        rows=window.rows,
+        versions=dict(window.versions),
+        figures=tuple(figures),
+        lacking=lacking,
+        shapes={name: bins for name, bins in shapes.items() if bins is not None},
+    )
+
+
+def _span(window: Window) -> str:
+    start, end = (instant(at).isoformat(sep=" ") for at in (window.start, window.end))
+    return f"from {start} to {end}"

@@ -1,0 +1,351 @@
+"""What is served is compared with what a model was trained on, and with what was served before."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import random
+import re
+import shutil
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from browser import CHROMIUM, browser
+
+from featurekit.aggregates.quantiles import bucket
+from featurekit.cli import main
+from featurekit.core.types import FLOAT
+from featurekit.errors import ArgumentError, ConfigError, DataError
+from featurekit.log.served.block import ServedBlock, ServedHead
+from featurekit.monitor.drift.page import page, write_page
+from featurekit.monitor.drift.samples import Window, windows
+from featurekit.online.store.server import scratch_redis
+from featurekit.store import FeatureStore
+
+MODULE = """
+from featurekit import Entity, EventSource, FeatureService, FeatureView, feature
+from featurekit.aggregates import Count, Sum
+
+customer = Entity("customer", {"customer": int})
+orders = EventSource(
+    "orders", path="data/orders.parquet", timestamp_field="at",
+    schema={"customer": int, "amount": float, "country": str},
+)
+spent = FeatureView("spent", entities=[customer], source=orders, features={
+    "total": Sum("amount", window="7d"), "orders": Count(window="7d")})
+latest = FeatureView("latest", entities=[customer], source=orders, ttl="30d",
+                     features={"country": "country"})
+
+@feature
+def share(total: float | None, basket: float) -> float | None:
+    if total is None:
+        return None
+    return basket / total
+
+service = FeatureService("service", features=[spent, latest, share], request={"basket": float})
+"""
+CONFIG = """
+project: drift
+online_store: {{type: redis}}
+featurekit:
+  redis_url: {url}
+  serving_log: {{to: parquet}}
+"""
+NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
+DAY = dt.timedelta(days=1)
+
+
+def events(rng: random.Random, n: int = 4_000) -> pa.Table:
+    return pa.table(
+        {
+            "customer": pa.array([rng.randrange(600) for _ in range(n)], pa.int64()),
+            "amount": pa.array([rng.lognormvariate(3, 1) for _ in range(n)], pa.float64()),
+            "country": [rng.choice(["DE", "DE", "FR", "IT"]) for _ in range(n)],
+            "at": pa.array(
+                [NOW - dt.timedelta(seconds=rng.randrange(3_600, 7 * 86_400)) for _ in range(n)],
+                pa.timestamp("us", "UTC"),
+            ),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def repo(tmp_path_factory) -> Iterator[Path]:
+    """A repo that is filled, and its Redis."""
+    folder = tmp_path_factory.mktemp("drift")
+    (folder / "definitions.py").write_text(MODULE)
+    (folder / "data").mkdir()
+    pq.write_table(events(random.Random(1)), folder / "data" / "orders.parquet")
+    with scratch_redis() as url:
+        (folder / "feature_store.yaml").write_text(CONFIG.format(url=url))
+        with FeatureStore(folder) as store:
+            store.apply()
+            store.materialize()
+        yield folder
+
+
+def asked(rng: random.Random, n: int, stretch: float = 1.0) -> list[dict[str, Any]]:
+    return [
+        {"customer": rng.randrange(600), "basket": stretch * rng.lognormvariate(2, 1)}
+        for _ in range(n)
+    ]
+
+
+def serve(repo: Path, rows: list[dict[str, Any]]) -> dt.datetime:
+    """Ask for rows, and give the instant after the last answer."""
+    with FeatureStore(repo) as store:
+        for at in range(0, len(rows), 500):
+            store.get_online_features("service", rows[at : at + 500])
+    return dt.datetime.now(dt.UTC) + dt.timedelta(microseconds=1)
+
+
+def trained(repo: Path, rng: random.Random, n: int = 4_000) -> Any:
+    """The contract of a training set of entities as they are asked online."""
+    frame = [{**row, "event_timestamp": NOW} for row in asked(rng, n)]
+    with FeatureStore(repo) as store:
+        return store.get_historical_features(pa.Table.from_pylist(frame), "service").contract()
+
+
+@pytest.fixture(scope="module")
+def calm(repo) -> tuple[dt.datetime, dt.datetime, dt.datetime]:
+    """The borders of two windows: rows of one distribution, and then of another."""
+    began = dt.datetime.now(dt.UTC)
+    middle = serve(repo, asked(random.Random(2), 3_000))
+    return began, middle, serve(repo, asked(random.Random(3), 3_000, stretch=20.0))
+
+
+def window(start: dt.datetime, end: dt.datetime) -> dict[str, Any]:
+    return {"window": end - start, "end": end}
+
+
+def test_what_is_served_as_trained_is_steady_and_another_basket_drifts(repo, calm):
+    began, middle, end = calm
+    contract = trained(repo, random.Random(4))
+    with FeatureStore(repo) as store:
+        same = store.drift("service", contract, **window(began, middle))
+        other = store.drift("service", contract, **window(middle, end))
+    assert (same.rows, same.reference_rows, same.drifting) == (3_000, 4_000, [])
+    assert {f.measure for f in same.figures if f.feature == "latest__country"} == {
+        "psi", "jensen_shannon", "chi_squared", "null_share", "error_share"}  # fmt: skip
+    assert other.drifting == ["share"]
+    assert {f.measure for f in other.figures if f.verdict == "drift"} == {"psi"}
+
+
+def test_a_window_is_compared_with_the_one_before_it(repo, calm):
+    began, middle, end = calm
+    with FeatureStore(repo) as store:
+        found = store.drift("service", middle - began, **window(middle, end))
+    assert found.reference_rows == found.rows == 3_000
+    assert found.drifting == ["share"]
+    assert {f.feature for f in found.figures} > {"age of spent", "age of latest", "spent__total"}
+
+
+def test_the_figures_are_those_of_the_raw_values(repo, calm):
+    """The log's own files, read by Arrow, give the same counts as the windows."""
+    began, middle, end = calm
+    stats = pytest.importorskip("scipy.stats", reason="needs SciPy, to compare with")
+    with FeatureStore(repo) as store:
+        found = store.drift("service", middle - began, **window(middle, end))
+    log = pa.concat_tables(map(pq.read_table, sorted((repo / ".featurekit/served").glob("*"))))
+    served = log["served_at"].to_pylist()
+    values = log["value"].combine_chunks().field("share").to_pylist()
+    both = ([], [])
+    for at, value in zip(served, values, strict=True):
+        if value is not None:
+            both[at >= middle].append(value)
+    figures = {f.measure: f for f in found.figures if f.feature == "share"}
+    nulls = [values[i] is None for i in range(len(values))]
+    shares = [
+        sum(n for n, at in zip(nulls, served, strict=True) if (at >= middle) == later) / 3_000
+        for later in (False, True)
+    ]
+    assert figures["null_share"].value == abs(shares[1] - shares[0])
+    apart, moved = figures["kolmogorov_smirnov"], figures["wasserstein"]
+    want = stats.ks_2samp(*both).statistic
+    assert abs(apart.value - want) <= apart.bound + 1e-12
+    assert abs(moved.value - stats.wasserstein_distance(*both)) <= moved.bound + 1e-9
+
+
+def test_a_manifest_stands_for_its_training_set(repo, calm, tmp_path):
+    began, middle, _ = calm
+    frame = [{**row, "event_timestamp": NOW} for row in asked(random.Random(4), 4_000)]
+    with FeatureStore(repo) as store:
+        made = store.get_historical_features(pa.Table.from_pylist(frame), "service")
+        made.to_parquet(tmp_path / "train.parquet")
+        found = store.drift(
+            "service", tmp_path / "train.parquet.manifest.json", **window(began, middle)
+        )
+        again = store.drift("service", made.contract(), **window(began, middle))
+    assert found.to_dict() == again.to_dict()
+
+
+def test_another_type_and_a_feature_that_is_gone_drift(repo, calm, tmp_path):
+    began, middle, _ = calm
+    copy = tmp_path / "repo"
+    shutil.copytree(repo, copy, ignore=shutil.ignore_patterns(".featurekit"))
+    text = MODULE.replace('"orders": Count(window="7d")', '"orders": Sum("amount", window="1d")')
+    text = text.replace('{"country": "country"}', '{"country": "country", "spent": "amount"}')
+    (copy / "definitions.py").write_text(text)
+    contract = trained(copy, random.Random(4))
+    with FeatureStore(repo) as store:
+        found = store.drift("service", contract, **window(began, middle))
+    assert found.lacking == {
+        "spent__orders": "float in the reference, and int served",
+        "latest__spent": "float in the reference, and not served",
+    }
+    assert {*found.lacking} <= {*found.drifting}
+
+
+# --- the page -------------------------------------------------------------------------------------
+
+
+def test_the_page_shows_what_drifts_first_and_escapes_names(repo, calm):
+    began, middle, end = calm
+    with FeatureStore(repo) as store:
+        found = store.drift("service", middle - began, **window(middle, end))
+    text = page(found)
+    titles = re.findall(r"<h2 id='f\d+'>(.*?) <span class='badge (\w+)'>(.*?)<", text)
+    assert titles[0] == ("share", "bad", "drifts")
+    assert ("spent__total", "good", "steady") in titles
+    assert len(titles) == len({f.feature for f in found.figures})
+    shares = found.shapes["latest__country"]
+    for name, was in zip(shares.names, shares.was.tolist(), strict=True):
+        assert f"{name}: {was / shares.was.sum():.1%} before" in text
+    hostile = replace(found, service="<script>", lacking={"<b>": "int & float"})
+    assert "<script>" not in page(hostile)
+    assert "<b>" not in page(hostile)
+    assert "int &amp; float" in page(hostile)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH")
+def test_a_browser_shows_the_page_without_scrolling_sideways(repo, calm, tmp_path):
+    began, middle, end = calm
+    with FeatureStore(repo) as store:
+        found = store.drift("service", middle - began, **window(middle, end))
+    write_page(tmp_path / "drift.html", found)
+    with browser(tmp_path) as shown:
+        for width, dark in ((375, False), (1280, True)):
+            shown.look(width, dark=dark)
+            shown.go((tmp_path / "drift.html").as_uri())
+            assert shown.run("document.documentElement.scrollWidth") <= width
+            assert shown.run("document.querySelectorAll('svg rect').length") > 20
+            assert shown.complaints() == []
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def run(repo: Path, capsys, *words: str) -> tuple[int, str, str]:
+    code = main(["--repo", str(repo), "monitor", "drift", *words])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def words(start: dt.datetime, end: dt.datetime) -> list[str]:
+    length = (end - start) // dt.timedelta(microseconds=1)
+    return ["--window", f"{length}us", "--end", end.isoformat()]
+
+
+def test_the_command_shows_the_figures_and_fails_on_drift(repo, calm, tmp_path, capsys):
+    began, middle, end = calm
+    path = tmp_path / "churn.contract.json"
+    trained(repo, random.Random(4)).save(path)
+    code, out, _ = run(repo, capsys, "service", "--reference", str(path), *words(began, middle))
+    assert code == 0
+    assert "0 of 4 features drift." in out
+    junit = tmp_path / "drift.xml"
+    code, out, _ = run(
+        repo,
+        capsys,
+        "service",
+        "--reference",
+        str(path),
+        *words(middle, end),
+        "--junit",
+        str(junit),
+    )
+    assert code == 1
+    assert "1 of 4 features drift: share." in out
+    suite = ET.parse(junit).getroot()[0]
+    failed = [case.get("name") for case in suite if case.find("failure") is not None]
+    assert (suite.get("tests"), failed) == ("4", ["share"])
+    code, out, _ = run(
+        repo, capsys, "--json", "service", "--reference", str(path), *words(middle, end)
+    )
+    assert code == 1
+    assert json.loads(out)["drifting"] == ["share"]
+
+
+def test_thresholds_are_those_of_the_repo(repo, calm, tmp_path):
+    began, middle, end = calm
+    copy = tmp_path / "repo"
+    shutil.copytree(repo, copy)
+    settings = copy / "feature_store.yaml"
+    written = settings.read_text()
+    for monitoring, drifting in (
+        ("{features: {share: {psi: null}}}", []),
+        ("{thresholds: {psi: 99}}", []),
+        ("{thresholds: {psi: 99, kolmogorov_smirnov: 0.3}}", ["share"]),
+    ):
+        settings.write_text(f"{written}  monitoring: {monitoring}\n")
+        with FeatureStore(copy) as store:
+            found = store.drift("service", middle - began, **window(middle, end))
+        assert found.drifting == drifting
+    settings.write_text(f"{written}  monitoring: {{features: {{shared: {{psi: 1}}}}}}\n")
+    with FeatureStore(copy) as store, pytest.raises(ConfigError, match="did you mean 'share'"):
+        store.drift("service", "1d")
+    settings.write_text(f"{written}  monitoring: {{thresholds: {{psy: 1}}}}\n")
+    with pytest.raises(ConfigError, match="psy"):
+        FeatureStore(copy)
+
+
+@pytest.mark.usefixtures("calm")
+def test_what_is_no_reference_is_refused(repo):
+    with FeatureStore(repo) as store:
+        with pytest.raises(ArgumentError, match="found 'last week'; write a feature contract"):
+            store.drift("service", "last week")
+        with pytest.raises(DataError, match=r"gone\.json: there is no such file"):
+            store.drift("service", "gone.json")
+        with pytest.raises(DataError, match="there is no row to compare"):
+            store.drift("service", "1d", window="1d", end=NOW - 30 * DAY)
+        with pytest.raises(DataError, match="there is no row to compare"):
+            store.drift("no_service", "1d")
+        contract = trained(repo, random.Random(4), 10)
+        with pytest.raises(ArgumentError, match="of service 'service'"):
+            store.drift("other", contract)
+
+
+# --- windows --------------------------------------------------------------------------------------
+
+
+def test_a_window_has_its_start_and_not_its_end():
+    head = ServedHead("p", "s", "f" * 32, {}, ("v",), {}, {}, {"x": FLOAT.or_none()})
+    block = ServedBlock(
+        head,
+        served_at=[9, 10, 29, 30],
+        as_of=[9, 10, 29, 30],
+        request=[0, 1, 2, 3],
+        arrivals=[[1, None, 4, 5]],
+        keys=[],
+        fields=[],
+        values=[[1.0, 2.0, None, 8.0]],
+        statuses=[["PRESENT", "PRESENT", "ERROR", "PRESENT"]],
+        until=[None],
+    )
+    window, before = Window(10, 30), Window(-10, 10)
+    windows([block, block], "s", [before, window])
+    windows([block], "another", [window])
+    found = window.samples()
+    assert (window.rows, window.versions) == (4, {"f" * 32: 4})
+    assert (found["x"].rows, found["x"].null, found["x"].errors) == (4, 2, 2)
+    assert found["x"].numbers.counts.tolist() == [2]
+    age = found["age of v"]
+    assert (age.rows, age.null, age.numbers.counts.tolist()) == (4, 2, [2])
+    assert age.numbers.buckets.tolist() == [bucket(29.0 - 4.0)]
+    assert before.rows == 2
