@@ -28,6 +28,7 @@ from featurekit.project.config import (
     OnlineConfig,
     ServeConfig,
     ServingLogConfig,
+    TargetConfig,
 )
 
 _OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./[^)]+\)")
@@ -141,6 +142,7 @@ def _settings() -> str:
         ("`featurekit:`", FeaturekitConfig),
         ("`featurekit: serving_log:`", ServingLogConfig),
         ("`featurekit: serve:`", ServeConfig),
+        ("`featurekit: serve: targets:`", TargetConfig),
         ("`online_store:`", OnlineConfig),
     ):
         parts.append(f"## {title}\n\n{_text(model)}\n\n{_fields(model)}\n")

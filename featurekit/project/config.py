@@ -548,8 +548,9 @@ def _explain(error: Any) -> str:
     """A fault of a setting: what it must be, and what was found."""
     kind, loc, shown = error["type"], error["loc"], _found(error["input"], error["loc"])
     if kind == "extra_forbidden":
-        above = tuple("[]" if isinstance(part, int) else str(part) for part in loc[:-1])
-        model = _MODELS.get(above, RepoConfig)
+        above = tuple(map(str, loc[:-1]))
+        listed = _IN_LISTS.get(above[:-1])  # an entry of a list has its number above it
+        model = listed or _MODELS.get(above, RepoConfig)
         known = near(str(loc[-1]), model.__pydantic_fields__, listed="there are")
         return f"no such setting; {known}"
     if kind == "missing":
@@ -694,7 +695,10 @@ _MODELS: dict[tuple[str, ...], type[BaseModel]] = {
     ("online_store",): OnlineConfig,
     ("featurekit", "serving_log"): ServingLogConfig,
     ("featurekit", "serve"): ServeConfig,
-    ("featurekit", "serve", "targets", "[]"): TargetConfig,
     ("featurekit", "openlineage"): OpenLineageConfig,
     ("featurekit", "monitoring"): MonitoringConfig,
 }
+_IN_LISTS: dict[tuple[str, ...], type[BaseModel]] = {
+    ("featurekit", "serve", "targets"): TargetConfig,
+}
+"""The settings of which a list has several."""

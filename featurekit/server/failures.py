@@ -65,7 +65,7 @@ def slow_body(limit_s: float) -> RequestRefused:
     """The error for a body that did not come in time. The connection ends with it, since nobody
     waits for the rest."""
     return RequestRefused(
-        f"the body did not arrive within {limit_s:g} s; send it at once, or allow it more time",
+        f"the body did not arrive within {limit_s:.3g} s; send it at once, or allow it more time",
         status=408,
         where="body",
     )
