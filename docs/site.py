@@ -25,7 +25,9 @@ from featurekit.cli.parser import parser
 from featurekit.language.ops import TABLE
 from featurekit.project.config import (
     FeaturekitConfig,
+    MonitoringConfig,
     OnlineConfig,
+    OpenLineageConfig,
     ServeConfig,
     ServingLogConfig,
     TargetConfig,
@@ -143,6 +145,8 @@ def _settings() -> str:
         ("`featurekit: serving_log:`", ServingLogConfig),
         ("`featurekit: serve:`", ServeConfig),
         ("`featurekit: serve: targets:`", TargetConfig),
+        ("`featurekit: monitoring:`", MonitoringConfig),
+        ("`featurekit: openlineage:`", OpenLineageConfig),
         ("`online_store:`", OnlineConfig),
     ):
         parts.append(f"## {title}\n\n{_text(model)}\n\n{_fields(model)}\n")
