@@ -1,7 +1,9 @@
-"""Asks a server of `featurekit serve` for features: `from featurekit.client import Client`."""
+"""Asks a server of `featurekit serve` for features and predictions: `from featurekit.client import
+Client`."""
 
 from __future__ import annotations
 
 from featurekit.client.client import Client
+from featurekit.client.predictions import Predictions
 
-__all__ = ["Client"]
+__all__ = ["Client", "Predictions"]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from featurekit import errors
+from featurekit.client.predictions import Predictions
 from featurekit.core.calls import checked, found
 from featurekit.core.columns import Columns
 from featurekit.core.types import Instant, as_instant
@@ -26,6 +27,7 @@ from featurekit.errors import (
     ConfigError,
     EntityFrameError,
     FeaturekitError,
+    ModelFailed,
     OnlineError,
     RequestRefused,
     SourceError,
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 _ARROW = "application/vnd.apache.arrow.stream"
 _PACKED = "application/msgpack"
 _LOOKUP = f"content-type: {_PACKED}\r\naccept: {_ARROW}\r\n"
+_PREDICTION = f"content-type: {_PACKED}\r\naccept: {_PACKED}\r\n"
 PUSH_S = 10.0
 """How long a push may take, where nothing else is said."""
 _AGAIN = (502, 503, 504)
@@ -167,6 +170,44 @@ class Client:
         seconds = self.timeout_s if timeout_s is None else timeout_s
         return _result(await self._reply_async(path, _LOOKUP, body, seconds))
 
+    # --- predictions ------------------------------------------------------------------------------
+
+    def predict(
+        self,
+        model: str,
+        rows: Any,
+        as_of: Instant | None = None,
+        *,
+        details: bool = False,
+        request_id: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Predictions:
+        """What a model predicts for each row, by a server that forwards features to model servers.
+
+        `rows` are those of `get_online_features`: join keys and request fields, for each of the
+        model's services. With `details` the answer has the features and their statuses, for who
+        may read them. It raises what a lookup does, and ModelFailed where the model server failed.
+        A request that it may have died of is not sent again.
+        """
+        path, body = _to_predict(model, rows, as_of, details, request_id)
+        seconds = self.timeout_s if timeout_s is None else timeout_s
+        return _predictions(self._reply(path, _PREDICTION, body, seconds))
+
+    async def predict_async(
+        self,
+        model: str,
+        rows: Any,
+        as_of: Instant | None = None,
+        *,
+        details: bool = False,
+        request_id: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Predictions:
+        """As `predict`, without blocking the event loop."""
+        path, body = _to_predict(model, rows, as_of, details, request_id)
+        seconds = self.timeout_s if timeout_s is None else timeout_s
+        return _predictions(await self._reply_async(path, _PREDICTION, body, seconds))
+
     # --- pushes -----------------------------------------------------------------------------------
 
     def push(
@@ -273,6 +314,8 @@ class _Attempt:
         error = _error_of(reply)
         told = reply.headers.get("retry-after")
         later = told is not None and reply.status in (_TOO_OFTEN, 503)
+        if isinstance(error, ModelFailed) and reply.status != 503:
+            raise error  # the model server may have died of it
         if not later and (reply.status not in _AGAIN or reply.status == 503):
             raise error
         return self._pause(error, float(told) if told is not None and told.isdecimal() else 0.0)
@@ -310,6 +353,32 @@ def _asked(
         path = f"/v1/services/{quote(service, safe='')}/features"
     else:
         path, body["features"] = "/v1/features", list(service)
+    body |= _of_rows(rows, as_of)
+    if full_names:
+        body["full_feature_names"] = True
+    if request_fields:
+        body["request_fields"] = True
+    if version is not None:
+        body["service_version"] = version
+    return path, _packed(body)
+
+
+def _to_predict(
+    model: str, rows: Any, as_of: Instant | None, details: bool, request_id: str | None
+) -> tuple[str, bytes]:
+    """The path and the body of a request for predictions. EntityFrameError for rows that cannot be
+    sent."""
+    body = _of_rows(rows, as_of)
+    if details:
+        body["details"] = True
+    if request_id is not None:
+        body["request_id"] = request_id
+    return f"/v1/models/{quote(model, safe='')}/predict", _packed(body)
+
+
+def _of_rows(rows: Any, as_of: Instant | None) -> dict[str, Any]:
+    """What a body says of rows, and of the instant that they are asked about."""
+    body: dict[str, Any] = {}
     asked = given(rows)
     if isinstance(asked, Columns):
         body |= {"columns": asked.values, "of_pandas": sorted(asked.of_pandas)}
@@ -319,16 +388,30 @@ def _asked(
         ]
     if as_of is not None:
         body["as_of"] = as_instant(as_of, what="as_of").isoformat()
-    if full_names:
-        body["full_feature_names"] = True
-    if request_fields:
-        body["request_fields"] = True
-    if version is not None:
-        body["service_version"] = version
+    return body
+
+
+def _packed(body: dict[str, Any]) -> bytes:
     try:
-        return path, _packer()(body)
+        packed: bytes = _packer()(body)
     except TypeError as error:
         raise EntityFrameError(f"entity rows: {error}; give values of Python") from None
+    return packed
+
+
+def _predictions(reply: Reply) -> Predictions:
+    """The predictions in an answer. OnlineError where it has none."""
+    from featurekit.online.wire.msgpack import unpack
+
+    try:
+        found = Predictions.of(unpack(reply.body))
+    except (LookupError, ValueError, TypeError) as error:
+        raise OnlineError(
+            f"the server's answer is none of featurekit ({error}); give the address of `featurekit "
+            "serve`"
+        ) from None
+    _warn_of(reply)
+    return found
 
 
 def _pushed(source: str, rows: Any, key: str | None) -> tuple[str, str, bytes]:
@@ -409,10 +492,15 @@ def _result(reply: Reply) -> OnlineResult:
             f"the server's answer is none of featurekit ({error}); give the address of `featurekit "
             "serve`"
         ) from None
+    _warn_of(reply)
+    return found
+
+
+def _warn_of(reply: Reply) -> None:
+    """Warn, once, of what an answer says is to be given up."""
     given_up = reply.headers.get(deprecated.HEADER)
     if given_up is not None:
         warn(deprecated.read(given_up))
-    return found
 
 
 def _error_of(reply: Reply) -> FeaturekitError:
@@ -427,6 +515,8 @@ def _error_of(reply: Reply) -> FeaturekitError:
     text = what if write is None else f"{what}; {write}"
     if name == RequestRefused.__name__:
         return RequestRefused(text, status=reply.status, where=where)
+    if name == ModelFailed.__name__:
+        return ModelFailed(text, status=reply.status)
     made = getattr(errors, str(name), None)
     if isinstance(made, type) and issubclass(made, FeaturekitError):
         try:

@@ -3,6 +3,7 @@ model server that is a process of its own."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import struct
@@ -23,6 +24,8 @@ from retail_models import AS_OF, COLUMNS, KINDS, RETAIL
 from serving import Served, World
 
 from featurekit import FeatureStore
+from featurekit.client import Client, Predictions
+from featurekit.errors import EntityFrameError, ModelFailed, RequestRefused
 from featurekit.log.served.block import PREDICTED
 from featurekit.log.served.parquet import read_parquet
 from featurekit.online.store.open import open_store
@@ -334,3 +337,78 @@ def test_the_log_has_each_prediction_beside_its_features_under_its_request(
         assert (row["target"], row["role"], row["answered"]) == ("churn", "routed", True)
         assert row["latency_us"] >= 15_000
         assert (row["error"], row["route"], row["caller"]) == (None, "churn=100", "anyone")
+
+
+# --- the client -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def client(server: Served) -> Iterator[Client]:
+    with Client(server.url, timeout_s=10.0) as made:
+        yield made
+
+
+def test_the_client_predicts_what_the_route_does_bit_for_bit(server: Served, client: Client):
+    rows = retail_models.rows(200)
+    status, wanted = predict(server, rows, as_of=AS_OF)
+    assert status == 200
+    frame = pa.Table.from_pylist(rows)
+    answers = [
+        client.predict("churn", rows, retail_models.instant(), request_id="r-1"),
+        client.predict("churn", frame, AS_OF),
+        client.predict("churn", frame.to_pandas(), AS_OF),
+        asyncio.run(_predict_async(server, rows)),
+    ]
+    for found in answers:
+        assert [bits(v) for v in found.values] == [bits(v) for v in wanted["predictions"]]
+        assert (found.model, {*found.targets}, len(found)) == ("churn", {"churn"}, 200)
+        assert (found.as_of, found.instead) == (retail_models.instant(), {})
+        assert found.details is None
+    assert answers[0].request_id == "r-1"
+    assert len({found.request_id for found in answers}) == 4
+
+
+async def _predict_async(server: Served, rows: list[dict[str, Any]]) -> Predictions:
+    async with Client(server.url, timeout_s=10.0) as client:
+        return await client.predict_async("churn", rows, AS_OF)
+
+
+def test_the_client_has_the_features_behind_predictions(shop: Shop, client: Client):
+    rows = retail_models.rows(20)
+    found = client.predict("churn", rows, AS_OF, details=True)
+    assert found.details is not None
+    told = found.details["churn"]
+    columns = zip(*offline(shop, rows), strict=True)
+    assert [*told["columns"]] == COLUMNS
+    assert serving.exact([*told["columns"].values()]) == serving.exact([[*c] for c in columns])
+
+
+@pytest.mark.parametrize(("mood", "status"), [("failing", 502), ("garbled", 502), ("busy", 503)])
+def test_the_client_raises_what_failed_and_asks_no_model_twice(
+    shop: Shop, client: Client, mood: str, status: int
+):
+    shop.model.mood(mood)
+    with pytest.raises(ModelFailed, match="the model server of target churn") as raised:
+        client.predict("churn", [{"customer_id": 1, "basket": 1.0}], timeout_s=3.0)
+    assert raised.value.status == status
+    assert len(shop.model.seen()) == 1
+
+
+def test_the_client_says_what_is_wrong_with_a_request(client: Client):
+    with pytest.raises(RequestRefused, match="there is no model 'chrun'; there are churn"):
+        client.predict("chrun", [{"customer_id": 1, "basket": 1.0}])
+    with pytest.raises(EntityFrameError, match="basket"):
+        client.predict("churn", [{"customer_id": 1}])
+    with pytest.raises(EntityFrameError, match="give values of Python"):
+        client.predict("churn", [{"customer_id": object(), "basket": 1.0}])
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{}, {"predictions": [1]}, {"predictions": 3, "target": "t"},
+     {"predictions": [1], "target": ["a", "b"], "model": "m", "as_of": AS_OF, "request_id": "r"},
+     {"predictions": [1], "target": "t", "model": "m", "as_of": "today", "request_id": "r"}],
+)  # fmt: skip
+def test_what_is_no_answer_of_predictions_is_none(told: Any):
+    with pytest.raises((LookupError, ValueError, TypeError)):
+        Predictions.of(told)
