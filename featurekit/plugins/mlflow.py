@@ -145,8 +145,7 @@ def log_model(
         _run(),
     ):
         contract.save(Path(made, _FILE))
-        mlflow.set_tags(named)
-        return mlflow.sklearn.log_model(
+        info = mlflow.sklearn.log_model(
             model,
             name=name,
             registered_model_name=registered_model_name,
@@ -157,6 +156,8 @@ def log_model(
             tags={**(tags or {}), **named},
             **options,
         )
+        mlflow.set_tags(named)
+    return info
 
 
 def load_contract(uri: str, *, public_keys: Sequence[str] | None = None) -> Contract:
@@ -267,7 +268,10 @@ def _contract(uri: str, info: Any, keys: Sequence[str] | None) -> Contract:
         )
     where = f"{uri}: {_FILE}"
     with _explained(where), TemporaryDirectory(prefix="featurekit-") as made:
-        address = f"{info.model_uri}/extra_files/{_FILE}"
+        folder = info.model_uri
+        if info.model_id is not None:  # MLflow takes no path behind the id of a model
+            folder = mlflow.MlflowClient().get_logged_model(info.model_id).artifact_location
+        address = f"{folder}/extra_files/{_FILE}"
         path = mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=made)
         found = Contract(Path(path).read_bytes(), where=where)
     found.check_signed(Trust.held("", keys).keys)
@@ -426,6 +430,5 @@ def _explained(what: str) -> Iterator[None]:
     except (MlflowException, OSError) as error:
         first = str(error).strip().partition("\n")[0]
         raise DataError(
-            f"{what}: MLflow at {mlflow.get_tracking_uri()} refuses ({first}); look at the name, "
-            "the version and the tracking URI"
+            f"{what}: MLflow at {mlflow.get_tracking_uri()} refuses it: {first}"
         ) from error

@@ -77,7 +77,8 @@ def test_names_without_their_source_say_so(monkeypatch):
 
 
 PUBLIC = {
-    f"featurekit{m}" for m in ("", ".aggregates", ".client", ".errors", ".results", ".testing")
+    f"featurekit{m}"
+    for m in ("", ".aggregates", ".client", ".errors", ".plugins.mlflow", ".results", ".testing")
 }
 SHOWN_TOO = {
     "featurekit.project.config.ServingLogConfig",
