@@ -314,7 +314,10 @@ class TestMlflow:
             mlflow.log_model(swapped, contract)
         told = [
             (lambda columns: columns.insert(2, columns.pop(3)), "orders, total in another order"),
-            (lambda columns: columns[3].update(type="double"), "of orders .* double or null, .* is long or null"),
+            (
+                lambda columns: columns[3].update(type="double"),
+                "of orders .* double or null, .* is long or null",
+            ),
         ]
         for change, message in told:
             refused = pytest.raises(ContractRefused, match=f"its signature .*{message}")
