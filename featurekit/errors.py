@@ -110,7 +110,7 @@ class ContractBroken(DataError):
 
 class ContractRefused(DataError):
     """The feature contract of a model was changed after it was written, contradicts itself, or is
-    not signed by a key that this reader holds (F0)."""
+    not signed by a key that this reader holds (F0); or it is not that of the model."""
 
 
 class EntityFrameError(DataError):

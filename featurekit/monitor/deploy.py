@@ -19,7 +19,6 @@ from featurekit.define.numerics import numeric_fingerprint
 from featurekit.define.plan import Service
 from featurekit.errors import ContractRefused, OnlineError
 from featurekit.parity.budget import Budget
-from featurekit.parity.modes.sample import LiveCheck
 from featurekit.project.deployment import materialized_marks
 from featurekit.project.project import Project
 
@@ -73,11 +72,11 @@ def deployable(
     except ContractRefused as error:
         return _ended([Checked("contract", False, str(error))], None)
     checks = [Checked("contract", True, _believed(contract, keys))]
-    version, service = _version(project, contract)
+    version, service = check_version(project, contract)
     checks.append(version)
     if service is None:
         return _ended(checks, contract)
-    checks.append(_types(contract, service))
+    checks.append(check_types(contract, service))
     checks.append(_freshness(project, service, max_age_us))
     checks.append(_parity(project, contract, budget, seed, progress))
     return _ended(checks, contract)
@@ -94,7 +93,7 @@ def _believed(contract: Contract, keys: Sequence[PublicKey]) -> str:
     return "unchanged; no public key is held here, so nobody has to have signed it"
 
 
-def _version(project: Project, contract: Contract) -> tuple[Checked, Service | None]:
+def check_version(project: Project, contract: Contract) -> tuple[Checked, Service | None]:
     """Whether the contract's version of the service can be asked; that version."""
     if contract.project != project.name:
         found = f"the contract is of project {contract.project!r}, and this is {project.name!r}"
@@ -112,7 +111,7 @@ def _version(project: Project, contract: Contract) -> tuple[Checked, Service | N
     return Checked("version", True, f"{service.name}@{short} is {state} and filled"), service
 
 
-def _types(contract: Contract, service: Service) -> Checked:
+def check_types(contract: Contract, service: Service) -> Checked:
     """Whether what is served is what the contract says: a forged or mistaken contract may name a
     version and say other columns."""
     differing = tuple(contract.differences(service))
@@ -150,6 +149,8 @@ def _parity(
     project: Project, contract: Contract, budget: Budget, seed: int, progress: Advance | None
 ) -> Checked:
     """Whether a sample of entities has the same bits offline and online."""
+    from featurekit.parity.modes.sample import LiveCheck  # loads DuckDB
+
     online = project.online_service(contract.version)
     try:
         with closing(LiveCheck(project, contract.service, seed=seed, online=online)) as check:

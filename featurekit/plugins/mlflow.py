@@ -1,0 +1,434 @@
+"""Turns training sets and models into what MLflow keeps of a run, and a model that it keeps into
+predictions for entity rows.
+
+A model carries its feature contract: as a file, by its SHA-256 in the model's metadata and in tags.
+A model that is loaded asks for the contract's own version of the service, and for no other.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from featurekit.core.attributes import Named
+from featurekit.core.types import Instant
+from featurekit.core.version import VERSION
+from featurekit.define.feature_contract.contract import Contract
+from featurekit.define.published import Trust
+from featurekit.errors import ArgumentError, ConfigError, ContractRefused, DataError, NotServed
+from featurekit.monitor.deploy import check_types, check_version
+from featurekit.store import FeatureStore
+
+try:
+    import mlflow
+    import mlflow.entities
+    import mlflow.models
+    import mlflow.sklearn
+    import mlflow.types
+    from mlflow.exceptions import MlflowException
+except ImportError as error:
+    raise ConfigError(
+        f"featurekit.plugins.mlflow: MLflow cannot be imported ({error}); install "
+        "featurekit[mlflow], and scikit-learn"
+    ) from None
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from featurekit.offline.training_set import TrainingSet
+
+_FILE = "featurekit_contract.json"
+_DIGEST = 32
+"""The digits of the content hash that MLflow has room for in a digest."""
+_MOST_SCHEMA, _MOST_PROFILE = 1_048_575, 16_777_215
+"""The characters of a schema and of a profile that MLflow keeps."""
+_OWN = ("signature", "metadata", "extra_files", "input_example", "artifact_path")
+_LIBRARIES = ("scikit-learn", "skops", "numpy", "pandas")
+_TYPES = {
+    "bool": "boolean",
+    "int": "long",
+    "float": "double",
+    "str": "string",
+    "bytes": "binary",
+    "datetime": "datetime",
+}
+_VERSION = re.compile(r"models:/([^/@]+)(?:/(\d+)|@([^/]+))")
+
+
+# --- training sets --------------------------------------------------------------------------------
+
+
+def log_training_set(training: TrainingSet, *, context: str = "training") -> Contract:
+    """Log a training set as an input of the active run, or of a new one; its feature contract.
+
+    The dataset is called as the service with its version. Its digest is the first 32 digits of the
+    content hash (F2), its schema has the features and labels, and its profile is that of the
+    contract. Its source names the manifest, which is logged with the contract below
+    `featurekit/DIGEST/`; `FeatureStore.remake` makes the rows again of that. No row is logged,
+    but the profile has values of rows. `context` says what they are for, as in "training".
+    DataError where MLflow does not take it.
+    """
+    contract, manifest = training.contract(), training.manifest
+    digest = contract.content_hash[:_DIGEST]
+    with _explained("the training set"), _run() as run:
+        folder = f"featurekit/{digest}"
+        with TemporaryDirectory(prefix="featurekit-") as made:
+            contract.save(Path(made, "contract.json"))
+            text = json.dumps(manifest, indent=2) + "\n"
+            Path(made, "manifest.json").write_text(text, encoding="utf-8")
+            mlflow.log_artifacts(made, folder)
+        source = {
+            "manifest": f"runs:/{run}/{folder}/manifest.json",
+            "contract": f"runs:/{run}/{folder}/contract.json",
+            **{n: manifest[n] for n in ("service", "fingerprint", "content_hash", "known_at")},
+        }
+        columns = [*contract.features, *contract.labels]
+        schema = json.dumps({"mlflow_colspec": _schema(columns).to_dict()})
+        profile = json.dumps(contract.body.profile.model_dump(mode="json"))
+        dataset = mlflow.entities.Dataset(
+            name=contract.version,
+            digest=digest,
+            source_type="featurekit",
+            source=json.dumps(source),
+            schema=schema if len(schema) <= _MOST_SCHEMA else None,
+            profile=profile if len(profile) <= _MOST_PROFILE else None,
+        )
+        tags = [mlflow.entities.InputTag("mlflow.data.context", context)]
+        logged = mlflow.entities.DatasetInput(dataset, tags)
+        mlflow.MlflowClient().log_inputs(run, datasets=[logged])
+    return contract
+
+
+# --- models ---------------------------------------------------------------------------------------
+
+
+def log_model(
+    model: Any,
+    contract: Contract,
+    *,
+    name: str = "model",
+    registered_model_name: str | None = None,
+    pip_requirements: Sequence[str] | None = None,
+    tags: Mapping[str, str] | None = None,
+    **options: Any,
+) -> Any:
+    """Log a fitted model of scikit-learn with its feature contract, in the active run or a new one.
+
+    The signature has the columns of the contract. Run, model and, with `registered_model_name`, the
+    model's new version in the registry have tags: `featurekit.contract`, as in "churn@3f2a…",
+    `featurekit.contract_sha256` and `featurekit.content_hash`. `pip_requirements` are by default
+    the installed versions of scikit-learn, skops, NumPy, pandas and featurekit. `options` are those
+    of `mlflow.sklearn.log_model`, whose ModelInfo comes back.
+
+    ContractRefused, before anything is logged, where the model was fitted on other columns, or on
+    these in another order. ArgumentError for an option that the contract decides. DataError where
+    MLflow does not take the model.
+    """
+    taken = [one for one in _OWN if one in options]
+    if taken:
+        raise ArgumentError(
+            f"log_model: {', '.join(taken)} cannot be given, since the contract decides it; leave "
+            "it out"
+        )
+    _check_columns(_fitted_on(model), contract, "the model")
+    about = _about(contract)
+    named = {f"featurekit.{key}": value for key, value in about.items()}
+    with (
+        _explained(f"the model {name!r}"),
+        TemporaryDirectory(prefix="featurekit-") as made,
+        _run(),
+    ):
+        contract.save(Path(made, _FILE))
+        info = mlflow.sklearn.log_model(
+            model,
+            name=name,
+            registered_model_name=registered_model_name,
+            signature=mlflow.models.ModelSignature(inputs=_schema(contract.features)),
+            pip_requirements=list(pip_requirements or _requirements()),
+            extra_files=[str(Path(made, _FILE))],
+            metadata={"featurekit": about},
+            tags={**(tags or {}), **named},
+            **options,
+        )
+        mlflow.set_tags(named)
+    return info
+
+
+def load_contract(uri: str, *, public_keys: Sequence[str] | None = None) -> Contract:
+    """The feature contract that a model carries; `uri` is as in "models:/churn/3".
+
+    ContractRefused where the model has none, where a byte of it was changed, where it is not the
+    one that the metadata and tags of the model name, or where `public_keys` (by default those of
+    FEATUREKIT_PUBLIC_KEYS) want another signature. DataError where MLflow has no such model.
+    """
+    return _contract(uri, _info(uri), public_keys)
+
+
+def load_model(uri: str, *, store: FeatureStore) -> ServedModel:
+    """A model, as in "models:/churn/3", which predicts for entity rows with features of `store`.
+
+    Everything is checked before the model itself is loaded. ContractRefused where `load_contract`
+    refuses, where the store holds public keys of which none signed the contract, where the
+    signature or the model has other columns than the contract, in another order or of other types,
+    or where the version of the service that the contract names gives others. NotServed where that
+    version is neither live nor pinned, or not filled; it names the features that differ from what
+    is live. DataError where MLflow has no such model, or it is not one of scikit-learn.
+    """
+    info = _info(uri)
+    keys = [key.text for key in store.parts.trust.keys]
+    contract = _contract(uri, info, keys)
+    function = info.flavors.get("python_function", {}).get("predict_fn")
+    if "sklearn" not in info.flavors or function is None:
+        raise DataError(
+            f"{uri}: a model of {', '.join(info.flavors)}; log one of scikit-learn, with "
+            "featurekit.plugins.mlflow.log_model"
+        )
+    _check_signature(uri, info.signature, contract)
+    _check_served(uri, store, contract)
+    with _explained(uri):
+        model = mlflow.sklearn.load_model(info.model_uri)
+    _check_columns(_fitted_on(model), contract, uri)
+    return ServedModel(uri, contract, store, model, function)
+
+
+class ServedModel(Named):
+    """A model with the store that gives it the features of its contract."""
+
+    def __init__(
+        self, uri: str, contract: Contract, store: FeatureStore, model: Any, function: str
+    ) -> None:
+        self.uri = uri
+        """Where it was loaded from."""
+        self.contract = contract
+        """The feature contract that it carries."""
+        self.model = model
+        """The model itself, of scikit-learn."""
+        self._store, self._function = store, function
+
+    def features(self, rows: Any, as_of: Instant | None = None) -> pd.DataFrame:
+        """The features of each row (join keys and request fields) as of an instant, now by default:
+        the columns of the contract in their order, with the dtypes and bits that
+        `TrainingSet.to_pandas` gives (A3).
+
+        Errors are those of `FeatureStore.get_online_features`; NotServed names the features that
+        differ from what is live, where the contract's version is gone meanwhile.
+        """
+        try:
+            found = self._store.get_online_features(
+                self.contract.version,
+                rows,
+                as_of,
+                full_feature_names=self.contract.full_feature_names,
+            )
+        except NotServed:
+            _check_served(self.uri, self._store, self.contract)
+            raise
+        frame: pd.DataFrame = found.to_pandas()[self.contract.names]
+        return frame
+
+    def predict(self, rows: Any, as_of: Instant | None = None) -> Any:
+        """What the model predicts for each row, in the order of the rows, as scikit-learn gives it.
+
+        Errors are those of `features`; ArgumentError without rows, and DataError where the model
+        does not take the features, as one that was never fitted on None or NaN.
+        """
+        frame = self.features(rows, as_of)
+        if frame.empty:
+            raise ArgumentError("predict: there are no rows; give at least one")
+        try:
+            return getattr(self.model, self._function)(frame)
+        except (TypeError, ValueError) as error:
+            lacking = ", ".join(n for n in frame.columns if frame[n].isna().any())
+            also = f" (None or NaN is in {lacking})" if lacking else ""
+            raise DataError(
+                f"{self.uri}: the model does not take these features{also}: {error}; fit it with "
+                "an imputer, or give the features a default="
+            ) from error
+
+    def __repr__(self) -> str:
+        return f"ServedModel({self.uri}, {self.contract!r})"
+
+
+# --- what is checked ------------------------------------------------------------------------------
+
+
+def _contract(uri: str, info: Any, keys: Sequence[str] | None) -> Contract:
+    """The contract that a model carries, where it is believed."""
+    said = (info.metadata or {}).get("featurekit")
+    if not isinstance(said, dict):
+        raise ContractRefused(
+            f"{uri}: the model carries no feature contract; log it with "
+            "featurekit.plugins.mlflow.log_model"
+        )
+    where = f"{uri}: {_FILE}"
+    with _explained(where), TemporaryDirectory(prefix="featurekit-") as made:
+        folder = info.model_uri
+        if info.model_id is not None:  # MLflow takes no path behind the id of a model
+            folder = mlflow.MlflowClient().get_logged_model(info.model_id).artifact_location
+        address = f"{folder}/extra_files/{_FILE}"
+        path = mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=made)
+        found = Contract(Path(path).read_bytes(), where=where)
+    found.check_signed(Trust.held("", keys).keys)
+    tags = {f"featurekit.{key}": value for key, value in _about(found).items()}
+    for place, told in (("metadata", {f"featurekit.{k}": v for k, v in said.items()}),
+                        *_tags(uri, info)):  # fmt: skip
+        for key, value in tags.items():
+            if told.get(key) != value:
+                raise ContractRefused(
+                    f"{where}: this is not the contract that the model was logged with: it has "
+                    f"{key} {value}, and the {place} of the model {told.get(key)}; log the model "
+                    "again with its own contract"
+                )
+    return found
+
+
+def _tags(uri: str, info: Any) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """The tags of a model, and those of its version in the registry where the URI names one."""
+    client = mlflow.MlflowClient()
+    with _explained(uri):
+        if info.model_id is not None:
+            yield "tags", client.get_logged_model(info.model_id).tags
+        match = _VERSION.fullmatch(uri)
+        if match is not None:
+            name, number, alias = match.groups()
+            found = (
+                client.get_model_version_by_alias(name, alias)
+                if alias
+                else client.get_model_version(name, number)
+            )
+            yield "registered version", found.tags
+
+
+def _check_served(uri: str, store: FeatureStore, contract: Contract) -> None:
+    """NotServed where the contract's version cannot be asked, ContractRefused where it gives other
+    columns."""
+    checked, service = check_version(store.parts, contract)
+    if service is None:
+        raise NotServed(f"{uri}: {checked.found}")
+    types = check_types(contract, service)
+    if not types.held:
+        raise ContractRefused(
+            f"{uri}: the contract says other columns than its version gives: {types.found}"
+        )
+
+
+def _check_signature(uri: str, signature: Any, contract: Contract) -> None:
+    """ContractRefused where the signature of a model has other columns than its contract."""
+    if signature is None or signature.inputs is None:
+        raise ContractRefused(
+            f"{uri}: the model has no signature; log it with featurekit.plugins.mlflow.log_model"
+        )
+    _check_columns(signature.inputs.input_names(), contract, f"{uri}: its signature")
+    told, wanted = signature.inputs.to_dict(), _schema(contract.features).to_dict()
+    for one, other in zip(told, wanted, strict=True):
+        if one != other:
+            raise ContractRefused(
+                f"{uri}: its signature says of {other['name']} that it is {_spec(one)}, and the "
+                f"contract that it is {_spec(other)}; log the model again with its own contract"
+            )
+
+
+def _spec(told: Mapping[str, Any]) -> str:
+    return f"{told['type']}{'' if told.get('required', True) else ' or null'}"
+
+
+def _check_columns(names: Sequence[str] | int | None, contract: Contract, what: str) -> None:
+    """ContractRefused where columns, or their number, are not those of the contract in order; it
+    names those that are elsewhere. Of None nothing is known."""
+    wanted = contract.names
+    again = "fit the model on training_set.to_pandas()[contract.names]"
+    if isinstance(names, int):
+        if names != len(wanted):
+            raise ContractRefused(
+                f"{what} has {names} columns, and the contract {len(wanted)}; {again}"
+            )
+    elif names is not None and list(names) != wanted:
+        lacking = [n for n in wanted if n not in names]
+        more = [n for n in names if n not in wanted]
+        swapped = [n for n, other in zip(names, wanted, strict=False) if n != other]
+        said = [f"lacks {', '.join(lacking)}"] if lacking else []
+        said += [f"has {', '.join(more)} besides"] if more else []
+        said = said or [f"has {', '.join(swapped)} in another order"]
+        raise ContractRefused(
+            f"{what} is not of the columns of the contract: it {' and '.join(said)}; {again}"
+        )
+
+
+def _fitted_on(model: Any) -> list[str] | int | None:
+    """The columns that a model of scikit-learn was fitted on, or their number."""
+    names = getattr(model, "feature_names_in_", None)
+    if names is not None:
+        return [str(name) for name in names]
+    number = getattr(model, "n_features_in_", None)
+    return None if number is None else int(number)
+
+
+# --- MLflow ---------------------------------------------------------------------------------------
+
+
+def _about(contract: Contract) -> dict[str, str]:
+    """What metadata and tags say of a contract."""
+    return {
+        "contract": contract.version,
+        "contract_sha256": contract.sha256,
+        "content_hash": contract.content_hash,
+    }
+
+
+def _schema(columns: Sequence[Any]) -> Any:
+    """The columns of features and labels as MLflow describes them. What it has no type for, as a
+    list or a date, is of any type there. A label may be null."""
+    return mlflow.types.Schema(
+        [
+            mlflow.types.ColSpec(
+                _TYPES.get(one.type) or mlflow.types.schema.AnyType(),
+                one.name,
+                required=one.type in _TYPES and getattr(one, "nulls", "may") == "never",
+            )
+            for one in columns
+        ]
+    )
+
+
+def _requirements() -> list[str]:
+    found = [f"featurekit=={VERSION}"]
+    for name in _LIBRARIES:
+        try:
+            found.append(f"{name}=={version(name)}")
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _info(uri: str) -> Any:
+    with _explained(uri):
+        return mlflow.models.get_model_info(uri)
+
+
+@contextmanager
+def _run() -> Iterator[str]:
+    """The id of the active run, or of a new one, which then ends."""
+    active = mlflow.active_run()
+    if active is not None:
+        yield active.info.run_id
+        return
+    with mlflow.start_run() as run:
+        yield run.info.run_id
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Errors of MLflow as DataError, which names what they are about."""
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        first = str(error).strip().partition("\n")[0]
+        raise DataError(
+            f"{what}: MLflow at {mlflow.get_tracking_uri()} refuses it: {first}"
+        ) from error

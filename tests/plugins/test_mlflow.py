@@ -1,0 +1,393 @@
+"""Training sets and models in MLflow, on a tracking store in SQLite: what is logged, and that a
+model predicts with the features of its contract or not at all."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from contracted import at, events, training, write_repo
+
+from featurekit import Contract, FeatureStore
+from featurekit.core.signing import PrivateKey
+from featurekit.define.feature_contract.document import Body, written
+from featurekit.errors import (
+    ArgumentError,
+    ConfigError,
+    ContractRefused,
+    DataError,
+    EntityFrameError,
+    NotServed,
+)
+
+ROOT = Path(__file__).parents[2]
+LACKING = [n for n in ("mlflow", "sklearn", "alembic") if importlib.util.find_spec(n) is None]
+needs_mlflow = [
+    pytest.mark.skipif(
+        bool(LACKING), reason=f"not installed: {', '.join(LACKING)} (featurekit[mlflow], sklearn)"
+    ),
+    # MLflow, SQLAlchemy and scikit-learn warn of each other's newest releases.
+    pytest.mark.filterwarnings("ignore"),
+]
+KEY = PrivateKey.make()
+NUMBERS = ["x", "total", "orders", "events_7d", "share"]
+ROWS = [{"k": k, "budget": 10 * k + 7} for k in range(7)]
+NOW = at(58)
+
+
+@pytest.fixture(scope="module")
+def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The plugin, with a tracking store of its own."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import mlflow
+
+        from featurekit.plugins import mlflow as plugin
+
+        folder = tmp_path_factory.mktemp("mlflow")
+        mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+        made = mlflow.create_experiment("churn", artifact_location=(folder / "files").as_uri())
+        mlflow.set_experiment(experiment_id=made)
+        yield plugin
+        mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture
+def repo(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repo that is applied and filled, whose numbers are finite."""
+    monkeypatch.setenv("FEATUREKIT_REDIS_URL", redis_url)
+    folder = tmp_path / "repo"
+    folder.mkdir()
+    xs = [1.5, None, 0.1, -0.0, 0.3, 1e10, 2.5, 1e-300, -3.25, 7.0]
+    table = events()
+    values = pa.array([xs[i % len(xs)] for i in range(len(table))], pa.float64())
+    pq.write_table(table.set_column(1, "x", values), folder / "events.parquet")
+    monkeypatch.chdir(write_repo(folder))
+    deploy()
+    return folder
+
+
+def deploy(variant: str | None = None) -> None:
+    """Define the repo, or a variant of it, apply it and fill it."""
+    write_repo(Path(), variant)
+    with FeatureStore(".") as store:
+        store.apply(allow_breaking=True)
+        store.materialize()
+
+
+def fitted(made: Any, columns: list[str]) -> Any:
+    """A model of the numbers of a training set; whether the customer buys something."""
+    from sklearn.compose import ColumnTransformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    numbers = make_pipeline(SimpleImputer(), StandardScaler())
+    model = make_pipeline(ColumnTransformer([("n", numbers, NUMBERS)]), LogisticRegression())
+    table = made.to_pandas()
+    return model.fit(table[columns], table["next"].fillna(0) > 0)
+
+
+def log(plugin: Any, store: FeatureStore) -> tuple[Any, Contract, str]:
+    """A model of the store's features, its contract, and where it is registered."""
+    made = training(store)
+    contract = made.contract()
+    model = fitted(made, contract.names)
+    info = plugin.log_model(
+        model,
+        contract,
+        registered_model_name="churn",
+        pyfunc_predict_fn="predict_proba",
+        skops_trusted_types=["numpy.dtype"],
+    )
+    return model, contract, f"models:/churn/{info.registered_model_version}"
+
+
+@pytest.fixture(scope="module")
+def logged(mlflow: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What was logged by the first test that asks for it: all repos here are the same."""
+    return {}
+
+
+@pytest.fixture
+def churn(mlflow: Any, repo: Path, logged: dict[str, Any]) -> tuple[Any, Contract, str]:
+    if "churn" not in logged:
+        with FeatureStore(".") as store:
+            logged["churn"] = log(mlflow, store)
+    found: tuple[Any, Contract, str] = logged["churn"]
+    return found
+
+
+def files(uri: str) -> Path:
+    """The folder in which the tracking store keeps a model."""
+    from mlflow import artifacts
+
+    return Path(artifacts.download_artifacts(uri))
+
+
+@contextmanager
+def edited(uri: str, change: Callable[[Any], Any]) -> Iterator[None]:
+    """The signature of a model is another one meanwhile."""
+    import yaml
+
+    path = files(uri) / "MLmodel"
+    kept = path.read_text()
+    said = yaml.safe_load(kept)
+    columns = json.loads(said["signature"]["inputs"])
+    change(columns)
+    said["signature"]["inputs"] = json.dumps(columns)
+    path.write_text(yaml.safe_dump(said))
+    try:
+        yield
+    finally:
+        path.write_text(kept)
+
+
+def bits(values: Any) -> list[str]:
+    return [struct.pack("<d", v).hex() for v in values.ravel().tolist()]
+
+
+def offline(store: FeatureStore, names: list[str]) -> Any:
+    """The features of `ROWS` as of `NOW`, made of files."""
+    rows = [{**row, "event_timestamp": NOW} for row in ROWS]
+    return store.get_historical_features(rows, "churn", known_at=at(100)).to_pandas()[names]
+
+
+def assert_same(frame: Any, other: Any) -> None:
+    """Two frames have the same columns, dtypes and bits."""
+    assert list(frame.columns) == list(other.columns)
+    assert list(frame.dtypes) == list(other.dtypes)
+    for name in frame.columns:
+        for one, two in zip(frame[name].tolist(), other[name].tolist(), strict=True):
+            assert type(one) is type(two)
+            if isinstance(one, float):
+                assert struct.pack("<d", one) == struct.pack("<d", two), name
+            else:
+                assert one is two or one == two, name
+
+
+@pytest.mark.skipif(not LACKING, reason="MLflow and scikit-learn are installed")
+def test_without_the_extra_an_error_says_what_to_install() -> None:
+    with pytest.raises(ConfigError, match=r"install featurekit\[mlflow\]"):
+        importlib.import_module("featurekit.plugins.mlflow")
+
+
+def test_serving_loads_no_mlflow() -> None:
+    code = "import sys, featurekit.store, featurekit.monitor.deploy; print('mlflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert done.stdout == "False\n"
+
+
+class TestMlflow:
+    pytestmark = needs_mlflow
+
+    def test_a_registered_model_predicts_online_what_it_predicts_offline(
+        self, mlflow: Any, churn: Any, repo: Path
+    ) -> None:
+        model, contract, uri = churn
+        with FeatureStore(".") as store:
+            served = mlflow.load_model(uri, store=store)
+            made = offline(store, contract.names)
+            assert_same(served.features(ROWS, NOW), made)
+            assert made["x"].isna().any()  # None is in them
+            assert bits(served.predict(ROWS, NOW)) == bits(model.predict_proba(made))
+            # Keys in another order, and a frame of pandas, are the same question.
+            import pandas as pd
+
+            turned = pd.DataFrame([{"budget": r["budget"], "k": r["k"]} for r in ROWS])
+            assert bits(served.predict(turned, NOW)) == bits(model.predict_proba(made))
+        assert served.contract == contract
+
+    def test_a_training_set_is_an_input_of_the_run(self, mlflow: Any, repo: Path) -> None:
+        from mlflow import MlflowClient, artifacts, start_run
+
+        with FeatureStore(".") as store, start_run() as run:
+            made = training(store)
+            contract = mlflow.log_training_set(made)
+        (found,) = MlflowClient().get_run(run.info.run_id).inputs.dataset_inputs
+        dataset, (tag,) = found.dataset, found.tags
+        assert (tag.key, tag.value) == ("mlflow.data.context", "training")
+        assert dataset.name == contract.version
+        assert dataset.digest == made.manifest["content_hash"][:32]
+        columns = json.loads(dataset.schema)["mlflow_colspec"]
+        assert [c["name"] for c in columns] == [*contract.names, "next"]
+        assert {c["name"]: c["type"] for c in columns}["orders"] == "long"
+        profile = json.loads(dataset.profile)
+        assert profile == contract.body.profile.model_dump(mode="json")
+        source = json.loads(dataset.source)
+        assert source["content_hash"] == contract.content_hash
+        manifest = Path(artifacts.download_artifacts(source["manifest"]))
+        assert json.loads(manifest.read_text()) == made.manifest
+        kept = artifacts.download_artifacts(source["contract"])
+        assert Contract.load(kept) == contract
+
+    def test_run_model_and_registered_version_have_the_tags(self, mlflow: Any, churn: Any) -> None:
+        from mlflow import MlflowClient
+
+        _, contract, uri = churn
+        wanted = {
+            "featurekit.contract": contract.version,
+            "featurekit.contract_sha256": contract.sha256,
+            "featurekit.content_hash": contract.content_hash,
+        }
+        client = MlflowClient()
+        version = client.get_model_version("churn", uri.rpartition("/")[2])
+        for tags in (version.tags, client.get_run(version.run_id).data.tags):
+            assert wanted.items() <= tags.items()
+        assert mlflow.load_contract(uri) == contract
+
+    @pytest.mark.parametrize(
+        ("variant", "names"),
+        [("transform", ["total"]), ("type", ["orders", "share"]), ("order", ["total", "x"])],
+    )
+    def test_a_model_on_a_version_that_is_gone_is_refused_with_what_differs(
+        self, mlflow: Any, churn: Any, variant: str, names: list[str]
+    ) -> None:
+        model, contract, uri = churn
+        with FeatureStore(".") as store:
+            wanted = bits(model.predict_proba(offline(store, contract.names)))
+        deploy(variant)
+        with FeatureStore(".") as store:
+            served = mlflow.load_model(uri, store=store)  # it is retained, and so still fed
+            assert bits(served.predict(ROWS, NOW)) == wanted
+            store.gc(retained=True)
+        with FeatureStore(".") as store:
+            with pytest.raises(NotServed, match="to what is live differ") as refused:
+                mlflow.load_model(uri, store=store)
+            assert all(name in str(refused.value) for name in names)
+
+    def test_a_version_that_goes_while_the_model_is_loaded_is_refused(
+        self, mlflow: Any, churn: Any
+    ) -> None:
+        with FeatureStore(".") as store:
+            served = mlflow.load_model(churn[2], store=store)
+            deploy("transform")
+            with FeatureStore(".") as other:
+                other.gc(retained=True)
+            with pytest.raises(NotServed, match=r"to what is live differ: .*total"):
+                served.predict(ROWS, NOW)
+
+    def test_a_pinned_version_serves_whatever_is_live(self, mlflow: Any, churn: Any) -> None:
+        model, contract, uri = churn
+        with FeatureStore(".") as store:
+            store.pin(contract.version, by=uri)
+            wanted = bits(model.predict_proba(offline(store, contract.names)))
+        deploy("transform")
+        with FeatureStore(".") as store:
+            store.gc(retained=True)
+            served = mlflow.load_model(uri, store=store)
+            assert bits(served.predict(ROWS, NOW)) == wanted
+
+    def test_a_version_that_was_rolled_back_is_refused(self, mlflow: Any, repo: Path) -> None:
+        """The model learnt from the new version, and the old one is live again."""
+        deploy("transform")
+        with FeatureStore(".") as store:
+            _, _, uri = log(mlflow, store)
+            store.rollback("churn")
+            store.gc(retained=True)
+        with FeatureStore(".") as store, pytest.raises(NotServed, match=r"differ: .*total"):
+            mlflow.load_model(uri, store=store)
+
+    def test_columns_that_are_swapped_are_refused_by_name(
+        self, mlflow: Any, churn: Any, repo: Path
+    ) -> None:
+        _, contract, uri = churn
+        names = list(contract.names)
+        names[2], names[3] = names[3], names[2]
+        with FeatureStore(".") as store:
+            swapped = fitted(training(store), names)
+        with pytest.raises(ContractRefused, match="has orders, total in another order"):
+            mlflow.log_model(swapped, contract)
+        told = [
+            (lambda columns: columns.insert(2, columns.pop(3)), "orders, total in another order"),
+            (
+                lambda columns: columns[3].update(type="double"),
+                "of orders .* double or null, .* is long or null",
+            ),
+        ]
+        for change, message in told:
+            refused = pytest.raises(ContractRefused, match=f"its signature .*{message}")
+            with edited(uri, change), FeatureStore(".") as store, refused:
+                mlflow.load_model(uri, store=store)
+
+    def test_a_contract_that_was_changed_or_exchanged_is_refused(
+        self, mlflow: Any, churn: Any, repo: Path
+    ) -> None:
+        _, contract, uri = churn
+        path = files(uri) / "extra_files" / "featurekit_contract.json"
+        kept = path.read_bytes()
+        said = contract.body.model_dump(mode="json")
+        said["features"][3]["type"] = said["manifest"]["features"]["orders"]["type"] = "float"
+        forged = written(Body.model_validate_json(json.dumps(said)), None)
+        told = [
+            (kept.replace(b'"never"', b'"nevar"', 1), "was changed after it was written"),
+            (forged, "is not the contract that the model was logged with"),
+        ]
+        try:
+            for data, message in told:
+                path.write_bytes(data)
+                with FeatureStore(".") as store, pytest.raises(ContractRefused, match=message):
+                    mlflow.load_model(uri, store=store)
+        finally:
+            path.write_bytes(kept)
+        with FeatureStore(".") as store:
+            mlflow.load_model(uri, store=store)
+
+    def test_a_version_whose_tags_name_another_contract_is_refused(
+        self, mlflow: Any, churn: Any
+    ) -> None:
+        from mlflow import MlflowClient
+
+        _, contract, uri = churn
+        number, key = uri.rpartition("/")[2], "featurekit.contract_sha256"
+        MlflowClient().set_model_version_tag("churn", number, key, "0" * 64)
+        try:
+            with pytest.raises(ContractRefused, match="the registered version of the model 0000"):
+                mlflow.load_contract(uri)
+        finally:
+            MlflowClient().set_model_version_tag("churn", number, key, contract.sha256)
+
+    def test_a_contract_without_the_signature_that_is_wanted_is_refused(
+        self, mlflow: Any, churn: Any
+    ) -> None:
+        with pytest.raises(ContractRefused, match="is not signed"):
+            mlflow.load_contract(churn[2], public_keys=[KEY.public.text])
+
+    def test_what_cannot_be_logged_loaded_or_asked_is_told(
+        self, mlflow: Any, churn: Any, repo: Path
+    ) -> None:
+        model, contract, uri = churn
+        with pytest.raises(ArgumentError, match="signature cannot be given"):
+            mlflow.log_model(model, contract, signature=None)
+        with FeatureStore(".") as store:
+            with pytest.raises(DataError, match="models:/churn/999: MLflow at sqlite"):
+                mlflow.load_model("models:/churn/999", store=store)
+            served = mlflow.load_model(uri, store=store)
+            with pytest.raises(ArgumentError, match="there are no rows"):
+                served.predict([])
+            with pytest.raises(EntityFrameError, match="budget"):
+                served.predict([{"k": 1}])
+
+    def test_a_model_of_someone_else_carries_no_contract(self, mlflow: Any, repo: Path) -> None:
+        import mlflow as theirs
+        from sklearn.dummy import DummyClassifier
+
+        model = DummyClassifier().fit([[0], [1]], [0, 1])
+        info = theirs.sklearn.log_model(model, name="plain", pip_requirements=["scikit-learn"])
+        refused = pytest.raises(ContractRefused, match="carries no feature contract")
+        with FeatureStore(".") as store, refused:
+            mlflow.load_model(info.model_uri, store=store)
