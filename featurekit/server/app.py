@@ -430,7 +430,7 @@ class App:
                 result, version = await self.lookups.answer(question)
         except TimeoutError:
             if question is None:
-                raise failures.slow_body(limit) from None
+                raise failures.late_body(limit, self.settings.timeout_s) from None
             result, version = self._without_store(question, limit)
         request.service, request.rows = question.service or version.name, len(result)
         self.metrics.answered(request.service, result)
@@ -481,7 +481,7 @@ class App:
         limit = _limit(request, self.settings.timeout_s)
         end = time.monotonic() + limit
         accepted = _accepted(request.headers.get(b"accept", b"*/*"), _WRITTEN_OF_PUSHES)
-        data = await _in_time(self._body(request), limit)
+        data = await _in_time(self._body(request), self.settings.timeout_s)
         question, details = predict_question(data, most_rows=self.settings.most_rows)
         request.id = question.request_id or request.id or uuid.uuid4().hex
         services = {f"read:{one}" for one in self.predictor.services(model)}
@@ -540,7 +540,8 @@ class App:
             caller=request.caller,
             packed=accepted == MSGPACK and form == OWN,
         )
-        sent = await _in_time(request.body(self.settings.most_bytes), order.left_s)
+        coming = request.body(self.settings.most_bytes)
+        sent = await _in_time(coming, self.settings.push_timeout_s)
         # What is sent is taken to its end, also where the caller has gone meanwhile.
         done, body = await self.pushes.push(order, sent)
         if done.kind:
@@ -612,12 +613,12 @@ def _limit(request: Request, most: float) -> float:
 
 
 async def _in_time(body: Awaitable[_T], limit_s: float) -> _T:
-    """A body that arrives within its time. RequestRefused, 408, where it does not."""
+    """A body that arrives within the time of the server. RequestRefused, 408, where it does not."""
     try:
         async with asyncio.timeout(limit_s):
             return await body
     except TimeoutError:
-        raise failures.slow_body(limit_s) from None
+        raise failures.late_body(limit_s, limit_s) from None
 
 
 def _accepted(header: bytes, written: tuple[bytes, ...] = _WRITTEN) -> bytes:

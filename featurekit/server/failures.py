@@ -61,14 +61,14 @@ def no_value(what: str, error: ValueError) -> RequestRefused:
     )
 
 
-def slow_body(limit_s: float) -> RequestRefused:
-    """The error for a body that did not come in time. The connection ends with it, since nobody
-    waits for the rest."""
-    return RequestRefused(
-        f"the body did not arrive within {limit_s:.3g} s; send it at once, or allow it more time",
-        status=408,
-        where="body",
-    )
+def late_body(limit_s: float, most_s: float) -> FeaturekitError:
+    """The error for a body that did not come in time. Where that was the server's own time,
+    `most_s`, the sender is too slow, and the connection ends with it. Else it was the caller's, who
+    is told as of any answer that is late."""
+    text = f"the body did not arrive within {limit_s:.3g} s; send it at once, or allow it more time"
+    if limit_s < most_s:
+        return Overdue(text)
+    return RequestRefused(text, status=408, where="body")
 
 
 def status_of(error: Exception) -> int:

@@ -50,6 +50,15 @@ def test_a_body_that_does_not_arrive_is_a_408_in_time(quick: Served, path: str, 
     assert error["what"] == "the body did not arrive within 0.5 s"
 
 
+def test_a_caller_who_allows_less_time_than_the_server_is_told_as_of_a_late_answer(quick: Served):
+    head = (
+        f"POST {OWN} HTTP/1.1\r\nhost: x\r\nfeaturekit-timeout-ms: 50\r\ncontent-length: 9\r\n\r\n"
+    )
+    with socket.create_connection((quick.host, quick.port), 20) as one:
+        one.sendall(head.encode())
+        assert one.makefile("rb").readline().split()[1] == b"503"
+
+
 def test_a_body_that_takes_a_part_of_the_time_is_answered(quick: Served):
     body = json.dumps({"rows": [{"key": 1}]}).encode()
     head = f"POST {OWN} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n".encode()
