@@ -16,6 +16,8 @@ from featurekit.core.calls import found as found_value
 from featurekit.errors import ArgumentError, DefinitionError
 
 if TYPE_CHECKING:
+    import ast
+
     import pyarrow as pa
 
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
@@ -229,6 +231,41 @@ def from_hint(hint: Any) -> Type:
     raise DefinitionError(
         f"{_shown(hint)} is not a feature type{_instead(hint) or f'; write one of {WRITABLE}'}"
     )
+
+
+def from_text(text: str) -> Type:
+    """The type that `str` has written. ValueError for another text; nothing of it is run."""
+    import ast
+
+    try:
+        return _of_node(ast.parse(text, mode="eval").body)
+    except (SyntaxError, RecursionError, MemoryError, DefinitionError, ValueError) as error:
+        raise ValueError(f"{text[:200]!r} is no type ({error})") from None
+
+
+def _of_node(node: ast.expr) -> Type:
+    import ast
+
+    match node:
+        case ast.Constant(value=None):
+            return NONE
+        case ast.Name(id=name) if name in _HINTS.values():
+            return Type(name)
+        case ast.BinOp(left=left, op=ast.BitOr(), right=ast.Constant(value=None)):
+            return _of_node(left).or_none()
+        case ast.Subscript(value=ast.Name(id="list"), slice=item):
+            return list_of(_of_node(item))
+        case ast.Subscript(value=ast.Name(id="dict"), slice=ast.Tuple(elts=[key, _])):
+            return dict_of(_of_node(key))
+        case ast.Subscript(value=ast.Name(id="Vector"), slice=ast.Constant(value=int(size))) if (
+            1 <= size <= LONGEST_VECTOR
+        ):
+            return Type("list", item=FLOAT, size=size)
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=choices):
+            found = ast.literal_eval(choices)
+            return _of_values("Literal", found if isinstance(found, tuple) else (found,))
+        case _:
+            raise ValueError(ast.unparse(node))
 
 
 def _instead(hint: Any) -> str:

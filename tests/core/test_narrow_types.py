@@ -8,15 +8,15 @@ import random
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from three_ways import Table, bits, differences, module
 
-from featurekit import FeatureStore, feature
-from featurekit.core.types import FLOAT, INT, STR, Type, as_float32, dict_of
+from featurekit import FeatureStore, Vector, feature
+from featurekit.core.types import FLOAT, INT, STR, Type, as_float32, dict_of, from_hint, from_text
 from featurekit.core.values import ERROR
 from featurekit.errors import (
     BadRowError,
@@ -401,3 +401,31 @@ def test_a_name_that_something_else_is_bound_to_is_no_literal(body: str) -> None
     head = "def f(tier: Literal['a', 'b'], s: str, xs: list[str]) -> Literal['a', 'b']:\n    "
     with pytest.raises(CompileError, match="this may be any str"):
         parse(feature(module(head + body)["f"]))
+
+
+@pytest.mark.parametrize(
+    "hint",
+    [
+        int, float | None, bytes, dt.datetime, dt.date | None, dt.timedelta, list[int],
+        list[float] | None, list[list[str]], dict[str, int], dict[bool, int] | None, Vector[3],
+        Vector[384] | None, Literal["a]'\\\"", "b | None"], Literal[-1, 2] | None, Literal[True],
+        dict[Literal["x", "y"], int], list[Literal[1]],
+    ],
+)  # fmt: skip
+def test_the_text_of_a_type_is_read_as_that_type(hint: Any) -> None:
+    made = from_hint(hint)
+    found = from_text(str(made))
+    assert found == made
+    assert str(found) == str(made)
+    assert found.holds(made)
+    assert made.holds(found)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "in", "integer", "int | str", "None | int", "list", "list[int", "dict[str]", "Vector[0]",
+     "Vector[x]", "Literal[1, 'a']", "Literal[print('run')]", "__import__('os')", "(" * 5_000],
+)  # fmt: skip
+def test_what_is_no_text_of_a_type_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is no type"):
+        from_text(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
 import random
 import re
 import shutil
@@ -20,7 +21,7 @@ from browser import CHROMIUM, browser
 
 from featurekit.aggregates.quantiles import bucket
 from featurekit.cli import main
-from featurekit.core.types import FLOAT
+from featurekit.core.types import FLOAT, INT, STR, Type, list_of
 from featurekit.errors import ArgumentError, ConfigError, DataError
 from featurekit.log.served.block import (
     PREDICTED,
@@ -29,19 +30,25 @@ from featurekit.log.served.block import (
     ServedBlock,
     ServedHead,
 )
+from featurekit.monitor.drift.judge import Thresholds
 from featurekit.monitor.drift.page import page, write_page
+from featurekit.monitor.drift.report import drift_between
 from featurekit.monitor.drift.samples import Window, windows
 from featurekit.online.store.server import scratch_redis
 from featurekit.store import FeatureStore
 
 MODULE = """
-from featurekit import Entity, EventSource, FeatureService, FeatureView, feature
-from featurekit.aggregates import Count, Sum
+import datetime as dt
+from typing import Literal
+from featurekit import Entity, EventSource, FeatureService, FeatureView, Vector, feature
+from featurekit.aggregates import Count, LastN, Sum, ValueCounts
 
 customer = Entity("customer", {"customer": int})
 orders = EventSource(
     "orders", path="data/orders.parquet", timestamp_field="at",
-    schema={"customer": int, "amount": float, "country": str},
+    schema={"customer": int, "amount": float, "country": Literal["DE", "FR", "IT"], "word": str,
+            "raw": bytes, "day": dt.date, "when": dt.datetime, "took": dt.timedelta, "yes": bool,
+            "point": Vector[2], "many": list[float]},
 )
 spent = FeatureView("spent", entities=[customer], source=orders, features={
     "total": Sum("amount", window="7d"), "orders": Count(window="7d")})
@@ -55,6 +62,13 @@ def share(total: float | None, basket: float) -> float | None:
     return basket / total
 
 service = FeatureService("service", features=[spent, latest, share], request={"basket": float})
+
+wide = FeatureView("wide", entities=[customer], source=orders, ttl="30d", features={
+    "country": "country", "word": "word", "raw": "raw", "day": "day", "when": "when",
+    "took": "took", "yes": "yes", "point": "point", "many": "many"})
+kinds = FeatureView("kinds", entities=[customer], source=orders, features={
+    "countries": ValueCounts("country", window="7d"), "amounts": LastN("amount", n=2, window="7d")})
+every_type = FeatureService("every_type", features=[wide, kinds])
 """
 CONFIG = """
 project: drift
@@ -73,6 +87,14 @@ def events(rng: random.Random, n: int = 4_000) -> pa.Table:
             "customer": pa.array([rng.randrange(600) for _ in range(n)], pa.int64()),
             "amount": pa.array([rng.lognormvariate(3, 1) for _ in range(n)], pa.float64()),
             "country": [rng.choice(["DE", "DE", "FR", "IT"]) for _ in range(n)],
+            "word": ["x"] * n,
+            "raw": [b"x"] * n,
+            "day": [dt.date(2026, 1, 1)] * n,
+            "when": pa.array([NOW] * n, pa.timestamp("us", "UTC")),
+            "took": pa.array([DAY] * n, pa.duration("us")),
+            "yes": [True] * n,
+            "point": pa.array([[0.5, 1.0]] * n, pa.list_(pa.float32())),
+            "many": [[0.1, math.nan]] * n,
             "at": pa.array(
                 [NOW - dt.timedelta(seconds=rng.randrange(3_600, 7 * 86_400)) for _ in range(n)],
                 pa.timestamp("us", "UTC"),
@@ -103,11 +125,11 @@ def asked(rng: random.Random, n: int, stretch: float = 1.0) -> list[dict[str, An
     ]
 
 
-def serve(repo: Path, rows: list[dict[str, Any]]) -> dt.datetime:
+def serve(repo: Path, rows: list[dict[str, Any]], service: str = "service") -> dt.datetime:
     """Ask for rows, and give the instant after the last answer."""
     with FeatureStore(repo) as store:
         for at in range(0, len(rows), 500):
-            store.get_online_features("service", rows[at : at + 500])
+            store.get_online_features(service, rows[at : at + 500])
     return dt.datetime.now(dt.UTC) + dt.timedelta(microseconds=1)
 
 
@@ -206,6 +228,24 @@ def test_another_type_and_a_feature_that_is_gone_drift(repo, calm, tmp_path):
         "latest__spent": "float in the reference, and not served",
     }
     assert {*found.lacking} <= {*found.drifting}
+
+
+def test_features_of_every_type_are_steady_where_nothing_changes(repo):
+    began = dt.datetime.now(dt.UTC)
+    rows = [{"customer": i % 600} for i in range(1_200)]
+    middle = serve(repo, rows, "every_type")
+    end = serve(repo, rows, "every_type")
+    frame = pa.Table.from_pylist([{**row, "event_timestamp": NOW} for row in rows])
+    with FeatureStore(repo) as store:
+        contract = store.get_historical_features(frame, "every_type").contract()
+        for reference in (contract, middle - began):
+            found = store.drift("every_type", reference, **window(middle, end))
+            assert (found.lacking, found.drifting, found.rows) == ({}, [], 1_200)
+            names = {f"wide__{n}" for n in ("country", "word", "raw", "day", "when", "took", "yes",
+                                            "point", "many")}  # fmt: skip
+            assert {f.feature for f in found.figures} >= {
+                *names, "kinds__countries", "kinds__amounts"}  # fmt: skip
+            assert {f.value for f in found.figures} == {0.0} or reference is not contract
 
 
 # --- the page -------------------------------------------------------------------------------------
@@ -379,3 +419,56 @@ def test_a_shadow_is_no_row_that_was_served_twice():
     window = Window(0, 100)
     windows([block], "s", [window])
     assert window.rows == window.samples()["x"].rows == 1
+
+
+def block(
+    version: str, keys: dict[str, Type], outputs: dict[str, Type], values: list
+) -> ServedBlock:
+    """Two rows of a version, whose keys are all alike."""
+    head = ServedHead("p", "s", version * 32, {}, ("v",), keys, {}, outputs)
+    return ServedBlock(
+        head, served_at=[1, 2], as_of=[1, 2], request=[0, 1], arrivals=[[1, 1]],
+        keys=[["a", "a"] for _ in keys], fields=[], values=values,
+        statuses=[["PRESENT", "PRESENT"] for _ in outputs], until=[None],
+    )  # fmt: skip
+
+
+def test_a_window_over_two_versions_counts_the_same_in_either_order():
+    """One of them calls its key otherwise, and gives `x` another type."""
+    blocks = [
+        block("a", {"k": STR}, {"v__x": INT, "v__y": INT}, [[1, 2], [3, 4]]),
+        block("b", {"key": STR, "l": STR}, {"v__x": FLOAT, "v__y": INT}, [[1.0, 2.0], [3, 4]]),
+    ]
+    found = []
+    for order in (blocks, blocks[::-1]):
+        one = Window(0, 10, {"v": ("k",)})
+        windows(order, "s", [one])
+        found.append((one.rows, one.types, one.samples().keys(), one.samples()["v__y"].independent))
+    assert found[0] == found[1]
+    assert found[0][1] == {"v__x": "float and int", "v__y": "int", "age of v": "int"}
+    assert found[0][2] == {"v__y", "age of v"}
+    assert found[0][3] == pytest.approx(0.5)
+
+
+def test_a_feature_of_two_types_or_of_one_side_alone_drifts():
+    old, now = Window(0, 10), Window(0, 10)
+    windows([block("a", {}, {"v__x": INT, "v__y": INT}, [[1, 2], [3, 4]])], "s", [old])
+    both = [
+        block("a", {}, {"v__x": INT, "v__y": INT}, [[1, 2], [3, 4]]),
+        block("b", {}, {"v__x": FLOAT, "v__y": INT, "v__z": INT}, [[1.0, 2.0], [3, 4], [5, 6]]),
+    ]
+    windows(both, "s", [now])
+    found = drift_between("s", [], old, now, Thresholds())
+    assert found.lacking == {
+        "v__x": "int in the reference, and float and int served",
+        "v__z": "int served, and not in the reference",
+    }
+    assert found.drifting == ["v__x", "v__z"]
+
+
+def test_lists_of_other_items_are_another_type():
+    old, now = Window(0, 10), Window(0, 10)
+    for one, type_ in ((old, INT), (now, FLOAT)):
+        windows([block("a", {}, {"v__x": list_of(type_)}, [[[], []]])], "s", [one])
+    found = drift_between("s", [], old, now, Thresholds())
+    assert found.lacking == {"v__x": "list[int] in the reference, and list[float] served"}

@@ -160,7 +160,7 @@ def _of_numbers(was: Histogram, now: Histogram, by: _Chance) -> Iterator[_Raw]:
     apart = distances.kolmogorov_smirnov(was, now)
     if apart is not None:
         least = math.sqrt(-math.log(by.rare / 2) / 2 * by.spread(was.n, now.n))
-        yield "kolmogorov_smirnov", apart.value, apart.bound, least
+        yield "kolmogorov_smirnov", apart.value, apart.bound, min(least, 1.0)
     moved = distances.wasserstein(was, now)
     if moved is not None:
         yield "wasserstein", moved.value, moved.bound, None
@@ -174,7 +174,7 @@ def _of_bins(bins: Bins, by: _Chance) -> Iterator[_Raw]:
     chance = chi_squared_at(by.rare, freedom) * by.spread(was.sum(), now.sum())
     yield "psi", distances.psi(was, now), 0.0, float(chance)
     divergence = chance / 8 / math.log(2)
-    yield "jensen_shannon", distances.jensen_shannon(was, now), 0.0, math.sqrt(divergence)
+    yield "jensen_shannon", distances.jensen_shannon(was, now), 0.0, min(math.sqrt(divergence), 1.0)
 
 
 def _share(measure: str, was: tuple[int, int], now: tuple[int, int], by: _Chance) -> _Raw:
@@ -183,7 +183,7 @@ def _share(measure: str, was: tuple[int, int], now: tuple[int, int], by: _Chance
     (old, n), (new, m) = was, now
     both = (old + new + 1) / (n + m + 2)
     chance = -NormalDist().inv_cdf(by.rare / 2) * math.sqrt(both * (1 - both) * by.spread(n, m))
-    return measure, abs(new / m - old / n), 0.0, chance
+    return measure, abs(new / m - old / n), 0.0, min(chance, 1.0)
 
 
 def chi_squared_at(rare: float, freedom: int) -> float:

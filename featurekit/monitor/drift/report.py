@@ -14,7 +14,7 @@ from featurekit.errors import DataError
 from featurekit.log.served.block import ServedBlock
 from featurekit.monitor.drift.distances import Bins
 from featurekit.monitor.drift.judge import Figure, Sample, Thresholds, judged, shape
-from featurekit.monitor.drift.samples import Window, of_contract, windows
+from featurekit.monitor.drift.samples import AGE, Window, of_contract, windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +115,11 @@ def _drift(
                 f"service {service!r}: there is no row to compare in what was {what}; write "
                 "another --window, --end or --reference"
             )
-    now = window.samples()
-    lacking = {
-        name: f"{types[name]} in the reference, and not served"
-        if name not in now
-        else f"{types[name]} in the reference, and {window.types[name]} served"
-        for name in was
-        if window.types.get(name) != types[name]
-    }
+    now, served = window.samples(), window.types
+    # A contract knows nothing of the age of views.
+    names = [*types, *(n for n in served if n not in types and not n.startswith(AGE))]
+    apart = {name: _apart(types.get(name), served.get(name)) for name in names}
+    lacking = {name: why for name, why in apart.items() if why}
     both = {name: (one, now[name]) for name, one in was.items() if name not in lacking}
     figures = [f for name, (old, new) in both.items() for f in judged(name, old, new, by)]
     shapes = {name: shape(*samples) for name, samples in both.items()}
@@ -138,6 +135,17 @@ def _drift(
         lacking=lacking,
         shapes={name: bins for name, bins in shapes.items() if bins is not None},
     )
+
+
+def _apart(was: str | None, now: str | None) -> str:
+    """Why two types of a feature cannot be compared; "" where they can."""
+    if now is None:
+        return f"{was} in the reference, and not served"
+    if was is None:
+        return f"{now} served, and not in the reference"
+    if was == now and " and " not in now:
+        return ""
+    return f"{was} in the reference, and {now} served"
 
 
 def _span(window: Window) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 
 from featurekit.core.status import ERROR_STATUS
-from featurekit.core.types import INT, Type
+from featurekit.core.types import INT, Type, from_text
 from featurekit.define.feature_contract.contract import Contract
 from featurekit.log.served.block import ServedBlock
 from featurekit.monitor.drift.distances import Histogram
@@ -51,17 +51,17 @@ class Repeats:
 class Window:
     """What the serving log says of one service from `start` up to but not at `end`, in
     microseconds. It counts, so the order of rows leaves no trace (A2). `keys` has the join keys of
-    each view by its name, as rows have them; those of another one are all of the row."""
+    each view by its name, as rows have them. Those of a view that is not there, or of a version
+    with other keys, are all of the row."""
 
     def __init__(
         self, start: int, end: int, keys: Mapping[str, tuple[str, ...]] | None = None
     ) -> None:
         self.start, self.end, self.keys = start, end, dict(keys or {})
-        self.repeats: dict[tuple[str, ...], Repeats] = {}
         self.rows = 0
         self.versions: dict[str, int] = {}
-        self.columns: dict[str, ColumnCounts] = {}
-        self.types: dict[str, str] = {}
+        self._columns: dict[str, dict[str, ColumnCounts]] = {}
+        self._repeats: dict[str, dict[tuple[str, ...], Repeats]] = {}
 
     def take(self, block: ServedBlock) -> None:
         """Count the rows of a block that were served within the window."""
@@ -76,42 +76,63 @@ class Window:
             return
         self.rows += len(inside)
         head = block.head
-        for names in {self.keys.get(view, tuple(head.keys)) for view in head.views}:
-            columns = [block.keys[list(head.keys).index(name)] for name in names]
-            keys = (tuple(column[i] for column in columns) for i in inside)
-            self.repeats.setdefault(names, Repeats()).take(keys)
         self.versions[head.fingerprint] = self.versions.get(head.fingerprint, 0) + len(inside)
         for (name, type_), values, statuses in zip(
             head.outputs.items(), block.values, block.statuses, strict=True
         ):
-            column = pa.array([values[i] for i in inside], type_.arrow)
             told = pa.array([statuses[i] for i in inside], pa.string())
+            column = pa.array([values[i] for i in inside], type_.arrow)
             self._counts(name, type_).update(column, told)
         for view, arrivals in zip(head.views, block.arrivals, strict=True):
-            found = (arrivals[i] for i in inside)
-            asked = (block.as_of[i] for i in inside)
-            ages = [
-                None if arrival is None else at - arrival
-                for at, arrival in zip(asked, found, strict=True)
-            ]
-            self._counts(AGE + view, INT).update(pa.array(ages, pa.int64()), None)
+            self._count_view(block, view, arrivals, inside)
+
+    def _count_view(
+        self, block: ServedBlock, view: str, arrivals: Sequence[int | None], inside: Sequence[int]
+    ) -> None:
+        """Count how old a view's states were, and whose they are."""
+        import pyarrow as pa
+
+        asked = ((block.as_of[i], arrivals[i]) for i in inside)
+        ages = [None if arrival is None else at - arrival for at, arrival in asked]
+        self._counts(AGE + view, INT).update(pa.array(ages, pa.int64()), None)
+        every = tuple(block.head.keys)
+        names = self.keys.get(view, every)
+        if not set(names) <= {*every}:
+            names = every
+        columns = [block.keys[every.index(name)] for name in names]
+        repeats = self._repeats.setdefault(view, {}).setdefault(names, Repeats())
+        repeats.take(tuple(column[i] for column in columns) for i in inside)
 
     def _counts(self, name: str, type_: Type) -> ColumnCounts:
-        found = self.columns.get(name)
-        if found is None or self.types[name] != type_.name:  # a new version may have another type
-            found = self.columns[name] = ColumnCounts(type_)
-            self.types[name] = type_.name
-        return found
+        by_type = self._columns.setdefault(name, {})
+        return by_type.setdefault(_kind(type_), ColumnCounts(type_))
+
+    @property
+    def types(self) -> dict[str, str]:
+        """The type of each feature, and of each view's age; where versions differ, all of them."""
+        return {name: " and ".join(sorted(types)) for name, types in self._columns.items()}
 
     def samples(self) -> dict[str, Sample]:
-        """The sample of each feature, and of each view's age."""
-        shares = {names: one.independent() for names, one in self.repeats.items()}
+        """The sample of each feature that has one type, and of each view's age."""
+        shares = {
+            view: min(one.independent() for one in by_keys.values())
+            for view, by_keys in self._repeats.items()
+        }
         found = {}
-        for name, counts in self.columns.items():
-            names = self.keys.get(name.removeprefix(AGE).partition("__")[0])
-            share = min(shares.values(), default=1.0) if names is None else shares[names]
-            found[name] = _of_counts(counts, share)
+        for name, by_type in self._columns.items():
+            if len(by_type) == 1:
+                of_view = [
+                    s for v, s in shares.items() if name == AGE + v or name.startswith(f"{v}__")
+                ]
+                share = min(of_view or shares.values(), default=1.0)
+                (counts,) = by_type.values()
+                found[name] = _of_counts(counts, share)
         return found
+
+
+def _kind(type_: Type) -> str:
+    """A type in words, without None and choices: a version that differs in these is comparable."""
+    return str(type_.plain.base)
 
 
 def windows(
@@ -146,7 +167,7 @@ def of_contract(contract: Contract) -> tuple[dict[str, Sample], dict[str, str]]:
     samples, types = {}, {}
     for feature in contract.features:
         name, column = feature.full_name, contract.profile[feature.name]
-        types[name] = feature.type.partition(" ")[0]
+        types[name] = _kind(from_text(feature.type))
         histogram = None
         if column.numbers is not None:
             histogram = Histogram.of(column.numbers.buckets, whole=types[name] == "int")
