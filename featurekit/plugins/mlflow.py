@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from featurekit.core.attributes import Named
-from featurekit.core.types import Instant
+from featurekit.core.types import Instant, from_text
 from featurekit.core.version import VERSION
 from featurekit.define.feature_contract.contract import Contract
 from featurekit.define.published import Trust
@@ -384,15 +384,15 @@ def _about(contract: Contract) -> dict[str, str]:
 def _schema(columns: Sequence[Any]) -> Any:
     """The columns of features and labels as MLflow describes them. What it has no type for, as a
     list or a date, is of any type there. A label may be null."""
-    return mlflow.types.Schema(
-        [
-            mlflow.types.ColSpec(
-                _TYPES.get(one.type) or mlflow.types.schema.AnyType(),
-                one.name,
-                required=one.type in _TYPES and getattr(one, "nulls", "may") == "never",
-            )
-            for one in columns
-        ]
+    return mlflow.types.Schema([_spec_of(one) for one in columns])
+
+
+def _spec_of(column: Any) -> Any:
+    known = _TYPES.get(from_text(column.type).name)
+    return mlflow.types.ColSpec(
+        known or mlflow.types.schema.AnyType(),
+        column.name,
+        required=known is not None and getattr(column, "nulls", "may") == "never",
     )
 
 

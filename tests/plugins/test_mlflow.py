@@ -6,6 +6,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import os
+import re
 import struct
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import retail_models
 from contracted import at, events, training, write_repo
 
 from featurekit import Contract, FeatureStore
@@ -391,3 +394,82 @@ class TestMlflow:
         refused = pytest.raises(ContractRefused, match="carries no feature contract")
         with FeatureStore(".") as store, refused:
             mlflow.load_model(info.model_uri, store=store)
+
+
+# --- real data, and the page ----------------------------------------------------------------------
+
+
+def of_countries(model: Any) -> Any:
+    """A model that is given each country as columns of its own."""
+    from sklearn.compose import make_column_transformer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder
+
+    countries = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    numbers = make_column_transformer((countries, ["country"]), remainder="passthrough")
+    return make_pipeline(numbers.set_output(transform="pandas"), model)
+
+
+class TestRealData:
+    pytestmark = needs_mlflow
+
+    @pytest.mark.skipif(
+        not retail_models.RETAIL.exists(),
+        reason=f"the real order lines are not here: {retail_models.RETAIL}",
+    )
+    def test_predictions_of_real_customers_are_those_of_their_training_set(
+        self, mlflow: Any, tmp_path: Path, redis_url: str
+    ) -> None:
+        """5,000 rows, of every customer of these lines and of unknown ones, bit for bit."""
+        from sklearn.ensemble import RandomForestClassifier
+
+        retail_models.make(tmp_path, redis_url)
+        known = retail_models.customers(10_000)
+        rows = [
+            {"customer_id": known[i % len(known)] + (i % 97 == 0), "basket": 0.1 * i}
+            for i in range(5_000)
+        ]
+        asked = [{**row, "event_timestamp": retail_models.instant()} for row in rows]
+        with FeatureStore(tmp_path) as store:
+            made = store.get_historical_features(pa.Table.from_pylist(asked), "churn_v1")
+            contract = made.contract()
+            frame = made.to_pandas()[contract.names]
+            model = of_countries(RandomForestClassifier(20, random_state=1))
+            model.fit(frame, frame["spend"].fillna(0.0) > 300.0)
+            told = {"skops_trusted_types": ["sklearn.tree._tree.Tree"]}
+            info = mlflow.log_model(
+                model, contract, registered_model_name="retail",
+                pyfunc_predict_fn="predict_proba", **told,
+            )  # fmt: skip
+            served = mlflow.load_model("models:/retail/1", store=store)
+            assert_same(served.features(rows, retail_models.AS_OF), frame)
+            found = served.predict(rows, retail_models.AS_OF)
+        assert found.tobytes() == model.predict_proba(frame).tobytes()
+        said = {one["name"]: one["type"] for one in info.signature.inputs.to_dict()}
+        assert said == {
+            "spend": "double", "n": "long", "mean_price": "double", "last_quantity": "long",
+            "country": "string", "abroad": "boolean", "basket_share": "double",
+            "basket_itself": "double",
+        }  # fmt: skip
+        assert len({*found[:, 0].tolist()}) > 5
+
+    def test_the_block_of_the_page_runs(self, tmp_path: Path) -> None:
+        page = (ROOT / "docs" / "train.md").read_text(encoding="utf-8")
+        (label,) = re.findall(r"cat > future.py <<'EOF'\n(.*?)^EOF", page, re.M | re.S)
+        (block,) = re.findall(r"```python\n(import mlflow\n.*?)^```", page, re.M | re.S)
+        shell = [sys.executable, "-m", "featurekit.cli"]
+        env = {n: v for n, v in os.environ.items() if not n.startswith("MLFLOW_")}
+        env["PYTHONPATH"] = str(ROOT)
+        subprocess.run(
+            [*shell, "init", "shop"], cwd=tmp_path, env=env, check=True, capture_output=True
+        )
+        folder = tmp_path / "shop"
+        (folder / "future.py").write_text(label)
+        for verb in ("apply", "materialize"):
+            subprocess.run([*shell, verb], cwd=folder, env=env, check=True, capture_output=True)
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", block],
+            cwd=folder, env=env, capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-2_000:]
+        assert re.fullmatch(r"\[ ?(True|False)\]", done.stdout.splitlines()[-1])
