@@ -5,25 +5,18 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-from featurekit.core.files import write_named
+from featurekit.core import junit
 from featurekit.monitor.deploy import Deployable
 
 
 def write_junit(path: Path, found: Deployable) -> None:
     """Write a suite with a case for each check: a failure where it does not hold, skipped where it
     was not made. ConfigError where the file cannot be written."""
-    held = [one.held for one in found.checks]
-    counts = {"tests": len(held), "failures": held.count(False), "skipped": held.count(None)}
-    told = {name: str(number) for name, number in counts.items()} | {"errors": "0"}
-    root = ET.Element("testsuites", {"name": "featurekit deploy", **told})
-    suite = ET.SubElement(root, "testsuite", {"name": "deploy.check", **told})
+    suite = ET.Element("testsuite", name="deploy.check")
     for one in found.checks:
         case = ET.SubElement(suite, "testcase", classname="deploy.check", name=one.name)
-        said = "".join(c for c in one.found if c.isprintable())
         if one.held is False:
-            ET.SubElement(case, "failure", message=said, type="NotDeployable")
+            ET.SubElement(case, "failure", message=one.found, type="NotDeployable")
         elif one.held is None:
-            ET.SubElement(case, "skipped", message=said)
-    ET.indent(root)
-    text = ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
-    write_named(path, text, "--junit")
+            ET.SubElement(case, "skipped", message=one.found)
+    junit.write_junit(path, "featurekit deploy", [suite])

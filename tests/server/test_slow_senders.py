@@ -157,3 +157,32 @@ def test_the_access_log_names_who_asks_too_often(tmp_path: Path, capfd: pytest.C
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines() if '"status"' in line]
     named = {line["key"] for line in lines if line["status"] == 429}
     assert named == {key.id}
+
+
+# --- the end --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("more", [["--workers", "2"], ["--log"]], ids=["workers", "pushes"])
+def test_nobody_waits_at_a_door_that_no_worker_opens(tmp_path: Path, more: list[str]):
+    """A worker that ends waits for a request that it has begun. Meanwhile callers are refused, and
+    not taken by a socket that nobody reads."""
+    with scratch_redis() as url:
+        write(tmp_path, url)
+        fill(tmp_path)
+        words = ["--repo", str(tmp_path), "--drain", "50ms", "--timeout", "30s"]
+        with serving.serving(*words, *more) as made:
+            head = f"POST {OWN} HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n"
+            with socket.create_connection((made.host, made.port), 20) as slow:
+                slow.sendall(head.encode())
+                time.sleep(0.2)
+                made.process.terminate()
+                end = time.monotonic() + 15
+                while True:
+                    try:
+                        socket.create_connection((made.host, made.port), 20).close()
+                    except ConnectionRefusedError:
+                        break
+                    assert time.monotonic() < end
+                    time.sleep(0.05)
+                assert made.process.poll() is None, "it has ended, so that this shows nothing"
+            assert made.process.wait(30) == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-from featurekit.core.files import write_named
+from featurekit.core import junit
 from featurekit.monitor.drift.report import Drift
 
 
@@ -14,14 +14,7 @@ def write_junit(path: Path, found: Drift) -> None:
     its figures. ConfigError where the file cannot be written."""
     features = dict.fromkeys([*(f.feature for f in found.figures), *found.lacking])
     drifting = set(found.drifting)
-    suite = ET.Element(
-        "testsuite",
-        name=f"drift.{found.service}",
-        tests=str(len(features)),
-        failures=str(len(drifting)),
-        errors="0",
-        skipped="0",
-    )
+    suite = ET.Element("testsuite", name=f"drift.{found.service}")
     for name in features:
         case = ET.SubElement(suite, "testcase", classname=f"drift.{found.service}", name=name)
         lines = [
@@ -36,7 +29,4 @@ def write_junit(path: Path, found: Drift) -> None:
             place.set("message", f"{name} drifts from {found.reference}")
             place.set("type", "Drift")
         place.text = "\n".join(lines)
-    root = ET.Element("testsuites", name="featurekit monitor drift")
-    root.append(suite)
-    ET.indent(root)
-    write_named(path, ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n", "--junit")
+    junit.write_junit(path, "featurekit monitor drift", [suite])
