@@ -138,7 +138,7 @@ def admin(
     @app.exception_handler(FeaturekitError)
     @app.exception_handler(Exception)  # a bug, which is raised again once it is answered
     async def failed(request: Request, error: Exception) -> JSONResponse:
-        return _failed(request, error)
+        return _failed(request, error, near=not asks)
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
@@ -149,7 +149,7 @@ def admin(
             text = f"there is no {path}; see /docs"
         made = RequestRefused(text, status=error.status_code, where="route")
         made.allow = (error.headers or {}).get("Allow", "")
-        return _failed(request, made)
+        return _failed(request, made, near=not asks)
 
     return app
 
@@ -166,9 +166,9 @@ def _seen(request: Request, lookups: Lookups) -> dict[str, Service]:
     return {name: found for name, found in lookups.live().items() if caller.sees(name)}
 
 
-def _failed(request: Request, error: Exception) -> JSONResponse:
+def _failed(request: Request, error: Exception, *, near: bool) -> JSONResponse:
     headers = {k.decode(): v.decode() for k, v in failures.headers_of(error)}
-    found = failures.document(error, request.url.path, None)
+    found = failures.document(error, request.url.path, None, near=near)
     return JSONResponse(found, failures.status_of(error), headers)
 
 

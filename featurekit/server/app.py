@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from featurekit.errors import FeaturekitError, ModelFailed, RequestRefused
 from featurekit.online.lookup.result import OnlineResult
 from featurekit.server import as_json, failures
+from featurekit.server.accept import ARROW, JSON, MSGPACK, WRITTEN_OF_PUSHES, accepted
 from featurekit.server.access import Access
 from featurekit.server.as_json import Said
 from featurekit.server.callers import ADMIN, ANYONE, LIST, METRICS, Caller
 from featurekit.server.cors import Cors
+from featurekit.server.logs import Sparing
 from featurekit.server.lookups import Lookups
 from featurekit.server.metrics import CONTENT_TYPE, Metrics
 from featurekit.server.observed import REQUEST
@@ -47,23 +49,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
-JSON, MSGPACK, ARROW = (
-    b"application/json",
-    b"application/msgpack",
-    b"application/vnd.apache.arrow.stream",
-)
-_ACCEPTED = {
-    JSON: JSON,
-    b"application/*": JSON,
-    b"*/*": JSON,
-    MSGPACK: MSGPACK,
-    b"application/x-msgpack": MSGPACK,
-    b"application/vnd.msgpack": MSGPACK,
-    ARROW: ARROW,
-}
 _BODIES = {JSON, MSGPACK, b"application/x-msgpack", b"application/vnd.msgpack"}
-_WRITTEN = (JSON, MSGPACK, ARROW)
-_WRITTEN_OF_PUSHES = (JSON, MSGPACK)
 _LISTED = "/v1/features"
 _SOURCES, _EVENTS = "/v1/sources/", "/events"
 _MODELS, _PREDICT = "/v1/models/", "/predict"
@@ -157,6 +143,7 @@ class App:
         self.draining = False
         self.ready = False
         self.waiting_for: Exception | None = None
+        self._outages = Sparing(_log)
         self._admin: Any = None
         self._files: Files | None = None
         self._making: asyncio.Lock | None = None
@@ -314,9 +301,12 @@ class App:
             request.id = _told_id(request) or uuid.uuid4().hex
         if status == 500:
             _log.exception("request %s: a bug in featurekit", request.id)
+        elif failures.outside(error) is not None:
+            self._outages.warning(f"request {request.id}: {error}")
         request.error = failures.kind_of(error)
         self.metrics.failed(request.route, request.error)
-        found = failures.document(error, request.asked or request.route or "route", request.id)
+        where = request.asked or request.route or "route"
+        found = failures.document(error, where, request.id, near=self.access.open)
         return Answer(as_json.dumps(found), status, _typed(JSON, *failures.headers_of(error)))
 
     async def _send(self, request: Request, answer: Answer, send: Send) -> None:
@@ -377,18 +367,18 @@ class App:
         name = None
         if request.path != _LISTED:
             name = request.path[len("/v1/services/") : -len("/features")]
-        accepted = _accepted(request.headers.get(b"accept", b"*/*"))
+        media = accepted(request.headers.get(b"accept"))
         most = self.settings.most_rows
         _, result, said = await self._asked(
             request, lambda data: own_question(name, data, most_rows=most)
         )
         headers = _typed(
-            accepted,
+            media,
             (b"featurekit-as-of", result.as_of.isoformat().encode()),
             (b"featurekit-version", said.version.fingerprint.encode()),
             *self.lookups.notices.headers(said.version),
         )
-        return Answer(_written(accepted, result, said), 200, headers)
+        return Answer(_written(media, result, said), 200, headers)
 
     async def _body(self, request: Request) -> Any:
         """The value in the body. RequestRefused where it is none."""
@@ -480,7 +470,7 @@ class App:
         request.asked = f"model {model.name}"
         limit = _limit(request, self.settings.timeout_s)
         end = time.monotonic() + limit
-        accepted = _accepted(request.headers.get(b"accept", b"*/*"), _WRITTEN_OF_PUSHES)
+        media = accepted(request.headers.get(b"accept"), WRITTEN_OF_PUSHES)
         data = await _in_time(self._body(request), self.settings.timeout_s)
         question, details = predict_question(data, most_rows=self.settings.most_rows)
         request.id = question.request_id or request.id or uuid.uuid4().hex
@@ -499,9 +489,9 @@ class App:
         request.service, request.rows = found.looked.service.name, len(found.values)
         self.metrics.answered(request.service, found.looked.result)
         self._look_at_notices()
-        body = written(found, request.id, details=details, packed=accepted == MSGPACK)
+        body = written(found, request.id, details=details, packed=media == MSGPACK)
         notices = self.lookups.notices.headers(found.looked.service)
-        return Answer(body, 200, _typed(accepted, *notices))
+        return Answer(body, 200, _typed(media, *notices))
 
     # --- pushes -----------------------------------------------------------------------------------
 
@@ -529,7 +519,7 @@ class App:
         self.pushes.check()
         request.asked = "push" if source is None else f"push to {source}"
         request.id = _told_id(request) or uuid.uuid4().hex
-        accepted = _accepted(request.headers.get(b"accept", b"*/*"), _WRITTEN_OF_PUSHES)
+        media = accepted(request.headers.get(b"accept"), WRITTEN_OF_PUSHES)
         order = Order(
             form=form,
             kind=kind_of(request.headers.get(b"content-type", JSON), form),
@@ -538,7 +528,7 @@ class App:
             id=request.id,
             left_s=_limit(request, self.settings.push_timeout_s),
             caller=request.caller,
-            packed=accepted == MSGPACK and form == OWN,
+            packed=media == MSGPACK and form == OWN,
         )
         coming = request.body(self.settings.most_bytes)
         sent = await _in_time(coming, self.settings.push_timeout_s)
@@ -563,7 +553,7 @@ class App:
             # Whoever asks without a key is told no address and no name.
             why = f"{why}; the last attempt failed with {failures.kind_of(self.waiting_for)}"
         if self.waiting_for is not None and not self.draining and self.access.open:
-            found = failures.document(self.waiting_for, "/ready", None)
+            found = failures.document(self.waiting_for, "/ready", None, near=True)
             return Answer(as_json.dumps({"status": "waiting", **found}), 503, _typed(JSON))
         body = as_json.dumps({"status": "stopping" if self.draining else "waiting", "why": why})
         return Answer(body, 503, _typed(JSON))
@@ -621,28 +611,12 @@ async def _in_time(body: Awaitable[_T], limit_s: float) -> _T:
         raise failures.late_body(limit_s, limit_s) from None
 
 
-def _accepted(header: bytes, written: tuple[bytes, ...] = _WRITTEN) -> bytes:
-    """The first media type that the caller takes and that is written here. RequestRefused where
-    there is none."""
-    if header == b"*/*":
-        return JSON
-    for part in header.split(b","):
-        found = _ACCEPTED.get(part.partition(b";")[0].strip().lower())
-        if found in written:
-            return found
-    raise RequestRefused(
-        f"found {header.decode('latin-1')!r}; write one of {b', '.join(written).decode()}",
-        status=406,
-        where="accept",
-    )
-
-
-def _written(accepted: bytes, result: OnlineResult, said: Said) -> bytes:
-    if accepted == ARROW:
+def _written(media: bytes, result: OnlineResult, said: Said) -> bytes:
+    if media == ARROW:
         from featurekit.online.wire.arrow import stream
 
         return stream(result, said.service, said.version.fingerprint)
-    if accepted == MSGPACK:
+    if media == MSGPACK:
         from featurekit.server.as_msgpack import answer
 
         return answer(result, said)

@@ -14,12 +14,18 @@ from featurekit.errors import (
     BadRowError,
     ContractBroken,
     DamagedLog,
+    DamagedNote,
+    DamagedState,
+    DamagedView,
     DefinitionError,
     EntityFrameError,
     FeaturekitError,
+    FingerprintMismatch,
+    LeaseLost,
     ModelFailed,
     NotServed,
     OnlineError,
+    PlanRefused,
     RegistryError,
     RequestRefused,
     SourceError,
@@ -49,8 +55,27 @@ RETRY_AFTER_S = 1
 _BUG = "the server failed in a way that is not foreseen; its log has the request id"
 
 
-class Overdue(StoreUnavailable):
+class Told(StoreUnavailable):
+    """What a server itself says to its callers, where it cannot answer now."""
+
+
+class Overdue(Told):
     """A request was not answered within its time."""
+
+
+_FOR_CALLERS = (
+    Told,
+    ModelFailed,
+    DamagedNote,
+    DamagedState,
+    DamagedView,
+    FingerprintMismatch,
+    LeaseLost,
+    PlanRefused,
+)
+"""The 503s that name views, versions and entities. Any other may name an address, a folder or a
+setting of the server."""
+_ON_DISK = (DamagedLog, WriteError, RegistryError)
 
 
 def no_value(what: str, error: ValueError) -> RequestRefused:
@@ -82,12 +107,31 @@ def kind_of(error: Exception) -> str:
     """The name of an error, as answers and metrics give it."""
     if status_of(error) == 500:
         return "InternalError"
-    return StoreUnavailable.__name__ if isinstance(error, Overdue) else type(error).__name__
+    return StoreUnavailable.__name__ if isinstance(error, Told) else type(error).__name__
 
 
-def document(error: Exception, where: str, request_id: str | None) -> dict[str, Any]:
-    """The body of the answer for an error. `where` is the route or the part of the request."""
+def outside(error: Exception) -> str | None:
+    """What callers from outside read instead of an error's own text, which names addresses, folders
+    or settings of the server; None where that text is for them."""
+    if status_of(error) != 503 or isinstance(error, _FOR_CALLERS):
+        return None
+    what = (
+        "what is kept on disk cannot be read or written now"
+        if isinstance(error, _ON_DISK)
+        else "the online store cannot be asked now"
+    )
+    later = getattr(error, "retry_after_s", None) is not None
+    return f"{what}; ask again" + (" after a while, as Retry-After says" if later else "")
+
+
+def document(
+    error: Exception, where: str, request_id: str | None, *, near: bool = False
+) -> dict[str, Any]:
+    """The body of the answer for an error. `where` is the route or the part of the request. Where
+    callers need no key, on a server that this machine alone reaches as a rule, they are `near`, and
+    read what the server's log says."""
     text = str(error) if isinstance(error, FeaturekitError) and status_of(error) != 500 else _BUG
+    text = text if near else outside(error) or text
     what, _, write = text.partition("; ")
     place = error.where if isinstance(error, RequestRefused) and error.where else where
     found = {"type": kind_of(error), "where": place, "what": what, "write": write or None}

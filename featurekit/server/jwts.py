@@ -23,9 +23,10 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 import jwt
 
-from featurekit.errors import ConfigError, StoreUnavailable
+from featurekit.errors import ConfigError
 from featurekit.project.api_keys import is_scope
 from featurekit.server.callers import Caller, unknown
+from featurekit.server.failures import Told
 from featurekit.server.settings import AccessSettings
 
 LEEWAY_S = 30.0
@@ -241,8 +242,8 @@ class IssuerKeys:
             await asyncio.wait({self._reading})
 
 
-def _unread() -> StoreUnavailable:
-    return StoreUnavailable(
+def _unread() -> Told:
+    return Told(
         "the issuer's keys cannot be read now, so nobody can say whether the token counts; ask "
         "again"
     )

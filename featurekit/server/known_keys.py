@@ -12,9 +12,10 @@ import logging
 import time
 from collections.abc import Callable
 
-from featurekit.errors import DamagedNote, OnlineError, StoreUnavailable
+from featurekit.errors import DamagedNote, OnlineError
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.project.api_keys import ApiKey, api_keys_key, read_keys
+from featurekit.server.failures import Told
 
 FRESH_S, OUTAGE_S = 2.0, 60.0
 _SOON_S = 1.0
@@ -57,7 +58,7 @@ class KnownKeys:
                 age = self._clock() - self._read_at
         found = self._keys.get(id_)
         if age > (FRESH_S if found is None else OUTAGE_S):
-            raise StoreUnavailable(
+            raise Told(
                 "the keys of callers cannot be read now, so nobody can say whether this is one; "
                 "ask again"
             )

@@ -10,6 +10,7 @@ import json
 import logging
 import re
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,6 +38,24 @@ def told(logger: logging.Logger, level: int, text: str, fields: Mapping[str, Any
     """Log a line with fields; those that are None or "" are left out."""
     kept = {name: value for name, value in fields.items() if value is not None and value != ""}
     logger.log(level, text, extra={_FIELDS: kept})
+
+
+class Sparing:
+    """Warns at most once in `every_s` seconds, and then says how many warnings it left out."""
+
+    def __init__(self, logger: logging.Logger, every_s: float = 1.0) -> None:
+        self._log, self._every_s = logger, every_s
+        self._next, self._left_out = float("-inf"), 0
+
+    def warning(self, text: str) -> None:
+        """Log a warning, or count it."""
+        now = time.monotonic()
+        if now < self._next:
+            self._left_out += 1
+            return
+        more = f" ({self._left_out} more since the last such line)" if self._left_out else ""
+        self._next, self._left_out = now + self._every_s, 0
+        self._log.warning("%s%s", text, more)
 
 
 def trace_of(traceparent: bytes | None) -> tuple[str, str] | None:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from featurekit.errors import FeaturekitError, StoreUnavailable
+from featurekit.errors import FeaturekitError
 from featurekit.feed.events import Pushed
 from featurekit.feed.once import Key, body_hash, shown
 from featurekit.feed.push import Taken, take, take_once
@@ -30,6 +30,7 @@ from featurekit.project.audit import acting
 from featurekit.project.project import Project
 from featurekit.server import as_json, failures
 from featurekit.server.bodies import source_and_rows
+from featurekit.server.logs import Sparing
 from featurekit.server.metrics import PushMetrics
 from featurekit.server.orders import FEAST, Done, Order, received, send
 from featurekit.server.settings import PushSettings, Settings
@@ -38,6 +39,7 @@ _LOOK_S = 1.0
 # Its successor takes orders at the same place.
 _KEPT: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
 _log = logging.getLogger("featurekit.server")
+_outages = Sparing(_log)
 
 
 @dataclass(slots=True)
@@ -140,7 +142,7 @@ class Pusher:
         if self.waiting >= self.told.waiting:
             return _failed(
                 order,
-                StoreUnavailable(
+                failures.Told(
                     f"{self.waiting} pushes wait already, so nothing was pushed; push again later, "
                     "or more rows at once and fewer times",
                     retry_after_s=1.0,
@@ -240,8 +242,11 @@ def _failed(order: Order, error: Exception) -> tuple[Done, bytes]:
     status = failures.status_of(error)
     if status == 500:
         _log.error("request %s: a bug in featurekit", order.id, exc_info=error)
+    elif failures.outside(error) is not None:
+        _outages.warning(f"request {order.id}: {error}")
     asked = "push" if order.source is None else f"push to {order.source}"
-    body = as_json.dumps(failures.document(error, asked, order.id))
+    near = order.caller.kind == "anyone"
+    body = as_json.dumps(failures.document(error, asked, order.id, near=near))
     headers = [(k.decode(), v.decode()) for k, v in failures.headers_of(error)]
     return Done(status, headers, failures.kind_of(error)), body
 

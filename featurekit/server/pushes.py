@@ -6,7 +6,8 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
-from featurekit.errors import RequestRefused, StoreUnavailable
+from featurekit.errors import RequestRefused
+from featurekit.server.failures import Told
 from featurekit.server.orders import (
     ARROW,
     FEAST,
@@ -107,7 +108,7 @@ class Pushes:
                     "the process that pushes ended meanwhile; push again with the same "
                     "Idempotency-Key, and the rows are taken once"
                 )
-            raise StoreUnavailable(why) from None
+            raise Told(why) from None
         return Done(**fields), answer
 
     async def _connection(self, path: str) -> _Streams:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 from argparse import Namespace
+from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from featurekit.cli.access import rate
 from featurekit.cli.arguments import argument, duration, verb
@@ -11,6 +13,9 @@ from featurekit.cli.repo import open_store
 from featurekit.core.durations import duration_us
 from featurekit.core.screen import Screen
 from featurekit.core.types import EPOCH
+
+if TYPE_CHECKING:
+    from featurekit.define.repo import Repo
 
 
 @verb(
@@ -57,6 +62,7 @@ def create(arguments: Namespace, screen: Screen) -> None:
                 rate=arguments.rate,
             )
             expires = None if made.expires is None else instant_of(made.expires)
+            unknown = _unknown(store.repo, made.scopes)
             found |= {"id": made.id, "expires": None if expires is None else expires.isoformat()}
     screen.document(
         {
@@ -65,6 +71,7 @@ def create(arguments: Namespace, screen: Screen) -> None:
             "scopes": sorted(made.scopes),
             "expires": expires,
             "rate": made.rate,
+            "unknown": unknown,
             "key": token,
         }
     )
@@ -73,6 +80,22 @@ def create(arguments: Namespace, screen: Screen) -> None:
     screen.line(f"Made the key {made.name} ({made.id}), which opens {opened} {until}:")
     screen.text(token)
     screen.line("It is shown this once. A client reads it from FEATUREKIT_TOKEN.")
+    if unknown:
+        screen.line(
+            f"The repo has nothing that {', '.join(unknown)} could open; see `featurekit list "
+            "services` and `featurekit list sources`, and revoke the key where the name is wrong."
+        )
+
+
+def _unknown(repo: Repo, scopes: Collection[str]) -> list[str]:
+    """The scopes that name a service or a source that the repo does not have."""
+    known: dict[str, Collection[str]] = {"read": repo.services, "push": repo.sources}
+    named = sorted(scope.partition(":") for scope in scopes)
+    return [
+        f"{verb}:{name}"
+        for verb, _, name in named
+        if verb in known and name != "*" and name not in known[verb]
+    ]
 
 
 def instant_of(us: int) -> dt.datetime:
