@@ -35,6 +35,7 @@ from featurekit.aggregates import (
 )
 from featurekit.core.status import FOREVER
 from featurekit.define.definitions import Entity, FeatureService, FeatureView
+from featurekit.online.state import blocks
 from featurekit.online.state.blocks import is_head
 from featurekit.online.state.seal import opened
 from featurekit.online.state.state import State, due_of
@@ -263,3 +264,29 @@ def test_a_state_that_is_whole_goes_into_blocks_with_the_next_push(
         keys = [key for key, value in states(once).items() if is_head(opened(key, value))]
         assert any(store.values[key] == once.values[key] for key in keys)
     case.paths.close()
+
+
+def test_the_sums_and_chosen_inputs_of_a_block_leave_out_what_has_ended() -> None:
+    """The head answers for whole blocks whose ends lie before the question: what ended counts no
+    more there (T7)."""
+    compiled = plan_of(SERVICES["corrections for a lifetime"]).service.views[0]
+    layout = blocks.Layout(compiled)
+    chance = random.Random(3)
+    value = {
+        "int": lambda: chance.randrange(1, 9), "float": lambda: chance.random() + 1.0,
+        "str": lambda: chance.choice("abc"), "bool": lambda: True,
+    }  # fmt: skip
+    events = [
+        (i * S, i * S, (*(value[slot.type.name]() for slot in compiled.slots), FOREVER))
+        for i in range(6)
+    ]
+    ended = [
+        (ts, created, (*slots[:-1], 50 * S) if ts == 5 * S else slots)
+        for ts, created, slots in events
+    ]
+    block, of_rest = blocks.make_block(layout, ended), blocks.make_block(layout, events[:5])
+    assert block.sums
+    assert block.chosen
+    assert (block.sums, block.chosen) == (of_rest.sums, of_rest.chosen)
+    assert block.sums != blocks.make_block(layout, events).sums
+    assert (block.count, block.lasting.number, block.lasting.over) == (6, 5, 50 * S)

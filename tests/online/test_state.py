@@ -14,7 +14,7 @@ from typing import Any
 import awkward
 import duckdb
 import pytest
-from agreeing import EXAMPLES, ONE, PAIR, SERVICES, cases, late, ratio, view
+from agreeing import EXAMPLES, ONE, PAIR, SERVICES, cases, late, ratio, source, view
 from awkward import DAY
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,7 +32,7 @@ from featurekit.define.plan import View
 from featurekit.errors import AsOfTooOld, OnlineError
 from featurekit.feed.events import ViewWriter
 from featurekit.online.lookup.answer import answer
-from featurekit.online.state import codec
+from featurekit.online.state import codec, state
 from featurekit.online.state.blocks import open_state
 from featurekit.online.state.codec import decode_column, encode_column, skip_column
 from featurekit.online.state.rewrite import written
@@ -326,6 +326,38 @@ HINTS: list[Any] = [
     bool, int, float, str, bytes, dt.datetime, dt.date, dt.timedelta,
     list[int], list[float], list[str | None], list[list[int | None]], list[bool],
 ]  # fmt: skip
+
+
+NUMBERS = compile_view(
+    view(
+        "numbers",
+        ONE,
+        source("events", {"key": int, "amount": float, "qty": int, "flag": bool}),
+        {"sum": Sum("amount", window="1d"), "whole": Sum("qty", window="1d"),
+         "on": Count(window="1d", where="flag")},
+    )
+)  # fmt: skip
+
+
+def test_numbers_that_are_written_at_once_have_the_bytes_of_the_codec(monkeypatch):
+    """`struct` writes and reads all of a state of numbers: each field of the header differs from
+    the others here, and each column from the other columns."""
+    order = [s.type.name for s in NUMBERS.slots]
+    rows = [{"float": 0.1, "int": 7, "bool": True}, {"float": -0.0, "int": -2, "bool": False}]
+    events: list[Event] = [
+        (ts, created, tuple(row[name] for name in order))
+        for ts, created, row in zip((11, 12), (21, 23), rows, strict=True)
+    ]
+    at_once = State(NUMBERS, 5, 30, events).encode()
+    assert state.plain_states(NUMBERS) is not None
+    read_at_once = state.decode_state(NUMBERS, at_once)
+    monkeypatch.setattr(state, "plain_states", lambda _: None)
+    assert State(NUMBERS, 5, 30, events).encode() == at_once
+    for read in (read_at_once, state.decode_state(NUMBERS, at_once)):
+        assert (read.first_visible, read.newest_arrival) == (5, 30)
+        assert [(e[0], e[1], bits(list(e[2]))) for e in read.events] == [
+            (e[0], e[1], bits(list(e[2]))) for e in events
+        ]
 
 
 def round_trip(type_: Type, values: list[Any]) -> list[Any]:
