@@ -29,6 +29,7 @@ MIXED_STATUSES = 255
 _PLAIN = {"int": "q", "float": "d", "bool": "?"}
 
 ROUTED, INSTEAD, SHADOW = "routed", "instead", "shadow"
+LOOKED_UP = "looked_up"
 PREDICTED: Mapping[str, Type] = {
     "request_id": STR,
     "row": INT,
@@ -43,7 +44,8 @@ PREDICTED: Mapping[str, Type] = {
     "caller": STR,
 }
 """What is logged of a prediction beside its features: the id of the request, the place of the row
-in it, and the target that was asked.
+in it, and the target that was asked. A server's lookups without a model have it too, with the role
+LOOKED_UP and no target, prediction or route.
 
 `role` is ROUTED where the route says the target, INSTEAD where it was asked because another one had
 failed, and SHADOW where it never answers. `answered` says whether the client was given it. The
