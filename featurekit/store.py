@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from featurekit.log.served.block import ServedBlock
     from featurekit.log.served.log import ServingLog
     from featurekit.monitor.drift.report import Drift
+    from featurekit.monitor.prediction import PredictionAudit
     from featurekit.offline.training_set import TrainingSet
     from featurekit.parity.budget import Budget
     from featurekit.parity.diagnose.explanation import Explanation
@@ -894,6 +895,42 @@ class FeatureStore(Named):
         return drift(
             self.parts, service, reference, window=window, end=end, log=log, progress=progress
         )
+
+    @checked
+    def audit_prediction(
+        self,
+        request_id: str,
+        *,
+        row: int | None = None,
+        log: str | Path | None = None,
+        contract: Contract | str | os.PathLike[str] | None = None,
+        events: bool = True,
+    ) -> PredictionAudit:
+        """All that is known of the answer to a request, from the serving log, or from `log`.
+
+        `request_id` is the id that the answer of a server said, or PROCESS:NUMBER, as the log has a
+        lookup from Python. For each row, or the one `row` from 0 on: who asked whom, the prediction
+        if there was one, and each feature with its exact bits, its status, and whether offline says
+        the same now of the same instant. With `events`, each has the events that made it. With the
+        model's `contract`, or the path of it, the training set is told. `steps` say who made the
+        version live. `notes` say what cannot be told; of an entity that `forget` removed, every
+        feature is FORGOTTEN.
+
+        DataError where the log has no such request or row, ConfigError where there is no log,
+        ContractRefused for a contract that was changed.
+        """
+        from featurekit.define.feature_contract.contract import Contract
+        from featurekit.monitor.prediction import audit_prediction
+        from featurekit.sources.reading import one_reading
+
+        if contract is not None and not isinstance(contract, Contract):
+            keys = [key.text for key in self.parts.trust.keys]
+            contract = Contract.load(contract, public_keys=keys)
+        blocks = self.parts.served(log, forgotten=True)
+        with one_reading():
+            return audit_prediction(
+                self.parts, request_id, blocks, row=row, contract=contract, events=events
+            )
 
     # --- parity -----------------------------------------------------------------------------------
 

@@ -451,9 +451,12 @@ class Project:
             )
         return self._serving_log
 
-    def served(self, log: str | Path | None = None) -> Iterator[ServedBlock]:
+    def served(
+        self, log: str | Path | None = None, *, forgotten: bool = False
+    ) -> Iterator[ServedBlock]:
         """The blocks of the serving log that is configured, or of `log`: a folder, a file, or
-        stream:NAME for a stream in the online store's Redis."""
+        stream:NAME for a stream in the online store's Redis. Rows that `forget` emptied are among
+        them where `forgotten` says so."""
         from featurekit.project.served_log import read_log
 
         return read_log(
@@ -463,6 +466,7 @@ class Project:
             folder=self.path,
             state_dir=self.state_dir,
             log=log,
+            forgotten=forgotten,
         )
 
     @property
