@@ -260,14 +260,15 @@ def _audited(
     alone = [some[0] for some in asked.values()]
     if len(alone) > len({one.row for one in alone}):
         notes.append("a row was looked up more than once, with other values; all are shown")
-    judged = _judged(project, versions, alone)
-    if isinstance(judged, str):
-        notes.append(f"nothing was compared with offline: {judged}")
     forgotten = _Forgotten(project)
-    for i, (one, some) in enumerate(zip(alone, asked.values(), strict=True)):
-        gone = one.forgotten or forgotten.holds(one)
-        features = _features(one, judged, i, forgotten=gone)
-        if events and not gone and isinstance(judged, Judged):
+    left = [one for one in alone if not (one.forgotten or forgotten.holds(one))]
+    judged = _judged(project, versions, left) if left else "its entity was forgotten"
+    if left and isinstance(judged, str):
+        notes.append(f"nothing was compared with offline: {judged}")
+    for one, some in zip(alone, asked.values(), strict=True):
+        place = left.index(one) if one in left else None
+        features = _features(one, judged, place)
+        if events and place is not None and isinstance(judged, Judged):
             features = _explained(project, judged.service, one, features, notes)
         head = one.block.head
         yield AuditedRow(
@@ -295,12 +296,11 @@ def _judged(project: Project, versions: Versions, rows: Sequence[Row]) -> Judged
         return f"offline does not answer ({error})"
 
 
-def _features(
-    one: Row, judged: Judged | str, i: int, *, forgotten: bool
-) -> Iterator[AuditedFeature]:
+def _features(one: Row, judged: Judged | str, i: int | None) -> Iterator[AuditedFeature]:
+    """The features of a row, which is the `i`-th of those judged; None where it is forgotten."""
     for o, (name, type_) in enumerate(one.block.head.outputs.items()):
         told = name, str(type_), one.stated(o)
-        if forgotten:
+        if i is None:
             why = "`forget` removed the entity, whose events nothing reads any more"
             yield AuditedFeature(*told, None, FORGOTTEN, why)
         elif isinstance(judged, str):
@@ -414,7 +414,9 @@ def _steps(project: Project, made: PredictionAudit) -> Iterator[Step]:
                 found.append(Step(when, who, f"applied {name} (registry)"))
         for pin in pins:
             if (pin.service, pin.fingerprint) == (service, fingerprint):
-                found.append(Step(pin.pinned_at.isoformat(), pin.owner, f"pinned {name} for {pin.by}"))
+                found.append(
+                    Step(pin.pinned_at.isoformat(), pin.owner, f"pinned {name} for {pin.by}")
+                )
         found += [
             Step(entry.at, entry.who, f"{entry.verb}: {did}")
             for entry in _entries(project, made.notes)

@@ -28,7 +28,7 @@ _NO_MODEL: Mapping[str, Any] = {
 """What is known of a lookup that a process of Python made of its own store."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
     """A row of the log: the place `i` in a block, and its place `row` in the request."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from featurekit.offline.events import EventRows, Snapshot
     from featurekit.offline.training_set import TrainingSet
     from featurekit.project.lineage.teller import Teller
+    from featurekit.project.served_log import Place
 
 
 class Project:
@@ -467,6 +468,22 @@ class Project:
             state_dir=self.state_dir,
             log=log,
             forgotten=forgotten,
+        )
+
+    def served_places(self, logs: Sequence[str | Path] = ()) -> list[Place]:
+        """Where this project's lookups were logged, and `logs`; DataError for one of these that
+        does not exist. What this process has still to write is written."""
+        from featurekit.project.served_log import places
+
+        if self._serving_log is not None:
+            self._serving_log.flush()
+        return places(
+            self.config.featurekit.serving_log,
+            self.online,
+            self.name,
+            folder=self.path,
+            state_dir=self.state_dir,
+            logs=logs,
         )
 
     @property

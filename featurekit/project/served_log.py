@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from featurekit.core.keys import project_key
 from featurekit.core.status import FORGOTTEN
@@ -16,6 +18,9 @@ from featurekit.online.store.login import NO_LOGIN, Login
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.project.config import ServingLogConfig
 from featurekit.project.deployment import materialized_marks
+
+if TYPE_CHECKING:
+    from featurekit.log.served.forget import Gone
 
 
 def open_log(
@@ -144,3 +149,54 @@ def named_log(
             "featurekit: in feature_store.yaml, or name a log"
         )
     return config
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a log is: a folder or file, or the stream `key` of the Redis at `url`."""
+
+    path: Path | None = None
+    url: str = field(default="", repr=False)
+    key: str = ""
+    login: Login = NO_LOGIN
+
+    def strip(self, gone: Gone) -> int:
+        """Take rows out of it; how many."""
+        from featurekit.log.served.forget import strip_parquet, strip_stream
+
+        if self.path is None:
+            return strip_stream(self.url, self.key, gone, self.login)
+        return strip_parquet(self.path, gone) if self.path.exists() else 0
+
+
+def places(
+    config: ServingLogConfig | None,
+    store: OnlineStore,
+    project: str,
+    *,
+    folder: Path,
+    state_dir: Path,
+    logs: Sequence[str | os.PathLike[str]] = (),
+) -> list[Place]:
+    """Where rows were logged: in the configured log, where a log is by default, and in `logs`.
+    DataError for one of these that does not exist."""
+    found = []
+    for log in logs:
+        named = named_log(config, log)
+        if named.to == "parquet" and not log_folder(named, folder, state_dir).exists():
+            raise DataError(f"there is no serving log {os.fspath(log)!r}; name a folder or a file")
+        found.append(named)
+    found += [] if config is None else [config]
+    found.append(ServingLogConfig(to="parquet"))
+    if getattr(store, "url", None) is not None:
+        found.append(ServingLogConfig(to="stream"))
+    made = []
+    for one in found:
+        if one.to == "parquet":
+            made.append(Place(log_folder(one, folder, state_dir)))
+        else:
+            login = _login(one, store)
+            made.append(
+                Place(url=stream_url(one, store), key=stream_key(one, project), login=login)
+            )
+    return list(dict.fromkeys(made))

@@ -74,28 +74,36 @@ class ParquetSink:
             self._put(name)
 
     def _put(self, name: str) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        from featurekit.log.served.arrow import batch
-
         open_ = self._open[name]
         head = open_.head
         path = self.folder / (
             f"{open_.first:020d}-{head.service}-{head.fingerprint[:12]}-{uuid.uuid4().hex}.parquet"
         )
-        batches = []
-        for data in open_.blocks:
-            batches.append(batch(head, data))
-            time.sleep(0)  # lookups go on
-        table = pa.Table.from_batches(batches).replace_schema_metadata(
-            {HEAD: name.encode(), ABOUT: json.dumps(open_.about, separators=(",", ":")).encode()}
-        )
+        made = written(head, open_.blocks, open_.about)
         make_folder(self.folder)
-        made = pa.BufferOutputStream()
-        pq.write_table(table, made)
-        write_whole(path, made.getvalue(), durable=True)
+        write_whole(path, made, durable=True)
         del self._open[name]
+
+
+def written(
+    head: ServedHead, blocks: Sequence[bytes], about: Sequence[Mapping[str, Any]]
+) -> memoryview:
+    """A file of these blocks, which `encode` made, with what is known `about` each."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from featurekit.log.served.arrow import batch
+
+    batches = []
+    for data in blocks:
+        batches.append(batch(head, data))
+        time.sleep(0)  # lookups go on
+    told = json.dumps(about, separators=(",", ":")).encode()
+    table = pa.Table.from_batches(batches)
+    table = table.replace_schema_metadata({HEAD: head.to_json().encode(), ABOUT: told})
+    made = pa.BufferOutputStream()
+    pq.write_table(table, made)
+    return memoryview(made.getvalue())
 
 
 def read_parquet(folder: Path) -> Iterator[ServedBlock]:
