@@ -586,6 +586,7 @@ class _TrainingRun:
         strict = _strict(service)
         counts = LabelCounts(owner._of, owner.names)
         profile = RowProfile(owner.types) if owner.profiled else None
+        keys = [self.schema.names.index(name) for name in owner._of.features.join_keys]
         at, head = 0, self.schema.empty_table()
         for given, made in zip(self._given(), self._features(), strict=False):
             for o in self.joined.erring:
@@ -599,7 +600,7 @@ class _TrainingRun:
             counts.update(made, cast)
             if profile is not None:
                 statuses = [made.column(f"t{o}") for o in range(len(service.outputs))]
-                profile.update(cast[: len(statuses)], statuses)
+                profile.update(cast[: len(statuses)], statuses, [batch.column(i) for i in keys])
             if not at:
                 head = pa.Table.from_batches([batch.take(pa.array(range(min(_SHOWN, len(batch)))))])
             at += batch.num_rows
@@ -715,7 +716,7 @@ class _TrainingRun:
                 "statuses": self.owner._statuses,
                 "timezone": self.owner._timezone,
             },
-            "errors": self.owner._statistics,
+            "errors": _without_events(self.owner._statistics),
             "numeric_fingerprint": numeric_fingerprint(service),
             "libraries": library_versions(),
             "featurekit": VERSION,
@@ -739,6 +740,18 @@ class _TrainingRun:
             buckets = key_buckets(self.con, snapshot.copy, keys)
             about["files"] = [{**file, "buckets": buckets} for file in about["files"]]
         return about
+
+
+def _without_events(statistics: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The errors without the event that was the first, which tells of an entity; None where they
+    are not counted yet."""
+    if statistics is None:
+        return None
+    transforms = {
+        name: {what: value for what, value in facts.items() if what != "first"}
+        for name, facts in statistics["transforms"].items()
+    }
+    return {**statistics, "transforms": transforms}
 
 
 def _strict(service: Service) -> dict[int, str]:
