@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from featurekit.core import conversions, html
 from featurekit.core.attributes import Named
 from featurekit.core.durations import Duration
-from featurekit.core.files import whole
+from featurekit.core.files import whole, write_whole
 from featurekit.core.screen import Advance
 from featurekit.core.sql import quote
 from featurekit.core.types import STR, Instant, Type, instant
@@ -276,6 +276,43 @@ class TrainingSet(Named):
         be written at `path`.
         """
         return self._write(Path(path), CsvWriter)
+
+    def to_delta(self, path: str | os.PathLike[str]) -> dict[str, Any]:
+        """Write the rows of `to_arrow` as the next version of a Delta Lake table in the folder
+        `path` (featurekit[delta]), which has these rows and no other. Returns the manifest, which
+        names the version under `delta`.
+
+        Beside the folder stand `<path>.v<version>.manifest.json`, and the labels, of which
+        `FeatureStore.remake` makes it again (F2). The commit is whole or not at all, has
+        the content hash in its own metadata, and is read back to compare it. DataError where a
+        column has values that Delta Lake does not hold bit for bit, such as durations, where the
+        folder holds something else, or where the version cannot be written.
+        """
+        import pyarrow.parquet as pq
+
+        from featurekit.offline.delta_table import check_types, put
+        from featurekit.sources.origins.delta import check_folder
+
+        def make(hidden: Any, schema: Any) -> Any:
+            check_types(schema)
+            schemas.append(schema)
+            return pq.ParquetWriter(hidden, schema)
+
+        folder, schemas = Path(path).absolute(), list[Any]()
+        check_folder(folder)
+        with (
+            self.home.telling(folder) as tell,
+            TemporaryDirectory(prefix=".featurekit-", dir=folder.parent) as scratch,
+        ):
+            rows = Path(scratch, "rows.parquet")
+            manifest = self._written(rows, make)
+            manifest = {**manifest, "delta": put(rows, schemas[0], folder, manifest)}
+            name = f"{folder.name}.v{manifest['delta']['version']}"
+            beside = manifest_beside(folder.with_name(name))
+            labels_beside(manifest_beside(rows)).replace(labels_beside(beside))
+            write_whole(beside, (json.dumps(manifest, indent=2) + "\n").encode())
+            tell(manifest)
+        return manifest
 
     def split(
         self,

@@ -158,7 +158,7 @@ def get_historical(arguments: Namespace, screen: Screen) -> None:
     show_labels(screen, manifest)
     _show_future(screen, manifest)
     show_bad_rows(screen, {n: about["quarantined"] for n, about in manifest["sources"].items()})
-    _show_errors(screen, manifest["errors"])
+    _show_errors(screen, training.statistics)
 
 
 def _check_words(arguments: Namespace) -> None:
