@@ -940,10 +940,9 @@ class FeatureStore(Named):
         if contract is not None and not isinstance(contract, Contract):
             keys = [key.text for key in self.parts.trust.keys]
             contract = Contract.load(contract, public_keys=keys)
-        blocks = self.parts.served(log, forgotten=True)
         with one_reading():
             return audit_prediction(
-                self.parts, request_id, blocks, row=row, contract=contract, events=events
+                self.parts, request_id, log=log, row=row, contract=contract, events=events
             )
 
     # --- parity -----------------------------------------------------------------------------------

@@ -163,14 +163,8 @@ def _forget(
         stack.enter_context(explaining_disk(project.state_dir))
         for source in sorted({s.name for s in sources}.union(*(v.source_names for v in taking))):
             online = stack.enter_context(alone(online, project.name, source, "forget"))
-        project.claim()
-        check_may_record(online, project.name)
-        until = online.stamp(clock_key(project.name))
-        secret = make_secret(project.state_dir)
-        digest = secret.digest(name, {n: (types[n], values[n]) for n in types})
-        tombstone = Tombstone(name, tuple(sorted(types.items())), digest, secret.name, until)
-        number = project.registry.forget(tombstone)
-        project.record()
+        tombstone, number = _record(project, online, name, types, values)
+        until = tombstone.until
         # Wait for pushes that have begun since, too: they may not have seen the record.
         _settle(online, project.name, sources, online.stamp(clock_key(project.name)) - 1)
         con = project.connect()
@@ -199,13 +193,32 @@ def _forget(
         "file_rows": sum(f.rows for f in files if f.rewritten),
         "served_rows": served,
     }
-    found |= {"tombstone": number, "digest": digest[:16], **removed}
+    found |= {"tombstone": number, "digest": tombstone.digest[:16], **removed}
     project.registry.forgot(number, removed)
     project.record()
     told = naming(project.path, project.state_dir, values.values())
     return Forgot(
         name, instant(until), states, repaired, log_rows, files, aside, unknown, served, told
     )
+
+
+def _record(
+    project: Project,
+    online: OnlineStore,
+    name: str,
+    types: Mapping[str, Type],
+    values: Mapping[str, Any],
+) -> tuple[Tombstone, int]:
+    """Record that an entity is forgotten until now; the tombstone, and its number."""
+    project.claim()
+    check_may_record(online, project.name)
+    until = online.stamp(clock_key(project.name))
+    secret = make_secret(project.state_dir)
+    digest = secret.digest(name, {n: (types[n], values[n]) for n in types})
+    tombstone = Tombstone(name, tuple(sorted(types.items())), digest, secret.name, until)
+    number = project.registry.forget(tombstone)
+    project.record()
+    return tombstone, number
 
 
 # --- who ------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import datetime as dt
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from featurekit.core.attributes import Named
@@ -16,7 +17,6 @@ from featurekit.define.feature_contract.contract import Contract
 from featurekit.define.plan import Service
 from featurekit.errors import DataError, FeaturekitError
 from featurekit.log.audit import Entry
-from featurekit.log.served.block import ServedBlock
 from featurekit.log.tombstones import read_secret
 from featurekit.monitor.served_request import Row, find
 from featurekit.parity.compare import Stated
@@ -211,14 +211,15 @@ def bits_of(value: Any) -> str | None:
 def audit_prediction(
     project: Project,
     request_id: str,
-    blocks: Iterator[ServedBlock],
     *,
+    log: str | Path | None = None,
     row: int | None = None,
     contract: Contract | None = None,
     events: bool = True,
 ) -> PredictionAudit:
-    """See `FeatureStore.audit_prediction`; `blocks` are those of the serving log."""
-    found = find(blocks, request_id)
+    """See `FeatureStore.audit_prediction`."""
+    blocks = project.served(log, forgotten=True, request=request_id)
+    found = find(blocks, request_id, log=lambda: project.served(log, forgotten=True))
     chosen = found.rows if row is None else [one for one in found.rows if one.row == row]
     if not chosen:
         there = sorted({one.row for one in found.rows})

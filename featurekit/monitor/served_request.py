@@ -3,7 +3,7 @@ the number that it had there."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -103,22 +103,18 @@ def _predicted(block: ServedBlock, i: int) -> Mapping[str, Any]:
     return {n: c[i] for n, c in zip(block.head.predicted, block.predicted, strict=True)}
 
 
-def find(blocks: Iterable[ServedBlock], request_id: str) -> Found:
-    """The request with this id, or of this PROCESS:NUMBER; where callers used an id twice, the last
-    one of it. DataError where the log has none, which says from when to when its rows are."""
+def find(
+    blocks: Iterable[ServedBlock], request_id: str, *, log: Callable[[], Iterable[ServedBlock]]
+) -> Found:
+    """The request with this id, or of this PROCESS:NUMBER, which is among the `blocks`; where
+    callers used an id twice, the last one of it. DataError where there is none, which says from
+    when to when the rows of the whole `log` are."""
     requests: dict[tuple[str, int], list[Row]] = {}
-    first: int | None = None
-    last: int | None = None
-    dropped: dict[str, int] = {}
     for block in blocks:
-        dropped[block.process] = max(dropped.get(block.process, 0), block.dropped)
-        if block.rows:
-            first = min(block.served_at) if first is None else min(first, *block.served_at)
-            last = max(block.served_at) if last is None else max(last, *block.served_at)
         for i, row in _rows_of(block, request_id):
             requests.setdefault((block.process, block.request[i]), []).append(Row(block, i, row))
     if not requests:
-        raise DataError(_none(request_id, first, last, sum(dropped.values())))
+        raise DataError(_none(request_id, log()))
     key, rows = max(requests.items(), key=lambda one: one[1][0].served_at)
     found = Found(f"{key[0]}:{key[1]}", str(rows[0].predicted["caller"]), rows)
     if len(requests) > 1:
@@ -146,10 +142,18 @@ def _rows_of(block: ServedBlock, request_id: str) -> Iterator[tuple[int, int]]:
                 yield i, places.setdefault(i, len(places))
 
 
-def _none(request_id: str, first: int | None, last: int | None, dropped: int) -> str:
-    if first is None or last is None:
+def _none(request_id: str, log: Iterable[ServedBlock]) -> str:
+    """What to say of a request that the log has not."""
+    spans: list[tuple[int, int]] = []
+    dropped: dict[str, int] = {}
+    for block in log:
+        dropped[block.process] = max(dropped.get(block.process, 0), block.dropped)
+        spans += [(min(block.served_at), max(block.served_at))] if block.rows else []
+    if not spans:
         return f"the serving log holds no rows, so it has no request {request_id!r}"
-    lost = f", and serving let go of {dropped:,} rows that the log could not take" * bool(dropped)
+    first, last = min(spans)[0], max(end for _, end in spans)
+    many = sum(dropped.values())
+    lost = f", and serving let go of {many:,} rows that the log could not take" * bool(many)
     return (
         f"the serving log has no request {request_id!r}; its rows were served from "
         f"{instant(first).isoformat()} to {instant(last).isoformat()}, so an older one is pruned, "

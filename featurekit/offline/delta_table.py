@@ -30,7 +30,7 @@ def _holds(type_: Any) -> bool:
 
     t = pa.types
     if t.is_timestamp(type_):
-        return type_.unit != "ns"
+        return str(type_.unit) != "ns"
     if t.is_list(type_) or t.is_large_list(type_) or t.is_fixed_size_list(type_):
         return _holds(type_.value_type)
     if t.is_map(type_):

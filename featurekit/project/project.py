@@ -453,11 +453,16 @@ class Project:
         return self._serving_log
 
     def served(
-        self, log: str | Path | None = None, *, forgotten: bool = False
+        self,
+        log: str | Path | None = None,
+        *,
+        forgotten: bool = False,
+        request: str | None = None,
     ) -> Iterator[ServedBlock]:
         """The blocks of the serving log that is configured, or of `log`: a folder, a file, or
         stream:NAME for a stream in the online store's Redis. Rows that `forget` emptied are among
-        them where `forgotten` says so."""
+        them where `forgotten` says so. With a `request`, blocks without a row of it may be left
+        out."""
         from featurekit.project.served_log import read_log
 
         return read_log(
@@ -468,6 +473,7 @@ class Project:
             state_dir=self.state_dir,
             log=log,
             forgotten=forgotten,
+            request=request,
         )
 
     def served_places(self, logs: Sequence[str | Path] = ()) -> list[Place]:

@@ -4,6 +4,9 @@ server, and what the serving log, the sources and the audit log say of one reque
 from __future__ import annotations
 
 import json
+import math
+import shutil
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +25,8 @@ from retail_models import AS_OF, COLUMNS, RETAIL
 from featurekit import FeatureStore
 from featurekit.cli import main
 from featurekit.errors import ContractRefused, DataError
+from featurekit.log.served.block import encode
+from featurekit.log.served.parquet import read_parquet, written
 from featurekit.monitor.prediction import bits_of
 from featurekit.online.store.server import scratch_redis
 from featurekit.parity.compare import bits
@@ -227,3 +232,92 @@ def test_the_command_line_says_whether_every_bit_is_equal(
     assert found["rows"][0]["features"][0]["bits"] is not None
     assert main([*told[:2], "nobody", *told[3:]]) == 2
     assert main([*told, "--contract", "a", "--model", "models:/a/1"]) == 64
+
+
+# --- canary, fallback, shadow, and what is not what it was ----------------------------------------
+
+
+@pytest.fixture(scope="module")
+def canary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """Two targets of two services, one of which is dead, and a shadow of another service."""
+    folder, log = tmp_path_factory.mktemp("canary"), tmp_path_factory.mktemp("canary_log")
+    rows = [{"customer_id": one} for one in retail_models.customers(8)]
+    with scratch_redis() as url, forwarding.model_server() as model:
+        retail_models.make(folder, url)
+        dead = forwarding.target(model, "churn@4", "churn_v2").replace(str(model.port), "9", 1)
+        with serving.serving(
+            "--redis-url", url, "--project", "tests", "--serving-log", str(log),
+            "--forward", forwarding.target(model, "churn@3", "churn_v2"), "--forward", dead,
+            "--route", "churn@3=50,churn@4=50", "--fallback", "churn@3",
+        ) as server:  # fmt: skip
+            status, answer = predict(server, rows, as_of=AS_OF, request_id="split")
+            assert status == 200
+            assert server.stop() == 0
+        yield Shop(folder, url, log, rows, {"split": answer})
+
+
+def test_a_fallback_is_told_beside_the_target_that_failed(canary: Shop):
+    found = audited(canary, "split", events=False)
+    assert found.equal is True
+    failed = set(canary.answers["split"]["instead"]["churn@4"])
+    assert 0 < len(failed) < 8
+    for row in found.rows:
+        told = {(a.target, a.role, a.answered, a.error is None) for a in row.answers}
+        if row.row in failed:
+            wanted = {("churn@4", "routed", False, False), ("churn@3", "instead", True, True)}
+        else:
+            wanted = {("churn@3", "routed", True, True)}
+        assert told == wanted
+
+
+def test_another_live_version_and_a_version_that_nobody_knows_are_told(
+    canary: Shop, tmp_path: Path
+):
+    module = canary.folder / "definitions.py"
+    before = module.read_text()
+    try:
+        module.write_text(before.replace('Count(window="60d")', 'Count(window="30d")'))
+        with FeatureStore(canary.folder) as store:
+            store.apply()
+            store.materialize()
+        found = audited(canary, "split", row=0, events=True)
+        assert any("it was served at churn_v2@" in note for note in found.notes)
+        assert found.equal is True  # by the version that answered
+        assert found.rows[0].features[0].explanation is not None
+        (registry,) = canary.folder.rglob("registry.db")
+        kept = registry.read_bytes()
+        with sqlite3.connect(registry) as con:
+            con.execute("DELETE FROM versions WHERE fingerprint = ?", (found.rows[0].fingerprint,))
+        con.close()
+        lost = audited(canary, "split", row=0, events=False)
+        assert lost.equal is None
+        assert any("which the registry does not have" in note for note in lost.notes)
+        assert {f.verdict for f in lost.rows[0].features} == {"unchecked"}
+        registry.write_bytes(kept)
+    finally:
+        module.write_text(before)
+
+
+@pytest.mark.parametrize("what", ["n", "spend"])
+def test_a_served_bit_that_was_changed_is_told_by_its_feature(
+    shop: Shop, tmp_path: Path, what: str
+):
+    """What a process serves that computes one bit otherwise."""
+    changed = tmp_path / "log"
+    shutil.copytree(shop.log, changed)
+    name = f"spending__{what}"
+    for path in changed.glob("*.parquet"):
+        blocks = [*read_parquet(path)]
+        head = blocks[0].head
+        for block in blocks:
+            place = [*head.outputs].index(name)
+            column = [*block.values[place]]
+            column[0] = column[0] + 1 if what == "n" else math.nextafter(column[0], math.inf)
+            block.values = [column if o == place else c for o, c in enumerate(block.values)]
+        about = [{**block.about(), "rows": block.rows} for block in blocks]
+        path.write_bytes(written(head, [b"".join(encode(b)) for b in blocks], about))
+    with FeatureStore(shop.folder) as store:
+        found = store.audit_prediction("first", log=changed, events=False)
+    assert found.equal is False
+    differing = [(r.row, f.name) for r in found.rows for f in r.features if f.verdict != "equal"]
+    assert differing == [(0, name)]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from featurekit.cli.arguments import argument, pair, verb
 from featurekit.cli.repo import open_store
 from featurekit.cli.show import short
 from featurekit.cli.values import one_row
 from featurekit.core.screen import Screen
+
+if TYPE_CHECKING:
+    from featurekit.results import Forgot
 
 
 @verb(
@@ -70,6 +74,11 @@ def forget(arguments: Namespace, screen: Screen) -> None:
             "told": list(done.told),
         }
     )
+    _show(screen, done, files)
+
+
+def _show(screen: Screen, done: Forgot, files: Sequence[tuple[str, int, bool, str]]) -> None:
+    """What was removed, and what is still there."""
     screen.table(
         ("view", "version", "states"),
         [

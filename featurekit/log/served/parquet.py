@@ -106,22 +106,42 @@ def written(
     return memoryview(made.getvalue())
 
 
-def read_parquet(folder: Path) -> Iterator[ServedBlock]:
-    """The blocks of one file, or of every file in a folder in the order of their names.
+def read_parquet(folder: Path, *, request: str | None = None) -> Iterator[ServedBlock]:
+    """The blocks of one file, or of every file in a folder in the order of their names; with a
+    `request`, an id or PROCESS:NUMBER, of the files alone that may have a row of it.
 
     DataError for a file that is not a serving log or cannot be read.
     """
     files = [folder] if folder.is_file() else sorted(folder.glob("*.parquet"))
     for path in files:
-        yield from _read(path)
+        yield from _read(path, request)
 
 
-def _read(path: Path) -> Iterator[ServedBlock]:
+def _may_hold(file: Any, request: str) -> bool:
+    """Whether a file may have a row of a request, by its ids and processes alone."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    metadata = file.schema_arrow.metadata or {}
+    told = json.loads(metadata.get(ABOUT, b"[]"))
+    if request.rpartition(":")[0] in [about["process"] for about in told]:
+        return True
+    if "predicted" not in file.schema_arrow.names:
+        return False
+    column = file.read(columns=["predicted.request_id"])["predicted"]
+    ids = pc.struct_field(column, "request_id")
+    return bool(pc.is_in(pa.scalar(request), value_set=ids.combine_chunks()).as_py())
+
+
+def _read(path: Path, request: str | None) -> Iterator[ServedBlock]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        file = pq.ParquetFile(path)
+        if request is not None and not _may_hold(file, request):
+            return
+        table = file.read()
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} cannot be read: {error}; move it out of the log") from None
     metadata = table.schema.metadata or {}
