@@ -435,7 +435,8 @@ class TrainingSet(Named):
         The same training set gives the same bytes, and its rows in another order the same profile.
         It is signed where the project has a private key (F0). The rows are computed for it once
         more where they were computed without `profiled`. The profile has values of the rows: up to
-        twenty of the most frequent ones of each column of bool, int, str or date.
+        twenty of the most frequent ones of each column of bool, int, str or date, of those that 11
+        entities have or more.
         """
         if self._profile is None:
             self.profiled = True

@@ -4,6 +4,7 @@ rows say FORGOTTEN, and nothing that reads the log takes them for values."""
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -243,3 +244,57 @@ def test_what_is_added_to_a_stream_meanwhile_stays(
     assert len(added) == 3
     assert len(client.xrange(key)) == before + 3
     assert not [trace for trace in TRACES if trace.encode() in kept(store)]
+
+
+def test_contracts_and_manifests_that_name_the_entity_are_listed(
+    store: FeatureStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def put(name: str, said: Any) -> str:
+        path = store.path / "models" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(said))
+        return str(path)
+
+    def contract(*top: Any, first: str = "") -> Any:
+        column = {"top": [[value, 3] for value in top], "numbers": None}
+        errors = {"transforms": {"t": {"events": 1, "first": {"person_id": first}}}}
+        return {"contract": {"profile": {"columns": {"c": column}}, "manifest": {"errors": errors}}}
+
+    wanted = [
+        put("a.contract.json", contract("other", NAME)),
+        put("b.contract.json", contract(first=NAME)),
+        put("c.parquet.manifest.json", {"label_columns": {"x": {"classes": [{"value": NAME}]}}}),
+    ]
+    put("d.contract.json", contract("other", first="other"))
+    put("e.contract.json", ["no contract"])
+    (store.path / "models" / "f.contract.json").write_bytes(b"no JSON")
+    words = ["forget", "person", "--key", f"person_id={NAME}", "--repo", str(store.path), "--json"]
+    assert main([*words, "--redis-url", store.online.url]) == 0  # type: ignore[attr-defined]
+    assert json.loads(capsys.readouterr().out)["told"] == wanted
+
+
+def test_a_manifest_and_a_contract_name_nobody(store: FeatureStore) -> None:
+    """A transform errs on the person's event, and the person's values are rare."""
+    import pyarrow as pa
+
+    (store.path / "definitions.py").write_text(
+        MODULE
+        + """
+@feature
+def odd(paid: float) -> int:
+    return 1 // (0 if paid > 1000.0 else 1)
+
+odds = FeatureView("odds", entities=[person], source=visits,
+                   features={"odd": Sum(odd, window="90000d"),
+                             "town": Last("town", window="90000d")})
+erring = FeatureService("erring", features=[odds])
+"""
+    )
+    at = pa.array([dt.datetime.now(dt.UTC)] * 2, pa.timestamp("us", "UTC"))
+    frame = pa.table({"person_id": [NAME, "other"], "event_timestamp": at})
+    store.reload()
+    made = store.get_historical_features(frame, "erring")
+    assert NAME in json.dumps(made.statistics)
+    assert made.manifest["errors"]["transforms"]["odds: odd"] == {"events": 1}
+    told = made.contract().to_bytes() + json.dumps(made.manifest).encode()
+    assert not [trace for trace in TRACES if trace.encode() in told]
