@@ -72,12 +72,17 @@ class ColumnCounts:
         ranked = sorted(self.values.items(), key=lambda pair: (-pair[1], pair[0]))
         return [(_written(value), count) for value, count in ranked]
 
+    def often(self) -> list[tuple[Any, int]] | None:
+        """Those of `classes` that enough entities have to be told."""
+        classes = self.classes()
+        if classes is None or self.holders is None:
+            return classes
+        often = self.holders.often()
+        return [pair for pair in classes if pair[0] in often]
+
     def told(self) -> ColumnProfile:
         """What a contract says of the column."""
-        classes = self.classes()
-        if classes is not None and self.holders is not None:
-            often = self.holders.often()
-            classes = [pair for pair in classes if pair[0] in often]
+        classes = self.often()
         return ColumnProfile(
             present=self.present,
             null=self.null,
@@ -108,8 +113,8 @@ class Holders:
         """Take an array of values, and one of each key of the rows."""
         import pyarrow as pa
 
-        self.keys = self.keys or [{} for _ in entities]
-        for seen, key in zip(self.keys, entities, strict=True):
+        self.keys += [{} for _ in entities[len(self.keys) :]]  # versions may have other keys
+        for seen, key in zip(self.keys, entities, strict=False):
             pairs = pa.table({"value": column, "key": key})
             for pair in pairs.group_by(["value", "key"]).aggregate([]).to_pylist():
                 value = pair["value"]
