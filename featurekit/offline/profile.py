@@ -112,10 +112,15 @@ class Holders:
     def update(self, column: Any, entities: Sequence[Any]) -> None:
         """Take an array of values, and one of each key of the rows."""
         import pyarrow as pa
+        import pyarrow.compute as pc
 
         self.keys += [{} for _ in entities[len(self.keys) :]]  # versions may have other keys
         for seen, key in zip(self.keys, entities, strict=False):
             pairs = pa.table({"value": column, "key": key})
+            enough = [value for value, some in seen.items() if len(some) >= LEAST_ENTITIES]
+            if enough:
+                known = pc.is_in(column, value_set=pa.array(enough, column.type))
+                pairs = pairs.filter(pc.invert(known))
             for pair in pairs.group_by(["value", "key"]).aggregate([]).to_pylist():
                 value = pair["value"]
                 if value is not None and pair["key"] is not None:

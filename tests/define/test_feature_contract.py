@@ -174,13 +174,16 @@ COLUMNS: list[Column] = [
 @given(st.data())
 def test_order_and_batches_leave_no_trace_in_a_profile(data: Any) -> None:
     type_, values = data.draw(st.sampled_from(COLUMNS))
-    column = data.draw(st.lists(values, max_size=12))
+    keys = st.integers(0, 20) | st.none()
+    column = data.draw(st.lists(st.tuples(values, keys), max_size=30))
     told = []
     for rows in (column, data.draw(st.permutations(column))):
         size = data.draw(st.integers(1, 5))
         profile = RowProfile({"c": type_})
         for first in range(0, len(rows), size):
-            profile.update([pa.array(rows[first : first + size], type_.arrow)], None, [])
+            part = rows[first : first + size]
+            key = pa.array([k for _, k in part], pa.int64())
+            profile.update([pa.array([v for v, _ in part], type_.arrow)], None, [key])
         told.append(profile.told()["c"])
     assert repr(told[0]) == repr(told[1])
 

@@ -490,7 +490,7 @@ def test_a_reference_from_the_log_names_no_value_of_few_entities() -> None:
             [[town for _, town in rows]],
             [["PRESENT"] * 41],
             [],
-        )  # fmt: skip
+        )
     )
     assert window.samples()["v__town"].classes == {"Farawayville": 30, "Leeds": 11}
     assert window.samples(named=True)["v__town"].classes == {"Leeds": 11}
