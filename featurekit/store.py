@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from featurekit.log.served.block import ServedBlock
     from featurekit.log.served.log import ServingLog
     from featurekit.monitor.drift.report import Drift
+    from featurekit.monitor.prediction import PredictionAudit
     from featurekit.offline.training_set import TrainingSet
     from featurekit.parity.budget import Budget
     from featurekit.parity.diagnose.explanation import Explanation
@@ -505,12 +506,14 @@ class FeatureStore(Named):
         the removal to these: each is "name" or "name:fingerprint" of a view or service, where the
         beginning of the fingerprint is enough. Without it, what the state folder keeps of files
         goes too whose content is no source's any more: copies of CSV files, hashes and verdicts
-        (S4). With `dry_run` nothing is removed.
+        (S4); and rows of forgotten entities that serving processes have written into the serving
+        log since are emptied. With `dry_run` nothing is removed.
 
         Pushes, materialisations and publishing may go on meanwhile. RegistryError where one of
         `versions` is in use, or is not there.
         """
         self.parts.check_owner()
+        from featurekit.feed.forget_served import strip_late
 
         def run() -> Collection:
             files = () if versions else collect_files(self.parts, dry_run=dry_run)
@@ -522,7 +525,8 @@ class FeatureStore(Named):
                 dry_run=dry_run,
                 progress=progress or (lambda done, total: None),
             )
-            return replace(done, files=files)
+            late = 0 if dry_run or versions else strip_late(self.parts)
+            return replace(done, files=files, served_rows=late)
 
         if dry_run:
             return run()
@@ -756,6 +760,7 @@ class FeatureStore(Named):
         keys: Mapping[str, Any],
         *,
         rewrite_files: bool = False,
+        logs: Sequence[str | Path] = (),
         progress: Progress | None = None,
     ) -> Forgot:
         """Remove the events and states of one entity, given by its join keys, and record the
@@ -765,16 +770,26 @@ class FeatureStore(Named):
         training set, no materialisation, no parity check. For every version of every view keyed by
         the entity, alone or with others, its states are removed. States of other views over the
         same events are computed again without them. The log of pushes is rewritten. Files of
-        sources are listed, and rewritten only with `rewrite_files`. Events that arrive from now on
-        are a new start. The registry keeps who asked for the removal, when, and a keyed hash of the
-        keys.
+        sources are listed, and rewritten only with `rewrite_files`. In the serving log, that which
+        is configured and `logs`, rows of the entity keep the id of the request and who asked, and
+        say FORGOTTEN; `gc` does the same with rows that serving processes write later. Contracts
+        and manifests below the folder of the repo that name the entity are listed. Events that
+        arrive from now on are a new start. The registry keeps who asked for the removal, when, and
+        a keyed hash of the keys.
 
         DefinitionError for an unknown entity, EntityFrameError for other keys or values of another
-        type.
+        type, DataError where one of `logs` does not exist.
         """
         from featurekit.feed.forget import forget
 
-        return forget(self.parts, entity, keys, rewrite_files=rewrite_files, progress=progress)
+        return forget(
+            self.parts,
+            entity,
+            keys,
+            rewrite_files=rewrite_files,
+            logs=logs,
+            progress=progress,
+        )
 
     @explained
     def get_online_features(
@@ -894,6 +909,41 @@ class FeatureStore(Named):
         return drift(
             self.parts, service, reference, window=window, end=end, log=log, progress=progress
         )
+
+    @checked
+    def audit_prediction(
+        self,
+        request_id: str,
+        *,
+        row: int | None = None,
+        log: str | Path | None = None,
+        contract: Contract | str | os.PathLike[str] | None = None,
+        events: bool = True,
+    ) -> PredictionAudit:
+        """All that is known of the answer to a request, from the serving log, or from `log`.
+
+        `request_id` is the id that the answer of a server said, or PROCESS:NUMBER, as the log has a
+        lookup from Python. For each row, or the one `row` from 0 on: who asked whom, the prediction
+        if there was one, and each feature with its exact bits, its status, and whether offline says
+        the same now of the same instant. With `events`, each has the events that made it. With the
+        model's `contract`, or the path of it, the training set is told. `steps` say who made the
+        version live. `notes` say what cannot be told; of an entity that `forget` removed, every
+        feature is FORGOTTEN.
+
+        DataError where the log has no such request or row, ConfigError where there is no log,
+        ContractRefused for a contract that was changed.
+        """
+        from featurekit.define.feature_contract.contract import Contract
+        from featurekit.monitor.prediction import audit_prediction
+        from featurekit.sources.reading import one_reading
+
+        if contract is not None and not isinstance(contract, Contract):
+            keys = [key.text for key in self.parts.trust.keys]
+            contract = Contract.load(contract, public_keys=keys)
+        with one_reading():
+            return audit_prediction(
+                self.parts, request_id, log=log, row=row, contract=contract, events=events
+            )
 
     # --- parity -----------------------------------------------------------------------------------
 

@@ -13,8 +13,8 @@ from featurekit.errors import ConfigError, DefinitionError, StoreUnavailable
 
 if TYPE_CHECKING:
     from featurekit.project.config import ServeConfig, ServingLogConfig
-    from featurekit.server.forward.targets import Target
-    from featurekit.server.settings import ForwardSettings, Settings
+    from featurekit.server.forward.targets import Forwarding, Target
+    from featurekit.server.settings import LogSettings, Settings
 
 _FIELDS = (
     "service",
@@ -57,21 +57,14 @@ FORWARD: tuple[Option, ...] = (
     argument(
         "--serving-log",
         metavar="LOG",
-        help="where predictions are logged: a folder, or stream:NAME in the online store's Redis "
-        "(default: as serving_log: in feature_store.yaml says)",
+        help="where answers and predictions are logged: a folder, or stream:NAME in the online "
+        "store's Redis (default: as serving_log: in feature_store.yaml says)",
     ),
 )
 """The options of what is forwarded."""
 
 
-def forward_of(
-    arguments: Namespace,
-    own: ServeConfig | None,
-    log: ServingLogConfig | None = None,
-    *,
-    folder: Path = Path(),
-    state_dir: Path = Path(".featurekit"),
-) -> ForwardSettings | None:
+def forward_of(arguments: Namespace, own: ServeConfig | None) -> Forwarding | None:
     """The models that are forwarded to: as the options say, else as the settings do; None for none.
     ConfigError for targets and routes that do not fit together."""
     told = arguments.forward or arguments.route or arguments.shadow or arguments.fallback
@@ -79,7 +72,6 @@ def forward_of(
         return None
     # Loaded here: a server without models needs none of it.
     from featurekit.server.forward.targets import forwarding, route_of, weight_of
-    from featurekit.server.settings import ForwardSettings
 
     if arguments.forward:
         targets = [_target(text) for text in arguments.forward]
@@ -99,14 +91,11 @@ def forward_of(
                 route.append((name, weight_of(str(weight))))
             except ValueError as error:
                 raise ConfigError(f"featurekit.serve.route: {name}: {error}; write 95") from None
-    made = forwarding(
+    return forwarding(
         targets,
         route,
         arguments.shadow or getattr(own, "shadow", ()),
         arguments.fallback or getattr(own, "fallback", ()),
-    )
-    return ForwardSettings(
-        made, _log(arguments.serving_log, log), str(folder.absolute()), str(state_dir.absolute())
     )
 
 
@@ -147,14 +136,28 @@ def _timed(fields: dict[str, Any], where: str) -> dict[str, Any]:
         raise ConfigError(f"{where}: {error}") from None
 
 
-def _log(given: str | None, configured: ServingLogConfig | None) -> dict[str, Any] | None:
-    """What stands under `serving_log:`, or what the option says in its place."""
-    if given is None:
-        return None if configured is None else configured.model_dump()
-    kept = {} if configured is None else configured.model_dump(exclude={"to", "folder", "stream"})
-    if given.startswith("stream:"):
-        return {**kept, "to": "stream", "stream": given.removeprefix("stream:")}
-    return {**kept, "to": "parquet", "folder": str(Path(given).absolute())}
+def log_of(
+    arguments: Namespace,
+    configured: ServingLogConfig | None = None,
+    *,
+    folder: Path = Path(),
+    state_dir: Path = Path(".featurekit"),
+) -> LogSettings | None:
+    """Where answers are logged: as the option says, else as the settings do; None for nowhere."""
+    told, given = {}, arguments.serving_log
+    if configured is not None:
+        told = configured.model_dump()
+    elif given is None:
+        return None
+    from featurekit.server.settings import LogSettings
+
+    if given is not None:
+        told = {n: v for n, v in told.items() if n not in ("to", "folder", "stream")}
+        if given.startswith("stream:"):
+            told |= {"to": "stream", "stream": given.removeprefix("stream:")}
+        else:
+            told |= {"to": "parquet", "folder": str(Path(given).absolute())}
+    return LogSettings(told, str(folder.absolute()), str(state_dir.absolute()))
 
 
 def check_targets(settings: Settings) -> None:
@@ -167,7 +170,7 @@ def check_targets(settings: Settings) -> None:
 
     lookups = Lookups(settings)
     try:
-        check(settings.forward.forwarding, lookups)
+        check(settings.forward, lookups)
     except StoreUnavailable:
         pass
     finally:

@@ -8,6 +8,9 @@ NOT_FOUND, PRESENT, NULL_VALUE = "NOT_FOUND", "PRESENT", "NULL_VALUE"
 OUTSIDE_MAX_AGE, ERROR_STATUS = "OUTSIDE_MAX_AGE", "ERROR"
 DAMAGED, DEFAULT = "DAMAGED", "DEFAULT"
 STATUSES = (PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE, ERROR_STATUS, DAMAGED, DEFAULT)
+FORGOTTEN = "FORGOTTEN"
+"""The status of a value that `forget` took out of the serving log; nothing else has it."""
+LOGGED_STATUSES = (*STATUSES, FORGOTTEN)
 """The serving log writes a status as its place here, so a new one comes last."""
 NOT_YET = "NOT_YET"
 """The status of a label that cannot be known yet (T10). It is of training sets alone: no lookup has

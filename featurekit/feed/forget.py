@@ -40,7 +40,9 @@ from featurekit.errors import (
     OnlineError,
     RegistryError,
 )
+from featurekit.feed.forget_served import strip_served
 from featurekit.feed.materialise import materialize_view, remake
+from featurekit.feed.naming import naming
 from featurekit.feed.repair import Repair
 from featurekit.log import journal
 from featurekit.log.compaction import PATIENCE_S, alone_in
@@ -96,7 +98,9 @@ class Forgot(Named):
     "view:fingerprint", and `repaired` the states of other views that were computed again without
     the events. `log_rows` were removed from the log of pushes. `files` are source files that hold
     or held rows, and `set_aside` files of quarantined rows that may hold some. `unknown` are
-    versions with states whose keys cannot be read; `gc` removes them.
+    versions with states whose keys cannot be read; `gc` removes them. `served_rows` of the serving
+    log say FORGOTTEN now. `told` are contracts and manifests below the folder of the repo that name
+    the entity, which only their owner can make anew.
     """
 
     entity: str
@@ -107,6 +111,8 @@ class Forgot(Named):
     files: tuple[FileRows, ...]
     set_aside: tuple[FileRows, ...]
     unknown: tuple[str, ...]
+    served_rows: int = 0
+    told: tuple[str, ...] = ()
 
 
 def forget(
@@ -115,14 +121,22 @@ def forget(
     keys: Mapping[str, Any],
     *,
     rewrite_files: bool,
+    logs: Sequence[str | Path] = (),
     progress: Progress | None = None,
 ) -> Forgot:
     """Remove an entity's events and states, and record it; see `FeatureStore.forget`."""
     entity = _entity(project, name)
     values = _checked(entity, keys)
+    project.served_places(logs)  # a log that is not there is refused before anything is forgotten
     with project.audit.doing("forget", {"entity": name, "rewrite_files": rewrite_files}) as found:
         return _forget(
-            project, entity, values, found, rewrite_files=rewrite_files, progress=progress
+            project,
+            entity,
+            values,
+            found,
+            rewrite_files=rewrite_files,
+            logs=logs,
+            progress=progress,
         )
 
 
@@ -133,6 +147,7 @@ def _forget(
     found: dict[str, Any],
     *,
     rewrite_files: bool,
+    logs: Sequence[str | Path],
     progress: Progress | None,
 ) -> Forgot:
     """Forget an entity; `found` gets what the audit log is to say of it."""
@@ -148,14 +163,8 @@ def _forget(
         stack.enter_context(explaining_disk(project.state_dir))
         for source in sorted({s.name for s in sources}.union(*(v.source_names for v in taking))):
             online = stack.enter_context(alone(online, project.name, source, "forget"))
-        project.claim()
-        check_may_record(online, project.name)
-        until = online.stamp(clock_key(project.name))
-        secret = make_secret(project.state_dir)
-        digest = secret.digest(name, {n: (types[n], values[n]) for n in types})
-        tombstone = Tombstone(name, tuple(sorted(types.items())), digest, secret.name, until)
-        number = project.registry.forget(tombstone)
-        project.record()
+        tombstone, number = _record(project, online, name, types, values)
+        until = tombstone.until
         # Wait for pushes that have begun since, too: they may not have seen the record.
         _settle(online, project.name, sources, online.stamp(clock_key(project.name)) - 1)
         con = project.connect()
@@ -176,16 +185,40 @@ def _forget(
         fed = fed_views(project.online, project.name)
         known = project.registry.tombstones()
         project.marks.carried(fed, known[:number], but=tombstone, store=online)
+    served = strip_served(project, tombstone, logs)
     removed = {
         "states": sum(states.values()),
         "repaired": sum(repaired.values()),
         "log_rows": log_rows,
         "file_rows": sum(f.rows for f in files if f.rewritten),
+        "served_rows": served,
     }
-    found |= {"tombstone": number, "digest": digest[:16], **removed}
+    found |= {"tombstone": number, "digest": tombstone.digest[:16], **removed}
     project.registry.forgot(number, removed)
     project.record()
-    return Forgot(name, instant(until), states, repaired, log_rows, files, aside, unknown)
+    told = naming(project.path, project.state_dir, values.values())
+    return Forgot(
+        name, instant(until), states, repaired, log_rows, files, aside, unknown, served, told
+    )
+
+
+def _record(
+    project: Project,
+    online: OnlineStore,
+    name: str,
+    types: Mapping[str, Type],
+    values: Mapping[str, Any],
+) -> tuple[Tombstone, int]:
+    """Record that an entity is forgotten until now; the tombstone, and its number."""
+    project.claim()
+    check_may_record(online, project.name)
+    until = online.stamp(clock_key(project.name))
+    secret = make_secret(project.state_dir)
+    digest = secret.digest(name, {n: (types[n], values[n]) for n in types})
+    tombstone = Tombstone(name, tuple(sorted(types.items())), digest, secret.name, until)
+    number = project.registry.forget(tombstone)
+    project.record()
+    return tombstone, number
 
 
 # --- who ------------------------------------------------------------------------------------------

@@ -68,7 +68,8 @@ def check_training(contract: Contract, path: Path) -> None:
         raise DataError(f"{path}: no training set in Parquet can be read there ({error})") from None
     schema = file.schema_arrow
     names = [*contract.profile]
-    lacking = [name for name in names if name not in schema.names]
+    keys = [key.name for key in contract.entity_keys]
+    lacking = [name for name in [*names, *keys] if name not in schema.names]
     if lacking:
         raise DataError(
             f"{path}: it has no column {', '.join(map(repr, lacking))}; name the training set that "
@@ -81,7 +82,8 @@ def check_training(contract: Contract, path: Path) -> None:
     for batch in file.iter_batches():
         digest.update(batch)
         statuses = [batch.column(name) for name in kept] if with_statuses else None
-        profile.update([batch.column(name) for name in names], statuses)
+        entities = [batch.column(name) for name in keys]
+        profile.update([batch.column(name) for name in names], statuses, entities)
     if digest.hexdigest() != contract.content_hash:
         raise ContractRefused(
             f"{path}: its rows are not those that the contract was made of: their content hash is "

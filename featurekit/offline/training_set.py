@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from featurekit.core import conversions, html
 from featurekit.core.attributes import Named
 from featurekit.core.durations import Duration
-from featurekit.core.files import whole
+from featurekit.core.files import whole, write_whole
 from featurekit.core.screen import Advance
 from featurekit.core.sql import quote
 from featurekit.core.types import STR, Instant, Type, instant
@@ -277,6 +277,43 @@ class TrainingSet(Named):
         """
         return self._write(Path(path), CsvWriter)
 
+    def to_delta(self, path: str | os.PathLike[str]) -> dict[str, Any]:
+        """Write the rows of `to_arrow` as the next version of a Delta Lake table in the folder
+        `path` (featurekit[delta]), which has these rows and no other. Returns the manifest, which
+        names the version under `delta`.
+
+        Beside the folder stand `<path>.v<version>.manifest.json`, and the labels, of which
+        `FeatureStore.remake` makes it again (F2). The commit is whole or not at all, has
+        the content hash in its own metadata, and is read back to compare it. DataError where a
+        column has values that Delta Lake does not hold bit for bit, such as durations, where the
+        folder holds something else, or where the version cannot be written.
+        """
+        import pyarrow.parquet as pq
+
+        from featurekit.offline.delta_table import check_types, put
+        from featurekit.sources.origins.delta import check_folder
+
+        def make(hidden: Any, schema: Any) -> Any:
+            check_types(schema)
+            schemas.append(schema)
+            return pq.ParquetWriter(hidden, schema)
+
+        folder, schemas = Path(path).absolute(), list[Any]()
+        check_folder(folder)
+        with (
+            self.home.telling(folder) as tell,
+            TemporaryDirectory(prefix=".featurekit-", dir=folder.parent) as scratch,
+        ):
+            rows = Path(scratch, "rows.parquet")
+            manifest = self._written(rows, make)
+            manifest = {**manifest, "delta": put(rows, schemas[0], folder, manifest)}
+            name = f"{folder.name}.v{manifest['delta']['version']}"
+            beside = manifest_beside(folder.with_name(name))
+            labels_beside(manifest_beside(rows)).replace(labels_beside(beside))
+            write_whole(beside, (json.dumps(manifest, indent=2) + "\n").encode())
+            tell(manifest)
+        return manifest
+
     def split(
         self,
         by: str = "time",
@@ -398,7 +435,8 @@ class TrainingSet(Named):
         The same training set gives the same bytes, and its rows in another order the same profile.
         It is signed where the project has a private key (F0). The rows are computed for it once
         more where they were computed without `profiled`. The profile has values of the rows: up to
-        twenty of the most frequent ones of each column of bool, int, str or date.
+        twenty of the most frequent ones of each column of bool, int, str or date, of those that 11
+        entities have or more.
         """
         if self._profile is None:
             self.profiled = True
@@ -586,6 +624,7 @@ class _TrainingRun:
         strict = _strict(service)
         counts = LabelCounts(owner._of, owner.names)
         profile = RowProfile(owner.types) if owner.profiled else None
+        keys = [self.schema.names.index(name) for name in owner._of.features.join_keys]
         at, head = 0, self.schema.empty_table()
         for given, made in zip(self._given(), self._features(), strict=False):
             for o in self.joined.erring:
@@ -599,7 +638,7 @@ class _TrainingRun:
             counts.update(made, cast)
             if profile is not None:
                 statuses = [made.column(f"t{o}") for o in range(len(service.outputs))]
-                profile.update(cast[: len(statuses)], statuses)
+                profile.update(cast[: len(statuses)], statuses, [batch.column(i) for i in keys])
             if not at:
                 head = pa.Table.from_batches([batch.take(pa.array(range(min(_SHOWN, len(batch)))))])
             at += batch.num_rows
@@ -715,7 +754,7 @@ class _TrainingRun:
                 "statuses": self.owner._statuses,
                 "timezone": self.owner._timezone,
             },
-            "errors": self.owner._statistics,
+            "errors": _without_events(self.owner._statistics),
             "numeric_fingerprint": numeric_fingerprint(service),
             "libraries": library_versions(),
             "featurekit": VERSION,
@@ -739,6 +778,18 @@ class _TrainingRun:
             buckets = key_buckets(self.con, snapshot.copy, keys)
             about["files"] = [{**file, "buckets": buckets} for file in about["files"]]
         return about
+
+
+def _without_events(statistics: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The errors without the event that was the first, which tells of an entity; None where they
+    are not counted yet."""
+    if statistics is None:
+        return None
+    transforms = {
+        name: {what: value for what, value in facts.items() if what != "first"}
+        for name, facts in statistics["transforms"].items()
+    }
+    return {**statistics, "transforms": transforms}
 
 
 def _strict(service: Service) -> dict[int, str]:

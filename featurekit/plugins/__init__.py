@@ -1,1 +1,2 @@
-"""Tools of others: a module for each, which alone imports it, and an extra of the same name."""
+"""Tools of others: a module for each, which alone imports or runs it, and an extra of the same
+name."""

@@ -35,7 +35,7 @@ def _of(project: Project, parameter: str, given: Mapping[str, Any]) -> str | Non
     match parameter:
         case "service" if service is not None:
             return json.dumps(service.name)
-        case "row" if service is not None:
+        case "row" if service is not None and "request_id" not in given:
             return row_in_python(row_types(service))
         case "rows" if service is not None and "source" not in given:
             return f"[{row_in_python(row_types(service))}]"

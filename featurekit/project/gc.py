@@ -65,11 +65,13 @@ class CollectedFile:
 
 @dataclass(frozen=True, slots=True)
 class Collection(Named):
-    """What `gc` found, and removed or would remove. `files` are those that nothing needs."""
+    """What `gc` found, and removed or would remove. `files` are those that nothing needs, and
+    `served_rows` the rows of the serving log that were emptied since their entity is forgotten."""
 
     versions: tuple[Collected, ...]
     dry_run: bool
     files: tuple[CollectedFile, ...] = ()
+    served_rows: int = 0
 
     @property
     def removed(self) -> tuple[Collected, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from featurekit.offline.events import EventRows, Snapshot
     from featurekit.offline.training_set import TrainingSet
     from featurekit.project.lineage.teller import Teller
+    from featurekit.project.served_log import Place
 
 
 class Project:
@@ -451,9 +452,17 @@ class Project:
             )
         return self._serving_log
 
-    def served(self, log: str | Path | None = None) -> Iterator[ServedBlock]:
+    def served(
+        self,
+        log: str | Path | None = None,
+        *,
+        forgotten: bool = False,
+        request: str | None = None,
+    ) -> Iterator[ServedBlock]:
         """The blocks of the serving log that is configured, or of `log`: a folder, a file, or
-        stream:NAME for a stream in the online store's Redis."""
+        stream:NAME for a stream in the online store's Redis. Rows that `forget` emptied are among
+        them where `forgotten` says so. With a `request`, blocks without a row of it may be left
+        out."""
         from featurekit.project.served_log import read_log
 
         return read_log(
@@ -463,6 +472,24 @@ class Project:
             folder=self.path,
             state_dir=self.state_dir,
             log=log,
+            forgotten=forgotten,
+            request=request,
+        )
+
+    def served_places(self, logs: Sequence[str | Path] = ()) -> list[Place]:
+        """Where this project's lookups were logged, and `logs`; DataError for one of these that
+        does not exist. What this process has still to write is written."""
+        from featurekit.project.served_log import places
+
+        if self._serving_log is not None:
+            self._serving_log.flush()
+        return places(
+            self.config.featurekit.serving_log,
+            self.online,
+            self.name,
+            folder=self.path,
+            state_dir=self.state_dir,
+            logs=logs,
         )
 
     @property

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from featurekit.core.keys import project_key
+from featurekit.core.status import FORGOTTEN
 from featurekit.errors import ConfigError, DataError
-from featurekit.log.served.block import ServedBlock
+from featurekit.log.served.block import ServedBlock, is_forgotten
 from featurekit.log.served.log import ServingLog, Sink
 from featurekit.online.store.login import NO_LOGIN, Login
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.project.config import ServingLogConfig
 from featurekit.project.deployment import materialized_marks
+
+if TYPE_CHECKING:
+    from featurekit.log.served.forget import Gone
 
 
 def open_log(
@@ -88,21 +94,55 @@ def read_log(
     folder: Path,
     state_dir: Path,
     log: str | os.PathLike[str] | None = None,
+    forgotten: bool = False,
+    request: str | None = None,
 ) -> Iterator[ServedBlock]:
-    """The blocks of a log: the configured one, or `log`.
+    """The blocks of a log: the configured one, or `log`; without the rows that `forget` emptied,
+    unless `forgotten` says otherwise. With a `request`, blocks that have no row of it may be left
+    out.
 
     `log` is a folder or a file, or stream:NAME for a stream. ConfigError where none is configured
     or named, DataError where the folder does not exist.
     """
+    config = named_log(config, log)
+    if config.to == "stream":
+        from featurekit.log.served.stream import read_stream
+
+        url, key = stream_url(config, store), stream_key(config, project)
+        blocks = read_stream(url, key, _login(config, store))
+    else:
+        from featurekit.log.served.parquet import read_parquet
+
+        where = log_folder(config, folder, state_dir)
+        if not where.exists():
+            raise DataError(
+                f"there is no serving log {where}: nothing was served with it, or flushed"
+            )
+        blocks = read_parquet(where, request=request)
+    return blocks if forgotten else map(_without_forgotten, blocks)
+
+
+def _without_forgotten(block: ServedBlock) -> ServedBlock:
+    """The block without rows that `forget` emptied; the block itself where it has none."""
+    if not any(FORGOTTEN in statuses for statuses in block.statuses):
+        return block
+    return block.some([i for i in range(block.rows) if not is_forgotten(block, i)])
+
+
+def named_log(
+    config: ServingLogConfig | None, log: str | os.PathLike[str] | None
+) -> ServingLogConfig:
+    """The settings of the log that is named, or of the configured one. ConfigError where there is
+    neither."""
     given = None if log is None else os.fspath(log)
     if given is not None and given.startswith("stream:"):
         made = ServingLogConfig(to="stream", stream=given.removeprefix("stream:"))
         if config is not None:
             made.redis_url = config.redis_url
-        config = made
-    elif given is not None:
+        return made
+    if given is not None:
         try:
-            config = ServingLogConfig(to="parquet", folder=str(Path(given).resolve()))
+            return ServingLogConfig(to="parquet", folder=str(Path(given).resolve()))
         except (OSError, ValueError, RuntimeError) as error:  # a NUL, a link to itself
             raise ConfigError(f"{given!r} is no folder of a serving log: {error}") from None
     if config is None:
@@ -110,14 +150,55 @@ def read_log(
             "this repo configures no serving log; write `serving_log: {to: parquet}` under "
             "featurekit: in feature_store.yaml, or name a log"
         )
-    if config.to == "stream":
-        from featurekit.log.served.stream import read_stream
+    return config
 
-        url, key = stream_url(config, store), stream_key(config, project)
-        return read_stream(url, key, _login(config, store))
-    from featurekit.log.served.parquet import read_parquet
 
-    where = log_folder(config, folder, state_dir)
-    if not where.exists():
-        raise DataError(f"there is no serving log {where}: nothing was served with it, or flushed")
-    return read_parquet(where)
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a log is: a folder or file, or the stream `key` of the Redis at `url`."""
+
+    path: Path | None = None
+    url: str = field(default="", repr=False)
+    key: str = ""
+    login: Login = NO_LOGIN
+
+    def strip(self, gone: Gone) -> int:
+        """Take rows out of it; how many."""
+        from featurekit.log.served.forget import strip_parquet, strip_stream
+
+        if self.path is None:
+            return strip_stream(self.url, self.key, gone, self.login)
+        return strip_parquet(self.path, gone) if self.path.exists() else 0
+
+
+def places(
+    config: ServingLogConfig | None,
+    store: OnlineStore,
+    project: str,
+    *,
+    folder: Path,
+    state_dir: Path,
+    logs: Sequence[str | os.PathLike[str]] = (),
+) -> list[Place]:
+    """Where rows were logged: in the configured log, where a log is by default, and in `logs`.
+    DataError for one of these that does not exist."""
+    found = []
+    for log in logs:
+        named = named_log(config, log)
+        if named.to == "parquet" and not log_folder(named, folder, state_dir).exists():
+            raise DataError(f"there is no serving log {os.fspath(log)!r}; name a folder or a file")
+        found.append(named)
+    found += [] if config is None else [config]
+    found.append(ServingLogConfig(to="parquet"))
+    if getattr(store, "url", None) is not None:
+        found.append(ServingLogConfig(to="stream"))
+    made = []
+    for one in found:
+        if one.to == "parquet":
+            made.append(Place(log_folder(one, folder, state_dir)))
+        else:
+            login = _login(one, store)
+            made.append(
+                Place(url=stream_url(one, store), key=stream_key(one, project), login=login)
+            )
+    return list(dict.fromkeys(made))

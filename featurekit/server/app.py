@@ -10,8 +10,8 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, MutableMapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -40,6 +40,7 @@ from featurekit.server.settings import Settings
 
 if TYPE_CHECKING:
     from featurekit.define.plan import Service
+    from featurekit.log.served.log import ServingLog
     from featurekit.online.lookup.steps import Span
     from featurekit.server.files import Files
     from featurekit.server.forward.predict import Predictor
@@ -135,6 +136,7 @@ class App:
         self.settings = settings
         self.lookups = Lookups(settings)
         self.predictor: Predictor | None = None
+        self.log: ServingLog | None = None
         self._traced: Callable[[], dict[str, str]] = dict
         self.access = Access(settings.access, self.lookups.store, settings.project)
         self.cors = Cors(settings.access.cors)
@@ -178,6 +180,7 @@ class App:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
+                self._open_log()
                 self._forward()
                 self._beside(self._load())
                 await send({"type": "lifespan.startup.complete"})
@@ -188,6 +191,8 @@ class App:
                 await self.pushes.close()
                 if self.predictor is not None:
                     await self.predictor.close()
+                if self.log is not None:
+                    await asyncio.to_thread(self.log.close)
                 await self.lookups.close()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
@@ -198,24 +203,31 @@ class App:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _open_log(self) -> None:
+        """Open the serving log, where there is one."""
+        if self.settings.log is None:
+            return
+        from featurekit.server.held import Held
+
+        self.lookups.log = Held()
+        self.log = self.settings.log.open(self.lookups.store, self.settings.project)
+
     def _forward(self) -> None:
         """Make what asks model servers, where there are some."""
         told, settings = self.settings.forward, self.settings
         if told is None:
             return
-        from featurekit.server.forward.logged import Held
         from featurekit.server.forward.metrics import PredictionMetrics
         from featurekit.server.forward.predict import Predictor
 
-        self.lookups.log = Held()
         self.predictor = Predictor(
-            told.forwarding,
+            told,
             self.lookups,
             settings.waits(settings.timeout_s),
             look=self._looked_up,
             beside=self._beside,
             metrics=PredictionMetrics(self.metrics.registry),
-            log=told.open_log(self.lookups.store, settings.project),
+            log=self.log,
             traced=self._traced,
         )
 
@@ -411,21 +423,41 @@ class App:
         time that the request has."""
         limit = _limit(request, self.settings.timeout_s)
         question: Question | None = None
-        try:
-            async with asyncio.timeout(limit):
-                question = read(await self._body(request))
-                request.id = question.request_id or request.id
-                request.asked = f"service {question.service}" if question.service else "features"
-                request.caller.need(f"read:{question.service}" if question.service else LIST)
-                result, version = await self.lookups.answer(question)
-        except TimeoutError:
-            if question is None:
-                raise failures.late_body(limit, self.settings.timeout_s) from None
-            result, version = self._without_store(question, limit)
+        with self._logged(request):
+            try:
+                async with asyncio.timeout(limit):
+                    question = read(await self._body(request))
+                    request.id = question.request_id or request.id or self._new_id()
+                    asked = f"service {question.service}" if question.service else "features"
+                    request.asked = asked
+                    request.caller.need(f"read:{question.service}" if question.service else LIST)
+                    result, version = await self.lookups.answer(question)
+            except TimeoutError:
+                if question is None:
+                    raise failures.late_body(limit, self.settings.timeout_s) from None
+                result, version = self._without_store(question, limit)
         request.service, request.rows = question.service or version.name, len(result)
         self.metrics.answered(request.service, result)
         self._look_at_notices()
         return question, result, Said(request.service, version, request.id)
+
+    def _new_id(self) -> str | None:
+        """An id for a request that brings none, where the serving log is to name it."""
+        return None if self.log is None else uuid.uuid4().hex
+
+    @contextmanager
+    def _logged(self, request: Request) -> Iterator[None]:
+        """Tell the serving log of the lookup in the block, where there is one."""
+        if self.log is None:
+            yield
+            return
+        from featurekit.server.held import held, write_lookup
+
+        with held(self.log.wants()) as holding:
+            yield
+        if holding is not None:
+            told = {"request_id": request.id or "", "caller": request.caller.who}
+            write_lookup(self.log, holding.number, holding.taken, **told)
 
     async def _looked_up(self, question: Question, end: float) -> tuple[OnlineResult, Service]:
         """The answer of the store before an instant of the monotonic clock, or what is answered

@@ -64,25 +64,22 @@ class PushSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class ForwardSettings:
-    """Which models a server forwards to, and where it logs what they predict: `log` is what stands
-    under `serving_log:`, with paths relative to `folder`; None for nowhere."""
+class LogSettings:
+    """Where a server logs what it answers: `told` is what stands under `serving_log:`, with paths
+    relative to `folder`."""
 
-    forwarding: Forwarding
-    log: Mapping[str, Any] | None = None
+    told: Mapping[str, Any]
     folder: str = "."
     state_dir: str = ".featurekit"
 
-    def open_log(self, store: OnlineStore, project: str) -> ServingLog | None:
-        """The log of predictions; None where there is none."""
-        if self.log is None:
-            return None
+    def open(self, store: OnlineStore, project: str) -> ServingLog:
+        """The log."""
         # Loaded here: settings of a repo need a library that a server without a log does not.
         from featurekit.project.config import ServingLogConfig
         from featurekit.project.served_log import open_log
 
         return open_log(
-            ServingLogConfig(**self.log),
+            ServingLogConfig(**self.told),
             store,
             project,
             folder=Path(self.folder),
@@ -103,7 +100,8 @@ class Settings:
     for `drain_s` seconds, on connections that then close. `access` says who may ask, and `pushes`
     how it pushes, which it does where that is said. A push may take `push_timeout_s` and has at
     most `most_push_rows` rows. `catalog` is the folder of the pages under /catalog, where there are
-    some.
+    some. `forward` has the models that are forwarded to, and `log` says where answers are logged;
+    None for none and nowhere.
     """
 
     project: str
@@ -130,7 +128,8 @@ class Settings:
     access_log: bool = False
     traces: bool = False
     catalog: str | None = None
-    forward: ForwardSettings | None = None
+    forward: Forwarding | None = None
+    log: LogSettings | None = None
 
     def store(self) -> OnlineStore:
         """The online store; nothing is asked of it yet."""

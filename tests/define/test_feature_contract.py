@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from featurekit import Contract, FeatureStore
 from featurekit.aggregates.quantiles import BucketCounts, bucket
+from featurekit.core.few import LEAST_ENTITIES
 from featurekit.core.signing import PrivateKey
 from featurekit.core.types import BOOL, FLOAT, INT, STR, Type
 from featurekit.define.feature_contract import document
@@ -90,17 +91,19 @@ def test_the_profile_is_what_python_counts_of_the_rows(
             assert told.numbers is not None
             counts = Counter(bucket(float(v)) for v in values)
             assert told.numbers.buckets == sorted(counts.items())
-            ordered = sorted(
-                (v for v in values if v == v), key=lambda v: (v, math.copysign(1.0, v))
-            )
-            shown = [str(float(told.numbers.least)), str(float(told.numbers.greatest))]  # type: ignore[arg-type]
-            assert shown == [str(float(ordered[0])), str(float(ordered[-1]))]
+            finite = [float(v) for v in values if v == v]
+            assert float(told.numbers.least) <= min(finite)  # type: ignore[arg-type]
+            assert float(told.numbers.greatest) >= max(finite)  # type: ignore[arg-type]
             quantile = contract.quantile(name, 0.5)
             assert str(quantile) == str(BucketCounts(map(float, values)).quantile(0.5))
         if isinstance(values[0], float):
             assert told.top is None
         else:
-            ranked = sorted(Counter(values).items(), key=lambda pair: (-pair[1], pair[0]))
+            who: dict[Any, set[Any]] = {}
+            for row in rows:
+                who.setdefault(row[name], set()).add(row["k"])
+            often = [v for v in values if len(who[v]) >= LEAST_ENTITIES]
+            ranked = sorted(Counter(often).items(), key=lambda pair: (-pair[1], pair[0]))
             assert told.top == ranked[:20]
     assert seen == {"PRESENT", "NULL_VALUE", "NOT_FOUND", "ERROR", "NOT_YET"}
     assert contract.profile["x"].numbers is not None
@@ -171,24 +174,62 @@ COLUMNS: list[Column] = [
 @given(st.data())
 def test_order_and_batches_leave_no_trace_in_a_profile(data: Any) -> None:
     type_, values = data.draw(st.sampled_from(COLUMNS))
-    column = data.draw(st.lists(values, max_size=12))
+    keys = st.integers(0, 20) | st.none()
+    column = data.draw(st.lists(st.tuples(values, keys), max_size=30))
     told = []
     for rows in (column, data.draw(st.permutations(column))):
         size = data.draw(st.integers(1, 5))
         profile = RowProfile({"c": type_})
         for first in range(0, len(rows), size):
-            profile.update([pa.array(rows[first : first + size], type_.arrow)], None)
+            part = rows[first : first + size]
+            key = pa.array([k for _, k in part], pa.int64())
+            profile.update([pa.array([v for v, _ in part], type_.arrow)], None, [key])
         told.append(profile.told()["c"])
     assert repr(told[0]) == repr(told[1])
 
 
-def test_minus_zero_is_below_zero_in_a_profile() -> None:
-    for values in ([0.0, -0.0], [-0.0, 0.0]):
-        profile = RowProfile({"c": FLOAT})
-        profile.update([pa.array(values)], None)
-        numbers = profile.told()["c"].numbers
-        assert numbers is not None
-        assert (repr(numbers.least), repr(numbers.greatest)) == ("-0.0", "0.0")
+@pytest.mark.parametrize(
+    ("type_", "values", "least", "greatest"),
+    [
+        (FLOAT, [0.0, -0.0], 0.0, 0.0),
+        (FLOAT, [math.nan], None, None),
+        (FLOAT, [math.nan, -math.inf, 1.0], "-Infinity", 1.0078124999999998),
+        (INT, [17850, 3], 3, 17920),
+        (INT, [-17850, 0], -17920, 0),
+    ],
+)
+def test_the_ends_of_numbers_are_those_of_their_buckets(
+    type_: Type, values: list[Any], least: Any, greatest: Any
+) -> None:
+    profile = RowProfile({"c": type_})
+    profile.update([pa.array(values, type_.arrow)], None, [])
+    numbers = profile.told()["c"].numbers
+    assert numbers is not None
+    assert (numbers.least, numbers.greatest) == (least, greatest)
+
+
+def told_values(*rows: tuple[Any, int, int], size: int = 7) -> list[Any]:
+    """The frequent values of a column of texts whose rows are of entities with two keys."""
+    profile = RowProfile({"c": STR})
+    for first in range(0, len(rows), size):
+        value, one, other = zip(*rows[first : first + size], strict=True)
+        profile.update([pa.array(value)], None, [pa.array(one), pa.array(other)])
+    return [value for value, _ in profile.told()["c"].top or ()]
+
+
+def test_a_value_of_fewer_than_eleven_entities_is_not_told() -> None:
+    common = [("common", i, i) for i in range(LEAST_ENTITIES)]
+    assert told_values(*common) == ["common"]
+    assert told_values(*common[1:]) == []
+    # Many rows of one entity, and many entities that share a key, are few all the same.
+    assert told_values(*[("mine", 17850, 17850)] * 100, *common) == ["common"]
+    assert told_values(*[("mine", 17850, i) for i in range(100)], *common) == ["common"]
+
+
+def test_a_bool_is_told_whoever_has_it() -> None:
+    profile = RowProfile({"c": BOOL})
+    profile.update([pa.array([True, False, False])], None, [pa.array([1, 1, 2])])
+    assert profile.told()["c"].top == [(False, 2), (True, 1)]
 
 
 @pytest.mark.parametrize("distinct", [MOST_DISTINCT, MOST_DISTINCT + 1])
@@ -196,7 +237,7 @@ def test_a_column_of_too_many_values_has_no_most_frequent_ones(distinct: int) ->
     profile = RowProfile({"c": INT})
     for first in range(0, distinct, 300):
         values = range(first, min(distinct, first + 300))
-        profile.update([pa.array(values, pa.int64())], None)
+        profile.update([pa.array(values, pa.int64())], None, [])
     assert (profile.told()["c"].top is None) == (distinct > MOST_DISTINCT)
 
 

@@ -472,3 +472,25 @@ def test_lists_of_other_items_are_another_type():
         windows([block("a", {}, {"v__x": list_of(type_)}, [[[], []]])], "s", [one])
     found = drift_between("s", [], old, now, Thresholds())
     assert found.lacking == {"v__x": "list[int] in the reference, and list[float] served"}
+
+
+def test_a_reference_from_the_log_names_no_value_of_few_entities() -> None:
+    head = ServedHead("p", "s", "f", {}, (), {"k": INT.or_none()}, {}, {"v__town": STR.or_none()})
+    rows = [(i, "Leeds") for i in range(11)] + [(17850, "Farawayville")] * 30
+    window = Window(0, 10)
+    window.take(
+        ServedBlock(
+            head,
+            [5] * 41,
+            [5] * 41,
+            [0] * 41,
+            [],
+            [[k for k, _ in rows]],
+            [],
+            [[town for _, town in rows]],
+            [["PRESENT"] * 41],
+            [],
+        )
+    )
+    assert window.samples()["v__town"].classes == {"Farawayville": 30, "Leeds": 11}
+    assert window.samples(named=True)["v__town"].classes == {"Leeds": 11}

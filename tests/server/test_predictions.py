@@ -324,9 +324,11 @@ def test_the_log_has_each_prediction_beside_its_features_under_its_request(
         answers = dict(zip(parts, pool.map(
             lambda name: predict(server, parts[name], as_of=AS_OF, request_id=name)[1], parts
         ), strict=True))  # fmt: skip
-        server.post("/v1/services/churn_v1/features", {"rows": asked[:3], "as_of": AS_OF})
+        _, plain = server.post(
+            "/v1/services/churn_v1/features", {"rows": asked[:3], "as_of": AS_OF}
+        )
         assert server.stop() == 0
-    rows = logged(tmp_path)
+    rows = [row for row in logged(tmp_path) if row["request_id"] != plain["request_id"]]
     assert len(rows) == 400
     for row in rows:
         name, place = row["request_id"], row["row"]
@@ -337,6 +339,29 @@ def test_the_log_has_each_prediction_beside_its_features_under_its_request(
         assert (row["target"], row["role"], row["answered"]) == ("churn", "routed", True)
         assert row["latency_us"] >= 15_000
         assert (row["error"], row["route"], row["caller"]) == (None, "churn=100", "anyone")
+
+
+def test_the_log_has_lookups_without_a_model_under_the_id_that_the_answer_says(
+    shop: Shop, tmp_path: Path
+):
+    asked = retail_models.rows(5)
+    body = {"rows": asked, "as_of": AS_OF}
+    with serving.serving(
+        "--redis-url", shop.url, "--project", "tests", "--serving-log", str(tmp_path)
+    ) as server:
+        _, named = server.post("/v1/services/churn_v1/features", {**body, "request_id": "mine"})
+        _, unnamed = server.post("/v1/services/churn_v1/features", body)
+        assert server.stop() == 0
+    rows = logged(tmp_path)
+    ids = [named["request_id"], unnamed["request_id"]]
+    assert ids[0] == "mine"
+    assert [row["request_id"] for row in rows] == [ids[0]] * 5 + [ids[1]] * 5
+    assert [row["row"] for row in rows] == [*range(5)] * 2
+    assert {(row["role"], row["target"], row["prediction"]) for row in rows} == {
+        ("looked_up", "", None)
+    }
+    told = [row["features"][1] for row in rows[:5]]
+    assert told == named["columns"]["n"]
 
 
 # --- the client -----------------------------------------------------------------------------------

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from featurekit.cli.arguments import argument, pair, verb
 from featurekit.cli.repo import open_store
 from featurekit.cli.show import short
 from featurekit.cli.values import one_row
 from featurekit.core.screen import Screen
+
+if TYPE_CHECKING:
+    from featurekit.results import Forgot
 
 
 @verb(
@@ -29,6 +33,15 @@ from featurekit.core.screen import Screen
         action="store_true",
         help="take the rows out of the sources' files too (default: they stay there, unread)",
     ),
+    argument(
+        "--log",
+        dest="logs",
+        action="append",
+        default=[],
+        metavar="LOG",
+        help="another serving log than the configured one, a folder or stream:NAME; several times "
+        "for several",
+    ),
 )
 def forget(arguments: Namespace, screen: Screen) -> None:
     """Remove an entity's events and states."""
@@ -37,7 +50,11 @@ def forget(arguments: Namespace, screen: Screen) -> None:
         known = entities.get(arguments.entity)  # where there is none, `forget` says which there are
         keys = one_row(arguments.keys, known.join_keys if known else {})
         done = store.forget(
-            arguments.entity, keys, rewrite_files=arguments.rewrite_files, progress=move
+            arguments.entity,
+            keys,
+            rewrite_files=arguments.rewrite_files,
+            logs=arguments.logs,
+            progress=move,
         )
     files = [(*f, "the source's") for f in map(_file_rows, done.files)]
     files += [(*f, "set aside") for f in map(_file_rows, done.set_aside)]
@@ -53,8 +70,15 @@ def forget(arguments: Namespace, screen: Screen) -> None:
                 for path, rows, rewritten, what in files
             ],
             "unknown_versions": list(done.unknown),
+            "served_rows": done.served_rows,
+            "told": list(done.told),
         }
     )
+    _show(screen, done, files)
+
+
+def _show(screen: Screen, done: Forgot, files: Sequence[tuple[str, int, bool, str]]) -> None:
+    """What was removed, and what is still there."""
     screen.table(
         ("view", "version", "states"),
         [
@@ -64,6 +88,7 @@ def forget(arguments: Namespace, screen: Screen) -> None:
         ],
     )
     screen.line(f"\n{done.log_rows} rows were removed from the log of pushes.")
+    screen.line(f"{done.served_rows} rows of the serving log say FORGOTTEN now.")
     if files:
         screen.table(
             ("file", "rows", "", ""),
@@ -74,14 +99,19 @@ def forget(arguments: Namespace, screen: Screen) -> None:
             "Rows that are still there are not read any more; --rewrite-files takes them out of "
             "the sources' files."
         )
+    for path in done.told:
+        screen.line(
+            f"{path} names the entity, and only its owner can write it anew.", style="yellow"
+        )
     if done.unknown:
         screen.line(
             f"Nobody can read the keys of states of {', '.join(done.unknown)}: "
             "`featurekit gc` removes them."
         )
     screen.line(
-        f"Forgotten until {done.until.isoformat()}. Training sets that were written, backups, and "
-        "Redis' own files until it rewrites them may still hold something."
+        f"Forgotten until {done.until.isoformat()}. Training sets that were written, models and "
+        "contracts in registries of other tools, backups, and Redis' own files until it rewrites "
+        "them may still hold something."
     )
 
 

@@ -55,6 +55,7 @@ def gc(arguments: Namespace, screen: Screen) -> None:
                 for v in done.versions
             ],
             "files": [{"path": str(file.path), "bytes": file.bytes} for file in done.files],
+            "served_rows": done.served_rows,
         }
     )
     gone = "would go" if done.dry_run else "removed"
@@ -78,4 +79,9 @@ def gc(arguments: Namespace, screen: Screen) -> None:
         screen.line(
             f"{len(done.files)} files of {done.file_bytes} bytes in {done.files[0].path.parent} "
             f"{what} removed: no source reads the contents any more that they were kept for."
+        )
+    if done.served_rows:
+        screen.line(
+            f"{done.served_rows} rows of forgotten entities, which were logged after these were "
+            "forgotten, say FORGOTTEN in the serving log now."
         )

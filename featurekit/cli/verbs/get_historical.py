@@ -76,6 +76,13 @@ _ENDINGS = (".csv", ".parquet", ".pq")
         "and the labels beside it (default: show the first rows)",
     ),
     argument(
+        "--delta",
+        type=Path,
+        metavar="FOLDER",
+        help="write it as the next version of a Delta Lake table there (featurekit[delta])",
+    ),
+    argument("--dvc", action="store_true", help="let DVC track what -o writes (featurekit[dvc])"),
+    argument(
         "--contract",
         type=Path,
         metavar="CONTRACT.json",
@@ -119,8 +126,7 @@ def get_historical(arguments: Namespace, screen: Screen) -> None:
     asked = {name: getattr(arguments, name) for name in ("at", "start", "end", "every", "entities")}
     _check_instants(arguments, asked)
     _check_frame(arguments.frame)
-    if arguments.output is not None:
-        check_output(arguments.output)
+    _check_target(arguments)
     if arguments.contract is not None:
         check_writable(arguments.contract, "--contract")
     with open_store(arguments) as store:
@@ -140,25 +146,25 @@ def get_historical(arguments: Namespace, screen: Screen) -> None:
             training.progress = partial(move, "rows")
             training.profiled = arguments.contract is not None
             move("rows", 0, 0)  # the first rows come only after all events were read
-            if arguments.output is not None:
-                manifest = write(training, arguments.output)
+            output = arguments.output or arguments.delta
+            if output is not None:
+                manifest = _written(training, arguments)
             else:
                 table = training.to_arrow()
                 manifest = training.manifest
         if arguments.contract is not None:
             training.contract().save(arguments.contract)
-        if arguments.output is None:
+        if output is None:
             _show(table, manifest, arguments.limit, screen)
         else:
-            screen.document({"output": arguments.output, "manifest": manifest})
-            screen.line(f"Wrote {manifest['rows']} rows to {arguments.output}, with its manifest.")
+            _show_written(output, manifest, arguments, screen)
     screen.line(f"Content hash {manifest['content_hash']}")
     if arguments.contract is not None:
         screen.line(f"Wrote the feature contract to {arguments.contract}.")
     show_labels(screen, manifest)
     _show_future(screen, manifest)
     show_bad_rows(screen, {n: about["quarantined"] for n, about in manifest["sources"].items()})
-    _show_errors(screen, manifest["errors"])
+    _show_errors(screen, training.statistics)
 
 
 def _check_words(arguments: Namespace) -> None:
@@ -213,6 +219,43 @@ def _check_frame(frame: Path | None) -> None:
         )
     holds = "a file with join keys, event_timestamp and request fields"
     check_file(frame, named="FRAME", holds=holds)
+
+
+def _check_target(arguments: Namespace) -> None:
+    """UsageError for outputs that do not go together, DataError where none can be written."""
+    if arguments.output is not None and arguments.delta is not None:
+        raise UsageError("-o and --delta both say where to write it; leave one of them out")
+    if arguments.dvc and arguments.output is None:
+        raise UsageError("--dvc tracks the file that -o writes; write -o OUT.parquet, too")
+    if arguments.output is not None:
+        check_output(arguments.output)
+
+
+def _written(training: TrainingSet, arguments: Namespace) -> dict[str, Any]:
+    """Write the training set where the options say; its manifest."""
+    if arguments.output is not None:
+        return write(training, arguments.output)
+    return training.to_delta(arguments.delta)
+
+
+def _show_written(
+    output: Path, manifest: Mapping[str, Any], arguments: Namespace, screen: Screen
+) -> None:
+    """Say what was written, once DVC tracks it where that is asked for."""
+    document: dict[str, Any] = {"output": output, "manifest": manifest}
+    commit: Sequence[str] = ()
+    if arguments.dvc:
+        from featurekit.plugins.dvc import track
+
+        tracked = track(output)
+        commit = tracked.commit
+        files = {path: {"md5": md5, "bytes": size} for path, (md5, size) in tracked.files.items()}
+        document["dvc"] = {"files": files, "commit": list(commit)}
+    screen.document(document)
+    version = f", version {manifest['delta']['version']}" if "delta" in manifest else ""
+    screen.line(f"Wrote {manifest['rows']} rows to {output}{version}, with its manifest.")
+    if commit:
+        screen.line(f"DVC tracks it; now `git add {' '.join(commit)}`.")
 
 
 def check_output(output: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from featurekit.cli.access import ACCESS, access_of
 from featurekit.cli.arguments import UsageError, argument, port, positive, seconds, verb
-from featurekit.cli.forwarding import FORWARD, check_targets, forward_of
+from featurekit.cli.forwarding import FORWARD, check_targets, forward_of, log_of
 from featurekit.cli.repo import repo_folder
 from featurekit.core.page import CATALOG_MARK
 from featurekit.core.screen import Screen
@@ -160,6 +160,7 @@ def _settings(arguments: Namespace) -> Settings:
             login=Login.of_environment(),
             access=access_of(arguments, None),
             forward=forward_of(arguments, None),
+            log=log_of(arguments),
             **limits,
         )
     folder = repo_folder(arguments)
@@ -192,9 +193,8 @@ def _settings(arguments: Namespace) -> Settings:
         limits=config.limits(),
         access=access_of(arguments, own.serve),
         pushes=pushes,
-        forward=forward_of(
-            arguments, own.serve, own.serving_log, folder=found, state_dir=found / own.state_dir
-        ),
+        forward=forward_of(arguments, own.serve),
+        log=log_of(arguments, own.serving_log, folder=found, state_dir=found / own.state_dir),
         **limits,
     )
 

@@ -72,9 +72,10 @@ class Label(Part):
 class Numbers(Part):
     """The distribution of the numbers of a column, NaN among them.
 
-    `least` and `greatest` leave NaN out, and are None where nothing else is there; -0.0 is below
-    0.0. `buckets` has pairs of a bucket of `ApproxQuantile` and the number of values in it, in the
-    order of values.
+    `buckets` has pairs of a bucket of `ApproxQuantile` and the number of values in it, in the order
+    of values. `least` and `greatest` are the lower end of the first and the upper end of the last,
+    rounded outwards for ints: no value itself. They leave NaN out, and are None where nothing else
+    is there.
     """
 
     least: int | float | str | None
@@ -84,8 +85,9 @@ class Numbers(Part):
 
 class ColumnProfile(Part):
     """What the values of a column were: how many were `present` and `null`, the rows of each
-    status, the distribution of numbers, and the values that most rows have with their rows. `top`
-    is None for a type without classes, and where there are too many distinct values."""
+    status, the distribution of numbers, and the values that most rows have with their rows, of
+    those that 11 entities have or more; a bool is told whoever has it. `top` is None for a type
+    without classes, and where there are too many distinct values."""
 
     present: int = Field(ge=0)
     null: int = Field(ge=0)

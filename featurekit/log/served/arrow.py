@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from featurekit.core.status import STATUSES
+from featurekit.core.status import LOGGED_STATUSES
 from featurekit.core.types import INT, Type, list_of
 from featurekit.log.served.block import HEADER, MIXED_STATUSES, ServedHead
 from featurekit.online.state.codec import ALL_ABSENT, MIXED
@@ -61,7 +61,9 @@ class _Reader:
         """A column of statuses."""
         same = self._take("u1", 1)[0]
         codes = self._take("u1", self.rows) if same == MIXED_STATUSES else np.full(self.rows, same)
-        return pa.DictionaryArray.from_arrays(codes.astype("i1"), list(STATUSES)).cast(pa.string())
+        return pa.DictionaryArray.from_arrays(codes.astype("i1"), list(LOGGED_STATUSES)).cast(
+            pa.string()
+        )
 
     def column(self, type_: Type) -> Any:
         """A column of values."""

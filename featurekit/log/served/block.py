@@ -11,10 +11,10 @@ import json
 import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from featurekit.core.status import STATUSES
+from featurekit.core.status import FORGOTTEN, LOGGED_STATUSES
 from featurekit.core.types import BOOL, INT, STR, Type, list_of
 from featurekit.define.plan import Service
 from featurekit.errors import DataError
@@ -24,11 +24,12 @@ from featurekit.online.state.codec import decode_column, encode_column
 FORMAT, WITH_PREDICTIONS = 1, 2
 """The formats of a head; the second one has what models predicted, which older readers refuse."""
 HEADER = struct.Struct("<BI")
-_CODES = {status: code for code, status in enumerate(STATUSES)}
+_CODES = {status: code for code, status in enumerate(LOGGED_STATUSES)}
 MIXED_STATUSES = 255
 _PLAIN = {"int": "q", "float": "d", "bool": "?"}
 
 ROUTED, INSTEAD, SHADOW = "routed", "instead", "shadow"
+LOOKED_UP = "looked_up"
 PREDICTED: Mapping[str, Type] = {
     "request_id": STR,
     "row": INT,
@@ -43,7 +44,8 @@ PREDICTED: Mapping[str, Type] = {
     "caller": STR,
 }
 """What is logged of a prediction beside its features: the id of the request, the place of the row
-in it, and the target that was asked.
+in it, and the target that was asked. A server's lookups without a model have it too, with the role
+LOOKED_UP and no target, prediction or route.
 
 `role` is ROUTED where the route says the target, INSTEAD where it was asked because another one had
 failed, and SHADOW where it never answers. `answered` says whether the client was given it. The
@@ -142,9 +144,36 @@ class ServedBlock:
         """The number of rows."""
         return len(self.as_of)
 
+    def some(self, rows: Sequence[int]) -> ServedBlock:
+        """A block of the rows at these places."""
+
+        def of(column: Sequence[Any]) -> list[Any]:
+            return [column[i] for i in rows]
+
+        def all_of(columns: Sequence[Sequence[Any]]) -> list[list[Any]]:
+            return [of(column) for column in columns]
+
+        return replace(
+            self,
+            served_at=of(self.served_at),
+            as_of=of(self.as_of),
+            request=of(self.request),
+            arrivals=all_of(self.arrivals),
+            keys=all_of(self.keys),
+            fields=all_of(self.fields),
+            values=all_of(self.values),
+            statuses=all_of(self.statuses),
+            predicted=all_of(self.predicted),
+        )
+
     def about(self) -> dict[str, Any]:
         """The facts about the whole block, for JSON."""
         return {"process": self.process, "dropped": self.dropped, "until": self.until}
+
+
+def is_forgotten(block: ServedBlock, i: int) -> bool:
+    """Whether `forget` took everything out of a row."""
+    return all(statuses[i] == FORGOTTEN for statuses in block.statuses)
 
 
 def encode(block: ServedBlock) -> Iterator[bytes]:
@@ -200,10 +229,10 @@ def _decode(head: ServedHead, data: bytes, about: Mapping[str, Any]) -> ServedBl
         same, codes = view[at], view[at + 1 : at + 1 + n]
         at += 1
         if same == MIXED_STATUSES:
-            statuses.append([STATUSES[code] for code in codes])
+            statuses.append([LOGGED_STATUSES[code] for code in codes])
             at += n
         else:
-            statuses.append([STATUSES[same]] * n)
+            statuses.append([LOGGED_STATUSES[same]] * n)
     if at != len(data):
         raise ValueError("their length is another")
     until = [None if u is None else (u[0], u[1]) for u in about["until"]]

@@ -120,7 +120,7 @@ class ServingLog:
     def _begin(self) -> None:
         """Start empty: a forked process must not write its parent's rows, which the parent
         writes."""
-        self._lock = threading.Lock()
+        self._lock, self._writing = threading.Lock(), threading.Lock()
         self._queue: _Queue = {}
         self._waiting = self._dropped = self._written = 0
         self._failure = ""
@@ -196,6 +196,10 @@ class ServingLog:
 
     def _write(self, finish: Callable[[], None]) -> None:
         """Bring what waits to the sink. The next call tries again what failed."""
+        with self._writing:
+            self._write_alone(finish)
+
+    def _write_alone(self, finish: Callable[[], None]) -> None:
         with self._lock:
             found, self._queue = self._queue, {}
             dropped = self._dropped
@@ -244,6 +248,10 @@ class ServingLog:
             return self._marks()
         except FeaturekitError:
             return _unknown
+
+    def flush(self) -> None:
+        """Write what waits, so that others can read it."""
+        self._write(self.sink.close)
 
     def close(self) -> None:
         """Write what waits. Rows that cannot be written are dropped and counted, and a warning says

@@ -74,46 +74,74 @@ class ParquetSink:
             self._put(name)
 
     def _put(self, name: str) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        from featurekit.log.served.arrow import batch
-
         open_ = self._open[name]
         head = open_.head
         path = self.folder / (
             f"{open_.first:020d}-{head.service}-{head.fingerprint[:12]}-{uuid.uuid4().hex}.parquet"
         )
-        batches = []
-        for data in open_.blocks:
-            batches.append(batch(head, data))
-            time.sleep(0)  # lookups go on
-        table = pa.Table.from_batches(batches).replace_schema_metadata(
-            {HEAD: name.encode(), ABOUT: json.dumps(open_.about, separators=(",", ":")).encode()}
-        )
+        made = written(head, open_.blocks, open_.about)
         make_folder(self.folder)
-        made = pa.BufferOutputStream()
-        pq.write_table(table, made)
-        write_whole(path, made.getvalue(), durable=True)
+        write_whole(path, made, durable=True)
         del self._open[name]
 
 
-def read_parquet(folder: Path) -> Iterator[ServedBlock]:
-    """The blocks of one file, or of every file in a folder in the order of their names.
+def written(
+    head: ServedHead, blocks: Sequence[bytes], about: Sequence[Mapping[str, Any]]
+) -> memoryview:
+    """A file of these blocks, which `encode` made, with what is known `about` each."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from featurekit.log.served.arrow import batch
+
+    batches = []
+    for data in blocks:
+        batches.append(batch(head, data))
+        time.sleep(0)  # lookups go on
+    told = json.dumps(about, separators=(",", ":")).encode()
+    table = pa.Table.from_batches(batches)
+    table = table.replace_schema_metadata({HEAD: head.to_json().encode(), ABOUT: told})
+    made = pa.BufferOutputStream()
+    pq.write_table(table, made)
+    return memoryview(made.getvalue())
+
+
+def read_parquet(folder: Path, *, request: str | None = None) -> Iterator[ServedBlock]:
+    """The blocks of one file, or of every file in a folder in the order of their names; with a
+    `request`, an id or PROCESS:NUMBER, of the files alone that may have a row of it.
 
     DataError for a file that is not a serving log or cannot be read.
     """
     files = [folder] if folder.is_file() else sorted(folder.glob("*.parquet"))
     for path in files:
-        yield from _read(path)
+        yield from _read(path, request)
 
 
-def _read(path: Path) -> Iterator[ServedBlock]:
+def _may_hold(file: Any, request: str) -> bool:
+    """Whether a file may have a row of a request, by its ids and processes alone."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    metadata = file.schema_arrow.metadata or {}
+    told = json.loads(metadata.get(ABOUT, b"[]"))
+    if request.rpartition(":")[0] in [about["process"] for about in told]:
+        return True
+    if "predicted" not in file.schema_arrow.names:
+        return False
+    column = file.read(columns=["predicted.request_id"])["predicted"]
+    ids = pc.struct_field(column, "request_id")
+    return bool(pc.is_in(pa.scalar(request), value_set=ids.combine_chunks()).as_py())
+
+
+def _read(path: Path, request: str | None) -> Iterator[ServedBlock]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        file = pq.ParquetFile(path)
+        if request is not None and not _may_hold(file, request):
+            return
+        table = file.read()
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} cannot be read: {error}; move it out of the log") from None
     metadata = table.schema.metadata or {}

@@ -27,11 +27,7 @@ class StreamSink:
 
     def take(self, block: ServedBlock, data: bytes) -> None:
         """XADD the block."""
-        fields = {
-            "head": block.head.to_json(),
-            "about": json.dumps(block.about(), separators=(",", ":")),
-            "rows": data,
-        }
+        fields = entry(block, data)
         try:
             if self._client is None:  # connected by the writing thread, after any fork
                 self._client = connect(self.url, login=self.login)
@@ -50,24 +46,40 @@ class StreamSink:
             self._client = None
 
 
+def entry(block: ServedBlock, data: bytes) -> dict[Any, Any]:
+    """The fields of the entry of a block, whose bytes are `data`."""
+    return {
+        "head": block.head.to_json(),
+        "about": json.dumps(block.about(), separators=(",", ":")),
+        "rows": data,
+    }
+
+
 def read_stream(url: str, key: str, login: Login = NO_LOGIN) -> Iterator[ServedBlock]:
     """The blocks that the stream holds now, oldest first. DataError for an entry that is not a
     block."""
     client = connect(url, login=login)
     try:
-        after, last = b"-", _last(client, key)
-        while last is not None:
-            found = client.xrange(key, min=after, max=last, count=_PAGE)
-            for id_, fields in found:
-                yield _block(key, id_, fields)
-            if len(found) < _PAGE:
-                return
-            after = b"(" + found[-1][0]
+        for _, block in entries(client, key):
+            yield block
     except (RedisError, OSError) as error:
         said = without_secrets(str(error), url)
         raise StoreUnavailable(f"the Redis of stream {key!r}: {said}") from error
     finally:
         client.close()
+
+
+def entries(client: Any, key: str, *, after: bytes = b"-") -> Iterator[tuple[bytes, ServedBlock]]:
+    """The ids and blocks that the stream holds when this begins, oldest first, from `after` on as
+    XRANGE takes it."""
+    last = _last(client, key)
+    while last is not None:
+        found = client.xrange(key, min=after, max=last, count=_PAGE)
+        for id_, fields in found:
+            yield id_, _block(key, id_, fields)
+        if len(found) < _PAGE:
+            return
+        after = b"(" + found[-1][0]
 
 
 def _last(client: Any, key: str) -> bytes | None:

@@ -97,7 +97,9 @@ def drift_between(
     where a side has no row."""
     windows(blocks, service, [before, window], progress)
     reference = f"served {_span(before)}"
-    return _drift(service, reference, before.rows, before.samples(), before.types, window, by)
+    return _drift(
+        service, reference, before.rows, before.samples(named=True), before.types, window, by
+    )
 
 
 def _drift(

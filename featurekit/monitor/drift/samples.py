@@ -82,7 +82,8 @@ class Window:
         ):
             told = pa.array([statuses[i] for i in inside], pa.string())
             column = pa.array([values[i] for i in inside], type_.arrow)
-            self._counts(name, type_).update(column, told)
+            keys = [pa.array([key[i] for i in inside]) for key in block.keys]
+            self._counts(name, type_).update(column, told, keys)
         for view, arrivals in zip(head.views, block.arrivals, strict=True):
             self._count_view(block, view, arrivals, inside)
 
@@ -112,8 +113,9 @@ class Window:
         """The type of each feature, and of each view's age; where versions differ, all of them."""
         return {name: " and ".join(sorted(types)) for name, types in self._columns.items()}
 
-    def samples(self) -> dict[str, Sample]:
-        """The sample of each feature that has one type, and of each view's age."""
+    def samples(self, *, named: bool = False) -> dict[str, Sample]:
+        """The sample of each feature that has one type, and of each view's age. Where its values
+        are to be `named`, it has those alone that are told in a profile, whoever reads it."""
         shares = {
             view: min(one.independent() for one in by_keys.values())
             for view, by_keys in self._repeats.items()
@@ -126,7 +128,7 @@ class Window:
                 ]
                 share = min(of_view or shares.values(), default=1.0)
                 (counts,) = by_type.values()
-                found[name] = _of_counts(counts, share)
+                found[name] = _of_counts(counts, share, named=named)
         return found
 
 
@@ -181,11 +183,11 @@ def of_contract(contract: Contract) -> tuple[dict[str, Sample], dict[str, str]]:
     return samples, types
 
 
-def _of_counts(counts: ColumnCounts, independent: float) -> Sample:
+def _of_counts(counts: ColumnCounts, independent: float, *, named: bool) -> Sample:
     histogram = None
     if counts.numbers:
         histogram = Histogram.of(list(counts.sketch.counts.items()), whole=not counts.floats)
-    classes = counts.classes()
+    classes = counts.often() if named else counts.classes()
     return Sample(
         rows=counts.present + counts.null,
         null=counts.null,

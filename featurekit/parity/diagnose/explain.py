@@ -7,8 +7,9 @@ Only reads: neither the store nor the files are changed.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from featurekit.core.calls import near
@@ -35,6 +36,8 @@ from featurekit.parity.scenario import Delivery, Scenario, narrow
 from featurekit.project.project import Project
 
 MOST_COUNTED, MOST_NEAR, _TRACED = 50, 20, 3
+Held = Callable[[View, Mapping[str, Any]], set[Any] | None]
+"""Gives the events that the live state of a view has of an entity; None where nobody can tell."""
 
 
 def explain(
@@ -55,9 +58,36 @@ def explain(
     with bench() as opened:
         if output.view >= 0:
             view = service.views[output.view]
-            _of_view(project, opened, service, live, made, view, view.features[output.index])
+            held = partial(_held, project, live, made)
+            _of_view(project, opened, service, held, made, view, view.features[output.index])
         else:
-            _of_transform(project, opened, service, made, output.index)
+            ask = partial(_live_value, project, service, made)
+            _of_transform(project, opened, service, ask, made, output.index)
+    return made
+
+
+def explain_served(
+    project: Project,
+    service: Service,
+    name: str,
+    row: Mapping[str, Any],
+    as_of: dt.datetime,
+    served: Mapping[str, Stated],
+) -> Explanation:
+    """How a value came about that a version of a service has `served`, whose outputs are given by
+    their full names. The state that it came from is gone, so that no event is said to be online or
+    not."""
+    made = Explanation(service.name, name, dict(row), as_of)
+    made.offline = _offline(project, service, name, row, as_of)
+    made.online = served[name]
+    output = next(o for o in service.outputs if o.full_name == name)
+    with bench() as opened:
+        if output.view >= 0:
+            view = service.views[output.view]
+            feature = view.features[output.index]
+            _of_view(project, opened, service, lambda *_: None, made, view, feature)
+        else:
+            _of_transform(project, opened, service, served.get, made, output.index)
     return made
 
 
@@ -112,7 +142,7 @@ def _of_view(
     project: Project,
     opened: Bench,
     service: Service,
-    live: Service | None,
+    online: Held,
     made: Explanation,
     view: View,
     feature: Feature,
@@ -127,7 +157,7 @@ def _of_view(
         made.notes.append("a join key is None, so the row belongs to no entity (S2)")
         return
     known = KnownRows(project, view, keys)
-    held = _held(project, live, made, view, keys)
+    held = online(view, keys)
     judged = _judged(opened, service, made, view, feature, known, held)
     if known.forgotten:
         made.notes.append(f"{known.forgotten} events are forgotten and read by nothing")
@@ -271,7 +301,12 @@ _OF_ROW = {"request": "request field", "key": "join key", "instant": "instant as
 
 
 def _of_transform(
-    project: Project, opened: Bench, service: Service, made: Explanation, index: int
+    project: Project,
+    opened: Bench,
+    service: Service,
+    ask: Callable[[str], Stated | None],
+    made: Explanation,
+    index: int,
 ) -> None:
     """A request-time transform: what it reads, on each path, and its nodes."""
     transform = service.transforms[index]
@@ -289,7 +324,7 @@ def _of_transform(
             made.notes.append(f"{param.name} is no output of the service, and is not shown")
             return
         one = _offline(project, service, name, made.row, made.as_of)
-        other = _live_value(project, service, name, made)
+        other = ask(name)
         made.inputs.append((param.name, f"feature {name}", one, other))
         arguments.append(ERROR if one[1] == ERROR_STATUS else one[0])
     if any(a is ERROR for a in arguments):
@@ -303,7 +338,7 @@ def _input_name(service: Service, view: int, index: int, kind: str) -> str | Non
     return next((o.full_name for o in service.outputs if (o.view, o.index) == wanted), None)
 
 
-def _live_value(project: Project, service: Service, name: str, made: Explanation) -> Stated | None:
+def _live_value(project: Project, service: Service, made: Explanation, name: str) -> Stated | None:
     own = next(o.name for o in service.outputs if o.full_name == name)
     try:
         found = project.online_service(service.name).get([made.row], made.as_of)

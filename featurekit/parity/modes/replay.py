@@ -8,7 +8,7 @@ was served, the difference is lag, and no skew.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -78,7 +78,7 @@ def replay(
     reports = {name: Report(name, seed, mode="replay") for name in wanted}
     waiting: dict[str, _Rows] = {}
     dropped: dict[str, int] = {}
-    versions = _Versions(project)
+    versions = Versions(project)
     clock = None if budget is None else budget.clock()
     done = 0
 
@@ -128,7 +128,7 @@ def _ask_a_third(project: Project, report: Report) -> None:
         report.seconds += time.monotonic() - began
 
 
-class _Versions:
+class Versions:
     """The versions of services that can be recomputed here."""
 
     def __init__(self, project: Project) -> None:
@@ -165,13 +165,57 @@ class _Versions:
         return lenient(service)
 
 
-def _replay(project: Project, versions: _Versions, report: Report, rows: _Rows) -> None:
+def _replay(project: Project, versions: Versions, report: Report, rows: _Rows) -> None:
     service = versions.of(rows.head)
     if isinstance(service, str):
         report.unchecked[service] += rows.rows
         return
-    blocks = rows.blocks
-    head = rows.head
+    judged = judge(project, service, rows.head, rows.blocks)
+    report.rows += rows.rows
+    report.count_answers(service, judged.offline)
+    for (o, _), reason in judged.unchecked.items():
+        report.unchecked[reason] += 1
+        report.features[service.outputs[o].full_name].compared -= 1
+    if not any(judged.parted):
+        return
+    report.tell_apart(
+        service, judged.asked, judged.offline, judged.online, judged.parted, judged.lagging
+    )
+    known = [NEVER if until is None else until[0] for b in rows.blocks for until in b.until]
+    filled = min(known, default=NEVER)
+    diagnose_report(report, partial(stored_scenario, project, service, filled_until=filled))
+
+
+@dataclass(slots=True)
+class Judged:
+    """What offline says of rows that a version of a service answered online.
+
+    `parted` has for each output the rows that differ. By output and row, `unchecked` has those of
+    them that are neither agreement nor skew, with the reason, which are not in `parted`; and
+    `lagging` those that are lag, with the arrival of the oldest event that was not online.
+    """
+
+    service: Service
+    asked: Asked
+    offline: Answers
+    online: Answers
+    parted: list[list[int]]
+    unchecked: dict[tuple[int, int], str] = field(default_factory=dict)
+    lagging: dict[tuple[int, int], int | None] = field(default_factory=dict)
+
+    def leave_out(self, reason: str, *, holds: Callable[[int, int], bool]) -> None:
+        """Take those out of what differs of which it `holds`, by output and row."""
+        for o, found in enumerate(self.parted):
+            left = [i for i in found if holds(o, i)]
+            self.unchecked |= {(o, i): reason for i in left}
+            self.parted[o] = [i for i in found if (o, i) not in self.unchecked]
+
+
+def judge(
+    project: Project, service: Service, head: ServedHead, blocks: Sequence[ServedBlock]
+) -> Judged:
+    """Ask offline what the blocks say that a version of a service answered, and compare the
+    bits."""
 
     def joined(columns: Callable[[ServedBlock], Any], n: int) -> list[list[Any]]:
         return [[v for b in blocks for v in columns(b)[i]] for i in range(n)]
@@ -183,36 +227,18 @@ def _replay(project: Project, versions: _Versions, report: Report, rows: _Rows) 
     n = len(head.outputs)
     online = Answers(joined(lambda b: b.values, n), joined(lambda b: b.statuses, n))
     offline = Offline(project.training_set).answers(service, asked)
-    parted = parting(service, offline, online)
-    report.rows += rows.rows
-    report.count_answers(service, offline)
-    if not any(parted):
-        return
-    _leave_out_defaults(service, report, online, parted)
-    forgotten = _forgotten_until(project, service)
-    for o, found in enumerate(parted):
-        since = [i for i in found if asked.at[i] <= forgotten]
-        if since:
-            report.unchecked["values of before an entity was forgotten"] += len(since)
-            report.features[service.outputs[o].full_name].compared -= len(since)
-            parted[o] = [i for i in found if asked.at[i] > forgotten]
-    explained = _explained(project, service, asked, online, parted, blocks)
-    report.tell_apart(service, asked, offline, online, parted, explained)
-    known = [NEVER if until is None else until[0] for b in blocks for until in b.until]
-    filled = min(known, default=NEVER)
-    diagnose_report(report, partial(stored_scenario, project, service, filled_until=filled))
-
-
-def _leave_out_defaults(
-    service: Service, report: Report, online: Answers, parted: list[list[int]]
-) -> None:
-    """Take the defaults of an outage for what they are: neither agreement nor skew."""
-    for o, found in enumerate(parted):
-        defaults = {i for i in found if online.statuses[o][i] == DEFAULT}
-        if defaults:
-            report.unchecked["values that are defaults, given in an outage"] += len(defaults)
-            report.features[service.outputs[o].full_name].compared -= len(defaults)
-            parted[o] = [i for i in found if i not in defaults]
+    made = Judged(service, asked, offline, online, parting(service, offline, online))
+    if any(made.parted):
+        made.leave_out(
+            "values that are defaults, given in an outage",
+            holds=lambda o, i: online.statuses[o][i] == DEFAULT,
+        )
+        forgotten = _forgotten_until(project, service)
+        made.leave_out(
+            "values of before an entity was forgotten", holds=lambda _, i: asked.at[i] <= forgotten
+        )
+        made.lagging = _explained(project, service, asked, online, made.parted, blocks)
+    return made
 
 
 def _forgotten_until(project: Project, service: Service) -> int:
@@ -234,7 +260,7 @@ def _explained(
     asked: Asked,
     online: Answers,
     parted: list[list[int]],
-    blocks: list[ServedBlock],
+    blocks: Sequence[ServedBlock],
 ) -> dict[tuple[int, int], int | None]:
     """The differences that are lag, by output and row: when the oldest event arrived that was not
     online."""

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from featurekit.aggregates.quantiles import bucket, edges
+from featurekit.core.few import LEAST_ENTITIES
 from featurekit.core.screen import Advance
 from featurekit.core.sql import quote
 from featurekit.core.types import instant
@@ -23,8 +25,6 @@ from featurekit.errors import FeaturekitError
 from featurekit.project.project import Project
 
 BINS, TOP = 24, 8
-LEAST = 5
-"""A text is shown where so many entities have it: a rarer one may tell who an entity is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,9 @@ class Profile:
 
     `statuses` has how many have each status. Of finite numbers there are `bins` (lower end, upper
     end, how many) and `quantiles` (0, 25, 50, 75 and 100 %); `special` counts NaN and infinities.
-    Of other values `top` has the most frequent ones, as texts, of those that at least `LEAST`
-    entities have. `distinct` is how many different ones there are, None where they cannot be told
-    apart.
+    Of other values `top` has the most frequent ones, as texts, of those that at least
+    LEAST_ENTITIES have. `distinct` is how many different ones there are, None where they cannot be
+    told apart.
     """
 
     rows: int
@@ -151,7 +151,7 @@ def profile_of(values: Sequence[Any], statuses: Mapping[str, int]) -> Profile:
     if isinstance(there[0], (list, dict)):
         return replace(_of_numbers(made, [len(v) for v in there]), distinct=None)
     texts = Counter(v if isinstance(v, str) else str(v) for v in there)
-    often = [(text, count) for text, count in texts.items() if count >= LEAST]
+    often = [(text, count) for text, count in texts.items() if count >= LEAST_ENTITIES]
     top = sorted(often, key=lambda pair: (-pair[1], pair[0]))
     return replace(made, distinct=len(texts), top=tuple(top[:TOP]))
 
@@ -162,19 +162,30 @@ def _of_numbers(made: Profile, values: Sequence[float]) -> Profile:
     made = replace(made, distinct=len(set(finite)) + len(special), special=dict(special))
     if not finite:
         return made
-    places = [round(share * (len(finite) - 1)) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
-    quantiles = tuple(float(finite[place]) for place in places)
-    return replace(made, quantiles=quantiles, bins=_bins(finite))
+    low, high = _ends(finite)
+    places = [round(share * (len(finite) - 1)) for share in (0.25, 0.5, 0.75)]
+    quantiles = (low, *(float(finite[place]) for place in places), high)
+    return replace(made, quantiles=quantiles, bins=_bins(finite, low, high))
+
+
+def _ends(ordered: Sequence[float]) -> tuple[float, float]:
+    """The ends of the buckets that hold the least and the greatest number, which few entities
+    have; but zero is zero, and where all numbers are one it is that."""
+    first, last = ordered[0], ordered[-1]
+    if first == last:
+        return float(first), float(last)
+    return edges(bucket(first))[0] if first else 0.0, edges(bucket(last))[1] if last else 0.0
 
 
 def _special(value: float) -> str:
     return "NaN" if value != value else "inf" if value > 0 else "-inf"
 
 
-def _bins(ordered: Sequence[float]) -> tuple[tuple[float, float, int], ...]:
-    """Bins of one width over ordered numbers, the last one closed; one of them for a single
-    value."""
-    low, high = float(ordered[0]), float(ordered[-1])
+def _bins(
+    ordered: Sequence[float], low: float, high: float
+) -> tuple[tuple[float, float, int], ...]:
+    """Bins of one width over ordered numbers, which lie from `low` to `high`, the last one closed;
+    one of them for a single value."""
     width = high / BINS - low / BINS  # the difference itself may be beyond the doubles
     if width <= 0.0 or not math.isfinite(width):
         return ((low, high, len(ordered)),)

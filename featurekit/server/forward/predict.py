@@ -29,10 +29,11 @@ from featurekit.online.lookup.result import OnlineResult
 from featurekit.online.store.limits import Limits
 from featurekit.server.forward.asking import ModelServer, Told
 from featurekit.server.forward.inputs import Input, columns_of, inputs_of
-from featurekit.server.forward.logged import Record, Taken, held, write
+from featurekit.server.forward.logged import Record, write
 from featurekit.server.forward.metrics import PredictionMetrics
 from featurekit.server.forward.routing import choices
 from featurekit.server.forward.targets import Forwarding, Model, Target
+from featurekit.server.held import Taken, held
 from featurekit.server.lookups import Lookups
 from featurekit.server.questions import Question, some_of
 
@@ -155,11 +156,9 @@ class Predictor:
         self._shadows = 0
 
     async def close(self) -> None:
-        """Close the connections, and write what is to be logged."""
+        """Close the connections."""
         for server in self._servers.values():
             await server.close()
-        if self.log is not None:
-            await asyncio.to_thread(self.log.close)
 
     def model(self, name: str) -> Model:
         """The model of a name. RequestRefused where there is none."""

@@ -24,7 +24,7 @@ from featurekit.core.types import Type
 from featurekit.core.written import placed
 from featurekit.define.definitions import EventSource
 from featurekit.define.origins import Delta
-from featurekit.errors import SourceError
+from featurekit.errors import DataError, SourceError
 from featurekit.sources.check import first_line
 from featurekit.sources.object_store import without_credentials
 from featurekit.sources.origins.commits import Committed
@@ -257,3 +257,92 @@ def _told(source: EventSource) -> Iterator[None]:
         said = without_credentials(_said(error))
         text = f"{where_of(source)}: it cannot be read ({said})"
         raise placed(SourceError(text), source.place) from None
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+_WRITTEN = "A training set of featurekit"
+"""What the description of a table that `put_version` made begins with."""
+
+
+def check_folder(folder: Path) -> None:
+    """See that a training set may be written there: DataError where the package is not installed,
+    or the folder holds something else than a table that `put_version` made."""
+    library = _written_by()
+    if not folder.parent.is_dir():
+        raise DataError(
+            f"{folder}: the folder {str(folder.parent)!r} does not exist; make it, or write "
+            "another path"
+        )
+    if folder.is_file() or (folder.is_dir() and not (folder / "_delta_log").is_dir()):
+        if folder.is_file() or any(folder.iterdir()):
+            raise DataError(f"{folder}: it is there, and is no Delta Lake table; name a new folder")
+        return
+    if folder.is_dir():
+        with _put(folder):
+            told = library.DeltaTable(str(folder)).metadata().description or ""
+        if not told.startswith(_WRITTEN):
+            raise DataError(
+                f"{folder}: it is a Delta Lake table that to_delta did not make, and a version of "
+                "a training set takes the place of all rows; name a new folder"
+            )
+
+
+def put_version(
+    folder: Path, schema: Any, batches: Iterable[Any], *, service: str, told: Mapping[str, str]
+) -> tuple[int, Path]:
+    """Commit batches as the next version of a table, which has these rows and no other; its number,
+    and the one file of the rows, in their order. The commit's own metadata have what is `told`.
+    DataError where it cannot be written; then there is no such version."""
+    import pyarrow as pa
+
+    library = _written_by()
+    with _put(folder):
+        library.write_deltalake(
+            str(folder),
+            pa.RecordBatchReader.from_batches(schema, batches),
+            mode="overwrite",
+            schema_mode="overwrite",
+            description=f"{_WRITTEN}: service {service}",
+            target_file_size=_ONE_FILE,
+            commit_properties=library.CommitProperties(custom_metadata=dict(told)),
+        )
+        table = library.DeltaTable(str(folder))
+        for version in range(table.version(), -1, -1):  # another writer may have been faster since
+            table.load_as_version(version)
+            about = table.history(1)[0]
+            if all(about.get(name) == value for name, value in told.items()):
+                break
+        files = table.file_uris()
+    if len(files) != 1:
+        raise DataError(
+            f"{folder}: version {version} has {len(files)} files, so its rows have no order; make "
+            "the training set of fewer rows, or write Parquet"
+        )
+    return version, Path(files[0].removeprefix("file://"))
+
+
+_ONE_FILE = 2**50
+
+
+def _written_by() -> Any:
+    try:
+        import deltalake
+    except ModuleNotFoundError:
+        raise DataError(
+            "a Delta Lake table is written with the package deltalake, which is not installed; "
+            "pip install 'featurekit[delta]'"
+        ) from None
+    return deltalake
+
+
+@contextmanager
+def _put(folder: Path) -> Iterator[None]:
+    """DataError for what the library says."""
+    import pyarrow as pa
+    from deltalake.exceptions import DeltaError
+
+    try:
+        yield
+    except (DeltaError, pa.ArrowException, OSError) as error:
+        raise DataError(f"{folder}: it cannot be written ({_said(error)})") from None

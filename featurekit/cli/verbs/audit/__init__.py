@@ -9,6 +9,7 @@ from featurekit.core.screen import Screen
 
 MODES = {
     "list": "show who did what, and when",
+    "prediction": "show all that is known of the answer to a request",
     "verify": "prove that no entry was changed, removed, put in or cut off",
 }
 

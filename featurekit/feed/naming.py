@@ -1,0 +1,46 @@
+"""Finds contracts and manifests of training sets that name an entity: files of their owners, which
+are signed or hashed, so that nobody else can take anything out of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+_NAMES = ("*.contract.json", "*.manifest.json")
+_MOST_BYTES = 256 * 1024 * 1024
+
+
+def naming(folder: Path, state_dir: Path, values: Collection[Any]) -> tuple[str, ...]:
+    """The contracts and manifests below a folder, but for the state folder, that have one of the
+    values: among the frequent or extreme values of a profile, the classes of a label, or in the
+    first event on which a transform erred."""
+    wanted = {str(value) for value in values}
+    return tuple(
+        str(path)
+        for path in sorted({path for name in _NAMES for path in folder.rglob(name)})
+        if not path.is_relative_to(state_dir) and not wanted.isdisjoint(map(str, _values(path)))
+    )
+
+
+def _values(path: Path) -> Iterator[Any]:
+    """What a file has of the values of rows; nothing where it is no contract or manifest."""
+    with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+        if path.stat().st_size > _MOST_BYTES:
+            return
+        said = json.loads(path.read_bytes())
+        body = said.get("contract", {})
+        for column in body.get("profile", {}).get("columns", {}).values():
+            yield from (value for value, _ in column.get("top") or ())
+            numbers = column.get("numbers") or {}
+            yield from (numbers.get("least"), numbers.get("greatest"))
+        yield from _of_manifest(body.get("manifest", said))
+
+
+def _of_manifest(said: dict[str, Any]) -> Iterable[Any]:
+    for found in said.get("errors", {}).get("transforms", {}).values():
+        yield from found.get("first", {}).values()
+    for label in said.get("label_columns", {}).values():
+        yield from (one["value"] for one in label.get("classes", ()))
