@@ -113,8 +113,8 @@ def _compare(
     )
     if fetch(con, f"SELECT count(*) FROM ({differing})")[0][0]:
         raise SourceError(
-            f"{path}: without what is to be removed it would not read as it did; it is as it was, "
-            "take it out in the job that writes it"
+            f"{path}: without the rows to remove it would not read as it did; it is as it was, "
+            "take them out in the job that writes it"
         )
 
 

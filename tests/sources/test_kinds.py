@@ -93,8 +93,8 @@ class JsonLines:
 class Rewritten(JsonLines):
     """The same format with a way to rewrite a file."""
 
-    def rewrite(self, source: EventSource, path: Path, target: Path, rows: Collection[int]) -> None:
-        left_out(path, target, rows)
+    def rewrite(self, source: EventSource, path: Path, target: Path, gone: Gone) -> None:
+        left_out(path, target, gone.rows)
 
 
 def left_out(path: Path, target: Path, rows: Collection[int]) -> None:
