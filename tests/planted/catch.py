@@ -89,7 +89,8 @@ def _labels(skew: Skew, seed: int) -> Caught:
     from tests.planted.labels import compare
 
     found = compare(seed=seed, most=_LABELS)
-    return Caught(skew, found.values, found.differing, "not told") if found.differing else Caught(skew)
+    seen = Caught(skew, found.values, found.differing, "not told")
+    return seen if found.differing else Caught(skew)
 
 
 __all__ = ["DEFAULT", "REPO", "SKEWS", "Caught", "catch", "repo"]
