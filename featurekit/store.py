@@ -770,12 +770,13 @@ class FeatureStore(Named):
         training set, no materialisation, no parity check. For every version of every view keyed by
         the entity, alone or with others, its states are removed. States of other views over the
         same events are computed again without them. The log of pushes is rewritten. Files of
-        sources are listed, and rewritten only with `rewrite_files`. In the serving log, that which
-        is configured and `logs`, rows of the entity keep the id of the request and who asked, and
-        say FORGOTTEN; `gc` does the same with rows that serving processes write later. Contracts
-        and manifests below the folder of the repo that name the entity are listed. Events that
-        arrive from now on are a new start. The registry keeps who asked for the removal, when, and
-        a keyed hash of the keys.
+        sources are listed, and rewritten only with `rewrite_files`. Where the entity is an element
+        of a list (`explode=`), rows stay, and their lists lose it (T7). In the serving log, that
+        which is configured and `logs`, rows of the entity keep the id of the request and who asked,
+        and say FORGOTTEN; `gc` does the same with rows that serving processes write later.
+        Contracts and manifests below the folder of the repo that name the entity are listed. Events
+        that arrive from now on are a new start. The registry keeps who asked for the removal, when,
+        and a keyed hash of the keys.
 
         DefinitionError for an unknown entity, EntityFrameError for other keys or values of another
         type, DataError where one of `logs` does not exist.

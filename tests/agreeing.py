@@ -333,16 +333,25 @@ def online_agrees(con: Any, service: FeatureService, *, examples: int) -> None:
 EXAMPLES = settings().max_examples
 
 
-def in_turns(paths: Paths, questions: list[Question], shuffler: random.Random) -> Any:
+def in_turns(
+    paths: Paths, questions: list[Question], shuffler: random.Random, *, in_order: bool = False
+) -> Any:
     """The questions in the order of their instants, before each of which what arrived since the
-    last one is pushed, materialised, or both, as chance has it."""
+    last one is pushed, materialised, or both, as chance has it. `in_order`: rows are pushed in the
+    order of their arrivals, which ids need (T7), and turns change at an arrival."""
     store, answers, known = MemoryStore(), [], NEVER
     for t in sorted({q.t for q in questions}):
         between = shuffler.randint(max(known, t - 2 * awkward.DAY), t)
+        arrivals = {row["__created"] for rows in paths.rows.values() for row in rows}
+        if in_order and (there := sorted(at for at in arrivals if known <= at <= t)):
+            between = shuffler.choice(there)
         for until in (between, t):
             how = shuffler.choice(("push", "materialise", "both", "whole", "pushed and whole"))
             if how in ("push", "both", "pushed and whole"):
-                paths.push_arrivals(store, known, until, shuffled=shuffler)
+                if in_order:
+                    paths.push_in_order(store, known, until)
+                else:
+                    paths.push_arrivals(store, known, until, shuffled=shuffler)
             if how in ("materialise", "both"):
                 paths.materialise(store, after=known, until=until)
             if how in ("whole", "pushed and whole"):

@@ -274,6 +274,15 @@ class Paths:
             for row in arrived:
                 self.push(store, [row], source)
 
+    def push_in_order(self, store: OnlineStore, after: int, until: int) -> None:
+        """As `push_arrivals`, in the order of arrival over all sources, which ids need (T7)."""
+        # Rows that arrive together stand behind those that they may take something from.
+        places = places_of_sources(self.service.fed)
+        rows = [(r["__created"], name, r) for name, some in self.rows.items() for r in some]
+        for created, name, row in sorted(rows, key=lambda one: (one[0], places[one[1]])):
+            if after < created <= until:
+                self.push(store, [row], name)
+
     def materialise(self, store: OnlineStore, *, after: int = NEVER, until: int) -> None:
         """Materialise what arrived in (after, until]."""
         for view in self.service.fed:
@@ -293,15 +302,10 @@ class Paths:
 
     def by_pushes_in_order(self, questions: Iterable[Question]) -> Answers:
         """As `by_pushes`, in the order of arrival over all sources, which ids need (T7)."""
-        # Rows that arrive together stand behind those that they may take something from.
-        places = places_of_sources(self.service.fed)
-        rows = [(r["__created"], name, r) for name, some in self.rows.items() for r in some]
         answers: Answers = []
         for question in questions:
             store = MemoryStore()
-            for created, name, row in sorted(rows, key=lambda one: (one[0], places[one[1]])):
-                if created <= question.t:
-                    self.push(store, [row], name)
+            self.push_in_order(store, NEVER, question.t)
             answers += self.online([question], store)
         return answers
 

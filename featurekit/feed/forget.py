@@ -21,6 +21,7 @@ from typing import Any
 from featurekit.core.attributes import Named
 from featurekit.core.calls import near
 from featurekit.core.coerce import Misfit, canonical
+from featurekit.core.gone import Gone
 from featurekit.core.keys import clock_key, encode_key, project_key
 from featurekit.core.screen import Progress
 from featurekit.core.sql import parquet_sql, quote
@@ -28,6 +29,7 @@ from featurekit.core.status import NEVER, NEVER_VISIBLE
 from featurekit.core.tables import rows, temp_table
 from featurekit.core.types import Type, instant
 from featurekit.core.waiting import until as wait_until
+from featurekit.define.contracts.compiled import check_lists
 from featurekit.define.definitions import Entity, EventSource
 from featurekit.define.explode import exploded_sql
 from featurekit.define.origins import Database
@@ -69,6 +71,7 @@ from featurekit.project.deployment import fed_views
 from featurekit.project.leases import alone, settled_until
 from featurekit.project.project import Project
 from featurekit.project.rights import check_may_record
+from featurekit.sources.check import ROW
 from featurekit.sources.events import numbered_rows
 from featurekit.sources.files import absent
 from featurekit.sources.objects import drop_older_objects
@@ -83,7 +86,7 @@ _STEP = 1000
 
 @dataclass(frozen=True, slots=True)
 class FileRows:
-    """A file that held rows of the entity, and whether they were removed from it."""
+    """A file that held rows of the entity, or lists with it, and whether these were removed."""
 
     path: str
     rows: int
@@ -96,11 +99,12 @@ class Forgot(Named):
 
     Events that arrived up to `until` are gone. `states` counts the states that were removed, by
     "view:fingerprint", and `repaired` the states of other views that were computed again without
-    the events. `log_rows` were removed from the log of pushes. `files` are source files that hold
-    or held rows, and `set_aside` files of quarantined rows that may hold some. `unknown` are
-    versions with states whose keys cannot be read; `gc` removes them. `served_rows` of the serving
-    log say FORGOTTEN now. `told` are contracts and manifests below the folder of the repo that name
-    the entity, which only their owner can make anew.
+    the events. `log_rows` are rows of the log of pushes that were removed, or whose list lost the
+    entity. `files` are source files that hold or held rows, and `set_aside` files of quarantined
+    rows that may hold some. `unknown` are versions with states whose keys cannot be read; `gc`
+    removes them. `served_rows` of the serving log say FORGOTTEN now. `told` are contracts and
+    manifests below the folder of the repo that name the entity, which only their owner can make
+    anew.
     """
 
     entity: str
@@ -233,8 +237,8 @@ def _entity(project: Project, name: str) -> Entity:
 
 
 def _held(project: Project, name: str, types: Mapping[str, Type]) -> dict[str, list[Columns]]:
-    """The columns of each source that hold the entity's keys. DefinitionError where an event of the
-    entity is no row, but one element of a row's list."""
+    """The columns of each source that hold the entity's keys. DefinitionError where none of them
+    says whose a row is."""
     views = project.repo.views.values()
     for view in views:
         mine = any(e.name == name for e in view.entities)
@@ -245,13 +249,10 @@ def _held(project: Project, name: str, types: Mapping[str, Type]) -> dict[str, l
                 f"{view.name!r}, so no row of its source says whose it is; take the rows out where "
                 "they lie, and run `featurekit materialize`"
             )
-        if view.exploded in types and mine:
-            raise DefinitionError(
-                f"an event of {name!r} in view {view.name!r} is one element of the list "
-                f"{view.exploded!r}, whose row may hold others; rows are forgotten whole, so take "
-                "the elements out of the rows where they lie, and run `featurekit materialize`"
-            )
-    return {n: key_columns(views, s, name, types) for n, s in project.repo.sources.items()}
+    held = {n: key_columns(views, s, name, types) for n, s in project.repo.sources.items()}
+    for source, columns in held.items():
+        check_lists(project.repo.sources[source], {c for one in columns for c in one.lists})
+    return held
 
 
 def _checked(entity: Entity, keys: Mapping[str, Any]) -> dict[str, Any]:
@@ -273,15 +274,17 @@ def _checked(entity: Entity, keys: Mapping[str, Any]) -> dict[str, Any]:
 def _others(
     project: Project, sources: Sequence[EventSource], types: Mapping[str, Type]
 ) -> tuple[list[View], list[View]]:
-    """The views that are fed with the sources' events and have another key, and the views that
-    remember ids (T7), since their memories hold the rows of all entities. Then the views whose rows
-    take features that are made of the sources' events (T11)."""
+    """The views that are fed with the sources' events and have another key; those that remember ids
+    (T7), since their memories hold the rows of all entities; and those of which an event is one
+    element of a list, since the elements after it move up (T6). Then the views whose rows take
+    features that are made of the sources' events (T11)."""
     names = {source.name for source in sources}
     found: list[View] = []
     taking: list[View] = []
     for view in fed_views(project.online, project.name, trust=project.trust):
         takes = _takes_of(view, names)
-        apart = not _keyed_by(view, types) or view.dedupe_us is not None
+        shared = view.dedupe_us is not None or view.explode is not None
+        apart = shared or not _keyed_by(view, types)
         if takes or (not names.isdisjoint(view.source_names) and apart):
             if not project.readable(view):
                 raise RegistryError(
@@ -368,19 +371,39 @@ class _Rows:
         """As `sql`, of whatever arrival: a state may hold a row that arrived after the clock."""
         return f"(SELECT * FROM {relation} s SEMI JOIN __who w ON {self._same(source.name)})"
 
-    def _same(self, source: str, there: Collection[str] | None = None) -> str:
-        """Whether a row `s` of a source is of the entity `w`, in SQL; with `there`, of the columns
-        that a file has."""
-        ways = [
-            " AND ".join(f"w.{quote(n)} = s.{quote(c)}" for n, c in columns.items())
-            for columns in self.held[source]
-            if there is None or {*columns.values()} <= {*there}
-        ]
+    def _same(self, source: str) -> str:
+        """Whether a row `s` of a source is of the entity `w`, or has it in a list, in SQL."""
+        ways = [_is_who(columns) for columns in self.held[source]]
         return f"({' OR '.join(f'({way})' for way in ways) or 'FALSE'})"
+
+    def gone(self, source: str, relation: str, row: str, when: str) -> Gone:
+        """What of a relation is the entity's, where `when` holds: whole rows, by their numbers in
+        the SQL column `row`, and elements of the lists of others. A relation that lacks a column
+        has nothing of the entity in it."""
+        there = {name for name, *_ in self.con.execute(f"DESCRIBE FROM {relation}").fetchall()}
+        whole: set[int] = set()
+        elements: dict[str, dict[int, list[int]]] = {}
+        for columns in self.held[source]:
+            if not {*columns.names.values()} <= there:
+                continue
+            at = "NULL"
+            if columns.listed is not None:
+                of, who = quote(columns.names[columns.listed]), quote(columns.listed)
+                at = f"list_filter(range(len(s.{of})), lambda i: s.{of}[i + 1] = w.{who})"
+            found = self.con.execute(
+                f"SELECT {row}, {at} FROM (SELECT * FROM {relation} WHERE {when}) s "
+                f"JOIN __who w ON {_is_who(columns)}"
+            ).fetchall()
+            if columns.listed is None:
+                whole.update(n for n, _ in found)
+            else:
+                elements.setdefault(columns.names[columns.listed], {}).update(found)
+        cut = {c: {n: at for n, at in of.items() if n not in whole} for c, of in elements.items()}
+        return Gone(whole, {column: of for column, of in cut.items() if of})
 
     def strip_log(self, state_dir: Path, source: str) -> int:
         """Rewrite the segments of a source's log that hold some of the rows; the number of rows
-        removed.
+        that are removed, or whose list loses the entity.
 
         It also rewrites segments that were joined into others and wait for their removal; their
         rows do not count.
@@ -413,34 +436,39 @@ class _Rows:
         else:
             check(path)
             relation, put = parquet_sql([str(path)]), put_segment
-        columns = self.con.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
-        # What was written before the source had such a column holds no row of the entity.
-        same = self._same(source, [name for name, *_ in columns])
+        numbered = f"(SELECT *, row_number() OVER () - 1 AS __row FROM {relation})"
         # No event arrives after the clock from now on, and a row that says so was there before.
-        gone = f"__created <= {self.until} OR __created > {self.repair.latest_now()}"
-        held = self.con.execute(
-            f"SELECT __row FROM (SELECT *, row_number() OVER () - 1 AS __row FROM {relation}) s "
-            f"SEMI JOIN __who w ON {same} WHERE {gone}"
-        ).fetchall()
-        if held:
-            rows = {n for (n,) in held}
-            table = read_segment(path)
-            put(path, table.filter([i not in rows for i in range(table.num_rows)]))
-        return len(held)
+        when = f"__created <= {self.until} OR __created > {self.repair.latest_now()}"
+        # What was written before the source had such a column holds no row of the entity.
+        gone = self.gone(source, numbered, "__row", when)
+        if gone:
+            put(path, gone.without(read_segment(path)))
+        return len(gone.touched)
+
+
+def _is_who(columns: Columns) -> str:
+    """Whether a row `s` is of the entity `w` by these columns, or has it in its list, in SQL."""
+    return " AND ".join(
+        f"list_contains(s.{quote(c)}, w.{quote(n)})"
+        if n == columns.listed
+        else f"w.{quote(n)} = s.{quote(c)}"
+        for n, c in columns.names.items()
+    )
 
 
 def _files(
     project: Project, con: Any, source: EventSource, mine: _Rows, *, rewrite: bool
 ) -> Iterator[FileRows]:
-    """The source's files that hold rows of the entity, each rewritten where `rewrite` says so."""
+    """The source's files that hold rows of the entity, or have it in lists, each rewritten where
+    `rewrite` says so."""
     there = not absent(source, project.path)
     for file in files_of(con, source, project.path, project.state_dir) if there else ():
-        found = mine.sql(source, numbered_rows(con, source, file, project.state_dir))
-        rows = [n for (n,) in con.execute(f'SELECT "__source_row" FROM {found}').fetchall()]
-        if rows:
+        numbered = numbered_rows(con, source, file, project.state_dir)
+        gone = mine.gone(source.name, numbered, ROW, f"__created <= {mine.until}")
+        if gone:
             if rewrite:
-                remove_rows(con, source, Path(file.path), rows, state_dir=project.state_dir)
-            yield FileRows(_shown(source, file), len(rows), rewritten=rewrite)
+                remove_rows(con, source, Path(file.path), gone, state_dir=project.state_dir)
+            yield FileRows(_shown(source, file), len(gone.touched), rewritten=rewrite)
     if source.origin is not None:
         drop_older_copies(source, project.state_dir)
     drop_older_objects(source, project.state_dir)
@@ -463,7 +491,7 @@ def _set_aside(
     import pyarrow.parquet as pq
 
     drop_measured(project.state_dir, source.name)
-    wanted = [{column: str(values[n]) for n, column in columns.items()} for columns in held]
+    wanted = [{column: str(values[n]) for n, column in one.names.items()} for one in held]
     for path in sorted((project.state_dir / "quarantine").glob(f"{source.name}.*")):
         if path.suffix == ".jsonl":
             lines = path.read_text(encoding="utf-8").splitlines()
@@ -483,11 +511,14 @@ def _may_hold(row: Mapping[str, Any], wanted: Mapping[str, str]) -> bool:
     line = row.get("__text")
     if line is not None:
         return all(text in line for text in wanted.values())
-    return all(_text(row.get(name)) == text for name, text in wanted.items())
+    return all(text in _texts(row.get(name)) for name, text in wanted.items())
 
 
-def _text(value: Any) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+def _texts(value: Any) -> list[str]:
+    """The text of a value, or those of a list's elements."""
+    if isinstance(value, list):
+        return [text for one in value for text in _texts(one)]
+    return [value.decode(errors="replace") if isinstance(value, bytes) else str(value)]
 
 
 # --- states ---------------------------------------------------------------------------------------
@@ -646,13 +677,25 @@ def _remove_memory(
     for row in known:
         source, own = own_row(view.source, row)
         # A version may read a source that is no longer defined, where its keys have their names.
-        for columns in held.get(source) or [{name: name for name in types}]:
-            values = {name: own.get(column) for name, column in columns.items()}
-            if None in values.values():
-                continue
-            if {n: encode_key(types[n], value) for n, value in values.items()} == wanted:
-                online.delete([key])
-                return
+        ways = held.get(source) or [Columns({name: name for name in types})]
+        if any(_is_of_row(own, columns, types, wanted) for columns in ways):
+            online.delete([key])
+            return
+
+
+def _is_of_row(
+    row: Mapping[str, Any],
+    columns: Columns,
+    types: Mapping[str, Type],
+    wanted: Mapping[str, bytes],
+) -> bool:
+    """Whether a row has the encoded keys in these columns, or in its list."""
+    for name, column in columns.names.items():
+        value = row.get(column)
+        here = (value or ()) if name == columns.listed else (value,)
+        if wanted[name] not in [encode_key(types[name], one) for one in here if one is not None]:
+            return False
+    return True
 
 
 def _all_views(project: Project) -> Iterator[View]:

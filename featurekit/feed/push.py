@@ -152,7 +152,8 @@ class _Push:
                 note_repeated(project, online, definition.name, self.watching, stamps, now)
         arrived, repeated = len(events), len(events) - stamps.count(now)
         forgotten = self.find_forgotten() if self.forgotten is None else self.forgotten
-        events = forgotten.left(events)
+        left = forgotten.left(events)
+        whole, events = left is events, left
         prepared = events_module.prepare(
             project.name, views, events, source=definition.name, enrich=self.enrich
         )
@@ -160,7 +161,7 @@ class _Push:
             settle.check(online, prepared)
         missed(online, project.name, [v for v in of_source if v not in views])
         self.kept = events
-        if taken.rows is None and len(events) == arrived:
+        if taken.rows is None and whole:
             self.kept = stamped(definition, taken.table, stamps)
         gone = arrived - len(events)
         done = replace(self.told(prepared.done, events, now), forgotten=gone, repeated=repeated)

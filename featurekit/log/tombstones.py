@@ -8,6 +8,7 @@ because they are few: customer numbers have six digits.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import itertools
@@ -124,15 +125,26 @@ def read_secret(state_dir: Path, tombstones: Sequence[Tombstone]) -> Secret:
     return secret
 
 
-Columns = Mapping[str, str]
-"""For each key of an entity, the column of a source that holds it."""
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The column of a source that holds each key of an entity, by the key's name. `listed` is the
+    key, if any, whose column is a list: each element of a row's list is the key of one event."""
+
+    names: Mapping[str, str]
+    listed: str | None = None
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """The column that is a list, if any."""
+        return () if self.listed is None else (self.names[self.listed],)
 
 
 def key_columns(
     views: Iterable[FeatureView], source: EventSource, entity: str, keys: Mapping[str, Type]
 ) -> list[Columns]:
     """The columns by which the events of a source are events of an entity; none where they are
-    not, and several where views take different ones for the keys (T11).
+    not, and several where views take different ones for the keys (T11). A column may be a list, of
+    which each element is an event.
 
     A view of the entity that reads the source says which columns hold the keys: those of their
     names, but for a source that stands in a union. Without such a view the columns of these names
@@ -150,35 +162,48 @@ def key_columns(
             if columns is None:
                 continue
             read = True
-            mine = {name: columns.get(name, "") for name in keys}
-            if _holds(source, mine, keys) and mine not in found:
+            mine = _typed(source, {name: columns.get(name, "") for name in keys}, keys)
+            if mine is not None and mine not in found:
                 found.append(mine)
-    own = {name: name for name in keys}
-    if not read and not others & keys.keys() and _holds(source, own, keys):
-        found.append(own)
+    if not read and not others & keys.keys():
+        own = _typed(source, {name: name for name in keys}, keys)
+        found += [] if own is None else [own]
     return found
 
 
-def _holds(source: EventSource, columns: Columns, keys: Mapping[str, Type]) -> bool:
-    """Whether columns of a source have the types of an entity's keys."""
-    return all(
-        column in source.schema and source.schema[column].base == keys[name]
-        for name, column in columns.items()
-    )
+def _typed(
+    source: EventSource, names: Mapping[str, str], keys: Mapping[str, Type]
+) -> Columns | None:
+    """The columns of a source, if they have the types of an entity's keys, one of them perhaps in a
+    list."""
+    listed = []
+    for key, column in names.items():
+        found = source.schema.get(column)
+        if found is not None and found.name == "list" and found.item == keys[key]:
+            listed.append(key)
+        elif found is None or found.base != keys[key]:
+            return None
+    return Columns(names, *listed) if len(listed) < 2 else None
 
 
 def _own_names(tombstone: Tombstone) -> list[Columns]:
-    return [{name: name for name, _ in tombstone.keys}]
+    return [Columns({name: name for name, _ in tombstone.keys})]
 
 
-_Group = tuple[str, tuple[tuple[str, Type, str], ...]]
-"""An entity, and the name, the type and the column of each of its keys."""
+_Key = tuple[str, Type, str]
+"""The name, the type and the column of a key."""
+
+_Group = tuple[str, tuple[_Key, ...], str | None]
+"""An entity, its keys, and the name of the one whose column is a list, if any."""
 
 
 class Forgotten:
     """The tombstones that hold for one source's events. `groups` maps each entity, and its keys
     with their columns, to hashes, each with the instant until which it holds. `columns` says which
-    columns hold the keys, by default those of their names."""
+    columns hold the keys, by default those of their names.
+
+    A row whose columns hold the keys is no event. Where one of them is a list, the row stays, and
+    its list loses the elements that are such a key (T7)."""
 
     def __init__(
         self,
@@ -190,19 +215,26 @@ class Forgotten:
         self.groups: dict[_Group, dict[str, int]] = {}
         for t in tombstones:
             for held in columns(t):
-                keys = tuple((name, type_, held[name]) for name, type_ in t.keys)
-                known = self.groups.setdefault((t.entity, keys), {})
+                keys = tuple((name, type_, held.names[name]) for name, type_ in t.keys)
+                known = self.groups.setdefault((t.entity, keys, held.listed), {})
                 known[t.digest] = max(t.until, known.get(t.digest, t.until))
 
     def __bool__(self) -> bool:
         return bool(self.groups)
 
+    @property
+    def lists(self) -> set[str]:
+        """The list columns that lose elements."""
+        return {col for _, keys, listed in self.groups for name, _, col in keys if name == listed}
+
     def relation(self, con: Any, relation: str) -> str:
         """The relation (a source's columns with `__created`) without forgotten events."""
         assert self.secret is not None or not self.groups
-        for (entity, keys), digests in self.groups.items():
-            found = self._found(con, relation, entity, keys, digests)
-            if found is not None:
+        for (entity, keys, listed), digests in self.groups.items():
+            found = self._found(con, relation, entity, keys, listed, digests)
+            if found is not None and listed is not None:
+                relation = _without_elements(relation, found, keys, listed)
+            elif found is not None:
                 same = " AND ".join(f"r.{quote(col)} = f.{quote(name)}" for name, _, col in keys)
                 relation = (
                     f"(SELECT * FROM {relation} r ANTI JOIN {found} f "
@@ -215,7 +247,8 @@ class Forgotten:
         con: Any,
         relation: str,
         entity: str,
-        keys: Sequence[tuple[str, Type, str]],
+        keys: Sequence[_Key],
+        listed: str | None,
         digests: Mapping[str, int],
     ) -> str | None:
         """A temporary table of the forgotten keys in the relation, with `__until`; None if there
@@ -227,39 +260,82 @@ class Forgotten:
             con, f"__digests_{number}", {"__digest": STR, "__until": INT}, digests.items()
         )
         names = ", ".join(quote(name) for name, *_ in keys)
-        shown = ", ".join(f"{quote(column)} AS {quote(name)}" for name, _, column in keys)
+        shown = ", ".join(
+            f"{f'unnest({quote(column)})' if name == listed else quote(column)} AS {quote(name)}"
+            for name, _, column in keys
+        )
         digest, parameters = self.secret.digest_sql(entity, {name: t for name, t, _ in keys})
-        there = " AND ".join(f"{quote(column)} IS NOT NULL" for *_, column in keys)
+        there = " AND ".join(f"{quote(name)} IS NOT NULL" for name, *_ in keys)
         con.execute(
             f"CREATE TEMP TABLE {table} AS SELECT {names}, __until FROM "
             f"(SELECT *, {digest} AS __digest FROM "
-            f"(SELECT DISTINCT {shown} FROM {relation} WHERE {there})) JOIN {known} "
-            "USING (__digest)",
+            f"(SELECT DISTINCT * FROM (SELECT {shown} FROM {relation}) WHERE {there})) "
+            f"JOIN {known} USING (__digest)",
             parameters,
         )
         con.execute(f"DROP TABLE {known}")
         rows = con.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0]
         return table if rows else None
 
-    def holds(self, row: Mapping[str, Any]) -> bool:
-        """Whether a row (a source's columns with `__created`) is a forgotten event."""
-        for (entity, keys), digests in self.groups.items():
+    def kept(self, row: dict[str, Any]) -> dict[str, Any] | None:
+        """What is left of a row (a source's columns with `__created`): None of a forgotten event,
+        and the row itself where nothing of it is forgotten."""
+        for (entity, keys, listed), digests in self.groups.items():
             if row["__created"] > max(digests.values()):
                 continue
             values = {name: (type_, row[column]) for name, type_, column in keys}
             if any(value is None for _, value in values.values()):
                 continue
-            assert self.secret is not None
-            if row["__created"] <= digests.get(self.secret.digest(entity, values), -(2**63)):
-                return True
-        return False
+            until = functools.partial(self._until, entity, digests)
+            if listed is None:
+                if row["__created"] <= until(values):
+                    return None
+                continue
+            type_, elements = values[listed]
+            kept = [
+                one
+                for one in elements
+                if one is None or row["__created"] > until({**values, listed: (type_, one)})
+            ]
+            if len(kept) < len(elements):
+                row = {**row, next(col for name, _, col in keys if name == listed): kept}
+        return row
+
+    def _until(
+        self, entity: str, digests: Mapping[str, int], values: Mapping[str, tuple[Type, Any]]
+    ) -> int:
+        """The instant until which an entity is forgotten; before all instants if it is not."""
+        assert self.secret is not None
+        return digests.get(self.secret.digest(entity, values), -(2**63))
 
     def left(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The rows that are not forgotten; `rows` itself if none is."""
+        """What is left of the rows; `rows` itself if nothing of them is forgotten."""
         if not self.groups or not rows:
             return rows
         last = max(until for digests in self.groups.values() for until in digests.values())
         if min(row["__created"] for row in rows) > last:
             return rows  # the case of live pushes
-        kept = [row for row in rows if not self.holds(row)]
-        return rows if len(kept) == len(rows) else kept
+        kept = [one for one in map(self.kept, rows) if one is not None]
+        same = len(kept) == len(rows) and all(a is b for a, b in zip(kept, rows, strict=True))
+        return rows if same else kept
+
+
+def _without_elements(relation: str, found: str, keys: Sequence[_Key], listed: str) -> str:
+    """The relation whose lists lack the forgotten keys in the table `found`."""
+    pairs = ", ".join(
+        f"{quote(name)}: {quote(name)}" for name in ["__until", *(n for n, *_ in keys)]
+    )
+    column = next(quote(col) for name, _, col in keys if name == listed)
+    also = "".join(f" AND __f.{quote(n)} = {quote(col)}" for n, _, col in keys if n != listed)
+    mine = f"list_filter(__gone, lambda __f: __f.__until >= __created{also})"
+    gone, mine = (f"list_transform({x}, lambda __f: __f.{quote(listed)})" for x in ("__gone", mine))
+    # Few rows have such an element, and asking for any of them is cheap.
+    left = (
+        f"CASE WHEN list_has_any({column}, {gone}) THEN list_filter({column}, lambda __x: "
+        f"NOT coalesce(list_contains({mine}, __x), FALSE)) ELSE {column} END"
+    )
+    every = f"(SELECT list({{{pairs}}}) FROM {found})"
+    return (
+        f"(SELECT * EXCLUDE (__gone) REPLACE ({left} AS {column}) FROM "
+        f"(SELECT *, {every} AS __gone FROM {relation}))"
+    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from featurekit.core.types import Type
 from featurekit.define.plan import View
 from featurekit.log.tombstones import Tombstone
 from featurekit.online.store.marks import carried, carried_key, written_carried
@@ -26,10 +27,15 @@ def has_keys(tombstone: Tombstone, view: View) -> bool:
     and perhaps elsewhere."""
     of_views = (one.source for one in (view, *view.joined))
     for source in (one for of in of_views for one in (of, *of.sources)):
-        schema = {param.name: param.type.base for param in source.schema}
+        schema = {param.name: _of_keys(param.type) for param in source.schema}
         if all(schema.get(name) == type_ for name, type_ in tombstone.keys):
             return True
     return False
+
+
+def _of_keys(type_: Type) -> Type:
+    """The type of the keys that a column may hold: of a list, that of its elements."""
+    return type_.base if type_.item is None else type_.item.base
 
 
 def may_have_keys(tombstone: Tombstone, view: View) -> bool:
@@ -38,7 +44,7 @@ def may_have_keys(tombstone: Tombstone, view: View) -> bool:
     definitions, and is so wherever the view's events are the entity's."""
     wanted = Counter(type_ for _, type_ in tombstone.keys)
     return any(
-        wanted <= Counter(param.type.base for param in source.schema)
+        wanted <= Counter(_of_keys(param.type) for param in source.schema)
         for source in (view.source, *view.source.sources)
     )
 

@@ -14,6 +14,7 @@ from featurekit.core.keys import clock_key
 from featurekit.core.openness import declare
 from featurekit.core.signing import PrivateKey
 from featurekit.define.compile_view import compile_source
+from featurekit.define.contracts.compiled import check_lists
 from featurekit.define.definitions import EventSource
 from featurekit.define.modules import Watched
 from featurekit.define.plan import Part, Service, View
@@ -530,9 +531,11 @@ class Project:
             return Forgotten([], None)
         secret = read_secret(self.state_dir, tombstones)
         views = self.repo.views.values()
-        return Forgotten(
+        found = Forgotten(
             tombstones, secret, lambda t: key_columns(views, source, t.entity, dict(t.keys))
         )
+        check_lists(source, found.lists)
+        return found
 
     def snapshot(
         self,

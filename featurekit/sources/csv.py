@@ -21,6 +21,7 @@ from zlib import crc32
 
 from featurekit.core.files import whole, write_whole
 from featurekit.core.formats import ISO
+from featurekit.core.gone import Gone
 from featurekit.core.sql import parquet_sql, quote, text_literal
 from featurekit.core.types import STR, Type
 from featurekit.define.definitions import EventSource
@@ -347,22 +348,22 @@ def without(path: str, found: Mapping[str, FileColumn], rows: Sequence[int], *, 
     raise AssertionError(f"{path}: {rows}, {found}, {copy}")
 
 
-def rewrite(source: EventSource, path: Path, target: Path, rows: Collection[int]) -> None:
-    """Write the file without some rows; every other line stays as it is, byte for byte.
-    SourceError where the encoding does not give the same bytes back."""
-    removed = frozenset(rows)
+def rewrite(source: EventSource, path: Path, target: Path, gone: Gone) -> None:
+    """Write the file without some rows; every other line stays as it is, byte for byte. It has no
+    lists. SourceError where the encoding does not give the same bytes back."""
+    removed = frozenset(gone.rows)
     records = Records(pieces(path, source.dialect), source.dialect)
     width = len(records.header()[0])
-    gone: set[int] = set()
+    lines: set[int] = set()
     for number, record in enumerate(records.rest(width)):
         if number in removed:
-            gone.update(range(record.line, record.line + record.lines))
+            lines.update(range(record.line, record.line + record.lines))
     given, same = hashlib.sha256(), hashlib.sha256()
     kept, all_ = encoder(source.dialect), encoder(source.dialect)
     with opened(target, source.dialect, "wb") as out:
         for number, line in enumerate(_lines(pieces(path, source.dialect)), start=1):
             same.update(all_.encode(line))
-            if number not in gone:
+            if number not in lines:
                 out.write(kept.encode(line))
     with opened(path, source.dialect) as file:
         while data := file.read(1 << 20):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from featurekit.core.files import whole
 from featurekit.core.frames import kind_of_pandas
+from featurekit.core.gone import FixedLists, Gone
 from featurekit.core.sql import escaped, parquet_sql, text_literal
 from featurekit.core.tables import fetch
 from featurekit.core.types import Type
@@ -210,22 +211,28 @@ def without(path: str, found: Mapping[str, FileColumn], rows: Sequence[int], *, 
     return scan([str(copy)], found)
 
 
-def rewrite(source: EventSource, path: Path, target: Path, rows: Collection[int]) -> None:
-    """Write the file without some rows; its schema, metadata, compression and row groups stay."""
-    import numpy as np
+def rewrite(source: EventSource, path: Path, target: Path, gone: Gone) -> None:
+    """Write the file without some rows and elements; its schema, metadata, compression and row
+    groups stay. SourceError for elements of a column whose type says how long its lists are."""
     import pyarrow.parquet as pq
 
     del source
-    removed, start = np.fromiter(rows, np.int64), 0
+    start = 0
     with pq.ParquetFile(path) as file:
         settings = _settings(file.metadata)
     with pq.ParquetFile(path) as file, pq.ParquetWriter(target, file.schema_arrow, **settings) as w:
         for i in range(file.num_row_groups):
             group = file.read_row_group(i)
-            keep = ~np.isin(np.arange(start, start + group.num_rows), removed)
+            try:
+                kept = gone.without(group, start)
+            except FixedLists as type_:
+                raise SourceError(
+                    f"{path}: lists of the type {type_} cannot lose an element; take it out in the "
+                    "job that writes the file"
+                ) from None
             start += group.num_rows
-            if keep.any():
-                w.write_table(group.filter(keep), row_group_size=group.num_rows)
+            if kept.num_rows:
+                w.write_table(kept, row_group_size=group.num_rows)
 
 
 def _settings(metadata: Any) -> dict[str, Any]:

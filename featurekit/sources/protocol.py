@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from featurekit.core.gone import Gone
 from featurekit.core.types import Type
 from featurekit.define.definitions import EventSource
 from featurekit.sources.check import BadRow, Marks
@@ -108,7 +109,6 @@ class SourceKind(Protocol):
         `copy`, as Parquet: `forget` also looks for rows in the files of rows set aside."""
 
     @property
-    def rewrite(self) -> Callable[[EventSource, Path, Path, Collection[int]], None] | None:
-        """Writes the source's file at one path to another path without some rows, by their numbers
-        in the file; everything else stays as it is. None if files of the format are never
-        rewritten."""
+    def rewrite(self) -> Callable[[EventSource, Path, Path, Gone], None] | None:
+        """Writes the source's file at one path to another path without what is gone; everything
+        else stays as it is. None if files of the format are never rewritten."""

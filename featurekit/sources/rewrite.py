@@ -1,17 +1,19 @@
-"""Takes rows out of a source's file: writes it anew beside itself, compares it, and puts it in
-place.
+"""Takes rows, and elements of lists, out of a source's file: writes it anew beside itself, compares
+it, and puts it in place.
 
-The module of the file's format writes it without the rows.
+The module of the file's format writes it without them.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featurekit.core.files import sync_file, whole
+from featurekit.core.gone import Gone
+from featurekit.core.sql import quote
 from featurekit.core.tables import fetch, temp_table
 from featurekit.core.types import INT
 from featurekit.define.definitions import EventSource
@@ -27,9 +29,9 @@ if TYPE_CHECKING:
     import duckdb
 
 
-def rewriting(source: EventSource) -> Callable[[EventSource, Path, Path, Collection[int]], None]:
-    """The function that writes a file of the source without some rows. SourceError if files of its
-    format are not rewritten."""
+def rewriting(source: EventSource) -> Callable[[EventSource, Path, Path, Gone], None]:
+    """The function that writes a file of the source without what is gone. SourceError if files of
+    its format are not rewritten."""
     if source.frame is not None:
         raise SourceError(
             f"EventSource {source.name!r}: its frame is not rewritten; define the source with a "
@@ -58,18 +60,19 @@ def remove_rows(
     con: duckdb.DuckDBPyConnection,
     source: EventSource,
     path: Path,
-    rows: Collection[int],
+    gone: Gone,
     *,
     state_dir: Path | None = None,
 ) -> None:
-    """Take rows, by their numbers in the file, out of the file, atomically, and out of what
-    `state_dir` keeps of it. SourceError if files of the format are not rewritten, if the file
-    changed meanwhile, or if the other rows would not read as before; then it stays as it was."""
+    """Take rows, by their numbers in the file, and elements of lists out of the file, atomically,
+    and out of what `state_dir` keeps of it. SourceError if files of the format are not rewritten,
+    if the file changed meanwhile, or if the rest would not read as before; then it stays as it
+    was."""
     rewrite, before = rewriting(source), path.stat()
     with whole(path) as hidden:
-        rewrite(source, path, hidden, rows)
+        rewrite(source, path, hidden, gone)
         try:
-            _compare(con, source, path, hidden, rows, state_dir)
+            _compare(con, source, path, hidden, gone, state_dir)
         finally:
             drop_kept(str(hidden), state_dir)
         shutil.copymode(path, hidden)
@@ -85,13 +88,24 @@ def _compare(
     source: EventSource,
     path: Path,
     hidden: Path,
-    rows: Collection[int],
+    gone: Gone,
     state_dir: Path | None,
 ) -> None:
-    """Check that every other row is in the new file with the values that it had."""
-    temp_table(con, "__removed", {"n": INT}, ([row] for row in rows))
+    """Check that everything else is in the new file with the values that it had."""
+    temp_table(con, "__removed", {"n": INT}, ([row] for row in gone.rows))
     old, new = (numbered_rows(con, source, _info(p), state_dir) for p in (path, hidden))
     kept = f"(SELECT * FROM {old} WHERE {ROW} NOT IN (SELECT n FROM __removed))"
+    for number, (name, cut) in enumerate(gone.elements.items()):
+        pairs = ([n, at] for n, positions in cut.items() for at in positions)
+        table, column = f"__cut_{number}", quote(name)
+        temp_table(con, table, {"n": INT, "i": INT}, pairs)
+        left = (
+            f"list_filter({column}, lambda x, i: NOT coalesce(list_contains(__at, i - 1), FALSE))"
+        )
+        kept = (
+            f"(SELECT * EXCLUDE (n, __at) REPLACE ({left} AS {column}) FROM {kept} LEFT JOIN "
+            f"(SELECT n, list(i) AS __at FROM {table} GROUP BY n) ON n = {ROW})"
+        )
     shown = f"SELECT * EXCLUDE ({ROW}), row_number() OVER (ORDER BY {ROW}) FROM"
     differing = " UNION ALL ".join(
         f"SELECT * FROM (({shown} {a}) EXCEPT ALL ({shown} {b}))"

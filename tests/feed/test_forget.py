@@ -18,6 +18,7 @@ from paths import in_small_blocks
 from slow import slow_unless
 
 from featurekit import FeatureStore
+from featurekit.core.gone import Gone
 from featurekit.core.keys import state_prefix
 from featurekit.core.types import Type
 from featurekit.errors import DefinitionError, EntityFrameError, RegistryError, SourceError
@@ -227,7 +228,7 @@ def test_the_parity_check_would_see_a_path_that_reads_forgotten_events(
 ) -> None:
     repo.deploy()
     repo.forget()
-    monkeypatch.setattr(Forgotten, "holds", lambda self, row: False)
+    monkeypatch.setattr(Forgotten, "kept", lambda self, row: row)
     with repo.store() as store:
         assert not store.check_parity("service", values=3000).ok
 
@@ -442,8 +443,8 @@ def test_a_file_that_would_read_otherwise_is_left_as_it_is(
             lambda source, path, target, rows: pq.write_table(pq.read_table(path).slice(1), target),
         )
         with pytest.raises(SourceError, match="it is as it was, take them out"):
-            remove_rows(con, source, path, [1])
-        remove_rows(con, source, path, [0])
+            remove_rows(con, source, path, Gone([1]))
+        remove_rows(con, source, path, Gone([0]))
     assert path.read_bytes() != before
     assert len(list(path.parent.iterdir())) == 2
 
@@ -640,7 +641,7 @@ def test_rows_are_judged_alike_in_python_and_in_sql() -> None:
     con = duckdb.connect()
     con.register("t", pa.Table.from_pylist(rows))
     left = con.sql(f"SELECT * FROM {forgotten.relation(con, 't')}").to_arrow_table().to_pylist()
-    kept = [row for row in rows if not forgotten.holds(row)]
+    kept = [row for row in rows if forgotten.kept(row) is not None]
     assert sorted(map(str, left)) == sorted(map(str, kept))
     assert forgotten.left(rows) == kept
     assert [row for row in rows if forgotten.left([row])] == kept

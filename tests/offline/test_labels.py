@@ -3,23 +3,22 @@ late arrivals, corrections, unions and lists, and however the entities are split
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import awkward
 import duckdb
-import oracle
-import pyarrow as pa
 import pytest
 from agreeing import ONE, PAIR, divides, late, positive, product, prompt, quotient, ratio, source
+from ahead import Ahead, ahead_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import bits
-from paths import Paths, connect, crowded_where
+from paths import connect, crowded_where
 from slow import slow_unless
 
-from featurekit import Delay, Entity, FeatureView, feature
+from featurekit import Delay, FeatureView, feature
 from featurekit.aggregates import (
     All,
     ApproxCountDistinct,
@@ -43,11 +42,6 @@ from featurekit.aggregates import (
 )
 from featurekit.aggregates import Any as AnyOf
 from featurekit.core.types import INSTANT_MAX, INSTANT_MIN
-from featurekit.define.compile_service import compile_service
-from featurekit.define.definitions import FeatureService
-from featurekit.define.labels import with_labels
-from featurekit.offline.events import Snapshot
-from featurekit.offline.training_set import TrainingSet
 
 EXAMPLES = settings().max_examples
 AHEAD = {"window": "1d", "ahead": True}
@@ -67,11 +61,6 @@ def per_row(amount: float | None, rows: int) -> float:
 @feature
 def share(quotients: int, rows: int) -> float:
     return quotients / rows
-
-
-def view(name: str, entity: Entity, of: Any, features: Any, **options: Any) -> FeatureView:
-    sources = {"sources": of} if isinstance(of, list) else {"source": of}
-    return FeatureView(name, entities=[entity], features=features, **sources, **options)
 
 
 SUMS = {
@@ -131,91 +120,17 @@ WORDS = {
     "lasts": LastN("words", n=3, **AHEAD),
 }
 VIEWS = {
-    "sums of late events": view("ahead", ONE, late, SUMS),
-    "sums of prompt events": view("ahead", PAIR, prompt, SUMS),
-    "other aggregates": view("ahead", ONE, late, REST),
-    "a delay": view("ahead", ONE, delayed, {"rows": Count(**AHEAD), "last": Last("qty", **HOUR)}),
-    "copies": view("ahead", ONE, named, OF_IDS),
-    "copies within the window": view("ahead", ONE, remembered, OF_IDS),
-    "corrections": view("ahead", ONE, changed, OF_IDS),
-    "a union": view("ahead", ONE, [{app: {"amount": "price"}}, late], OF_IDS),
-    "lists": view("ahead", ONE, listed, WORDS, explode="words"),
+    "sums of late events": ahead_of(ONE, late, SUMS),
+    "sums of prompt events": ahead_of(PAIR, prompt, SUMS),
+    "other aggregates": ahead_of(ONE, late, REST),
+    "a delay": ahead_of(ONE, delayed, {"rows": Count(**AHEAD), "last": Last("qty", **HOUR)}),
+    "copies": ahead_of(ONE, named, OF_IDS),
+    "copies within the window": ahead_of(ONE, remembered, OF_IDS),
+    "corrections": ahead_of(ONE, changed, OF_IDS),
+    "a union": ahead_of(ONE, [{app: {"amount": "price"}}, late], OF_IDS),
+    "lists": ahead_of(ONE, listed, WORDS, explode="words"),
 }
 KEPT = ("sums of late events", "other aggregates", "corrections", "a union")
-
-
-class Lent:
-    """A connection that whoever closes it gives back."""
-
-    def __init__(self, con: Any) -> None:
-        self._con = con
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._con, name)
-
-    def close(self) -> None:
-        pass
-
-
-class Ahead(Paths):
-    """A view of labels beside a service of features, and the rows of its sources."""
-
-    def __init__(self, con: Any, labels: FeatureView, rows: Mapping[str, Sequence[Any]]) -> None:
-        self.con, self.rows, self.labels = con, rows, labels
-        self.tables, self.known, self.made = [], {}, []
-        one = labels.event_sources[0]
-        features = FeatureView(
-            "back", entities=labels.entities, source=one, features={"n": Count(window="1d")},
-            explode=labels.explode,
-        )  # fmt: skip
-        service = FeatureService("service", features=[features])
-        self.asked = with_labels(compile_service(service), [labels])
-        self.of_features = self._events(one)
-        self.known = {}  # the labels' events are a relation of their own, which a test may change
-        self.of_labels = self._events(labels.source)
-
-    def training(self, questions: Sequence[Any], known_at: int, **how: Any) -> TrainingSet:
-        """The training set of (row, t) as of what had arrived by `known_at`."""
-        types = self.asked.whole.join_keys
-        frame = {n: pa.array([q[n] for q, _ in questions], t.arrow) for n, t in types.items()}
-        at = pa.array([t for _, t in questions], pa.int64()).cast(pa.timestamp("us", "UTC"))
-
-        def snapshot(con: Any, of: Any) -> Snapshot:
-            return Snapshot(self.of_labels if of.kind == "label" else self.of_features, {})
-
-        return TrainingSet(
-            self.asked.features,
-            pa.table({**frame, "event_timestamp": at}),
-            connect=lambda: Lent(self.con),
-            snapshot=snapshot,
-            full_names=True,
-            statuses=True,
-            timezone="UTC",
-            known_at=known_at,
-            labelled=self.asked,
-            **{"buckets": 1, **how},
-        )
-
-    def offline(self, questions: Any, known_at: int, **how: Any) -> list[dict[str, Any]]:
-        """Each question's labels, as bits and status."""
-        made = self.training(questions, known_at, **how)
-        rows = made.to_arrow().to_pylist(maps_as_pydicts="strict")
-        names = {n: f"ahead__{n}" for n in self.labels.features}
-        return [
-            {n: (bits(r[full]), r[f"{full}__status"]) for n, full in names.items()} for r in rows
-        ]
-
-    def expected(self, questions: Any, known_at: int) -> list[dict[str, Any]]:
-        """The same by the oracle."""
-        rows = [row | {"__source": name} for name, some in self.rows.items() for row in some]
-        found = []
-        for key, t in questions:
-            given = {
-                n: oracle.label(self.labels, n, rows, key, t, known_at)
-                for n in self.labels.features
-            }
-            found.append({n: (bits(value), status) for n, (value, status) in given.items()})
-        return found
 
 
 @st.composite
@@ -300,7 +215,7 @@ def at_borders(con: Any) -> Ahead:
         for name, at in (BORDERS | {"settles": LAST}).items()
     ]
     features = {"rows": Count(**AHEAD), "amount": Sum("amount", **AHEAD), "gone": gone}
-    return Ahead(con, view("ahead", ONE, late, features), {"late": rows})
+    return Ahead(con, ahead_of(ONE, late, features), {"late": rows})
 
 
 def seen(ahead: Ahead, known_at: int = LAST) -> tuple[int, Any]:
@@ -381,7 +296,7 @@ def test_a_corrected_event_counts_once_and_a_deleted_one_not_at_all(con: Any) ->
         *(row(2, "upsert", 4.0, 1), row(2, "delete", 4.0, DAY)),
         row(3, "upsert", 8.0, 3 * DAY),
     ]
-    ahead = Ahead(con, view("ahead", ONE, changed, OF_IDS), {"changed": rows})
+    ahead = Ahead(con, ahead_of(ONE, changed, OF_IDS), {"changed": rows})
     questions = [({"key": 1}, T)]
     assert ahead.offline(questions, 3 * DAY - 1)[0]["sum"] == (bits(None), "NOT_YET")
     assert ahead.offline(questions, 3 * DAY)[0]["sum"] == (bits(2.0 + 8.0), "PRESENT")

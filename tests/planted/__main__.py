@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the oracle, where pytest finds it by itself
+
 from tests.planted.catch import SKEWS, Caught, catch
 
 BEGIN, END = "<!-- planted: begin -->", "<!-- planted: end -->"

@@ -15,12 +15,15 @@ from featurekit.parity.diagnose.diagnose import diagnose
 from featurekit.parity.modes.fuzz.fuzz import Fuzzer
 from featurekit.parity.modes.operators import check_operators
 from featurekit.parity.report import Difference
-from tests.planted.joined_skews import SKEWS
-from tests.planted.skews import Skew
+from tests.planted import joined_skews, label_skews
+from tests.planted.skews import SKEWS, Skew
+
+assert joined_skews.SKEWS is label_skews.SKEWS is SKEWS  # each has added its own
 
 REPO = Path(__file__).parent / "repo"
 DEFAULT = 1_000_000
 _QUESTIONS = 1_500
+_LABELS = 20_000
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ def catch(skew: Skew, *, seed: int = 0, most: int = DEFAULT, named: bool = False
         skew.plant(patch)
         if skew.mode == "operators":
             return _operators(skew, seed)
+        if skew.mode == "labels":
+            return _labels(skew, seed)
         if skew.mode != "fuzz":
             raise ValueError(
                 f"{skew.name}: no skew is looked for by mode {skew.mode!r}; add it here"
@@ -78,6 +83,14 @@ def _operators(skew: Skew, seed: int) -> Caught:
     report = check_operators(budget=Budget(values=100_000), seed=seed)
     wrong = [key for key, row in report.rows.items() if not row.ok]
     return Caught(skew, report.compared, wrong[0], "operator") if wrong else Caught(skew)
+
+
+def _labels(skew: Skew, seed: int) -> Caught:
+    from tests.planted.labels import compare
+
+    found = compare(seed=seed, most=_LABELS)
+    seen = Caught(skew, found.values, found.differing, "not told")
+    return seen if found.differing else Caught(skew)
 
 
 __all__ = ["DEFAULT", "REPO", "SKEWS", "Caught", "catch", "repo"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +20,8 @@ from featurekit.online.store.redis import RedisStore
 from featurekit.project import deployment
 from featurekit.project import pins as module
 from featurekit.project.deployment import fed_views, pinned_versions, pins_key
+from featurekit.project.site.gathered import Asked
+from featurekit.project.site.write import write_site
 
 MODEL = "models:/churn/3"
 START = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
@@ -67,6 +70,20 @@ def three(repo: Repo) -> tuple[Repo, list[str]]:
         done = store.pin(f"service@{first[:9]}", by=MODEL, owner="ann")
         assert (done.pin.fingerprint, done.unfilled) == (first, ())
     return repo, [first, second, *deploy(repo, "2d")]
+
+
+def test_the_catalogue_shows_the_model_that_needs_a_version(
+    three: tuple[Repo, list[str]], tmp_path: Path
+) -> None:
+    repo, (first, *_) = three
+    with repo.store() as store:
+        write_site(store.parts, tmp_path / "site", Asked())
+    pages = {path.stem: path.read_text(encoding="utf-8") for path in tmp_path.glob("site/*/*.html")}
+    named = sorted(name for name, text in pages.items() if MODEL in text)
+    assert named == ["latest.x", "service", "window.sum"]
+    for name in named:
+        assert first[:12] in pages[name]
+        assert "ann" in pages[name]
 
 
 def test_a_pinned_version_misses_no_push_and_answers_with_its_own_bits(

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from featurekit.core.files import whole
+from featurekit.core.gone import Gone
 from featurekit.core.sql import parquet_sql, paths_sql, text_literal
 from featurekit.core.types import Type
 from featurekit.define import definitions
@@ -92,8 +93,8 @@ class JsonLines:
 class Rewritten(JsonLines):
     """The same format with a way to rewrite a file."""
 
-    def rewrite(self, source: EventSource, path: Path, target: Path, rows: Collection[int]) -> None:
-        left_out(path, target, rows)
+    def rewrite(self, source: EventSource, path: Path, target: Path, gone: Gone) -> None:
+        left_out(path, target, gone.rows)
 
 
 def left_out(path: Path, target: Path, rows: Collection[int]) -> None:
@@ -184,9 +185,9 @@ def test_another_format_is_rewritten_by_its_own_way_or_not_at_all(
     path = write(tmp_path, *ROWS)
     untouched = shutil.copy(path, tmp_path / "copy")
     if isinstance(kind, Rewritten):
-        remove_rows(con, source(), path, [1])
+        remove_rows(con, source(), path, Gone([1]))
         assert values(con, source(), tmp_path) == [0, (1,), (3,)]
         return
     with pytest.raises(SourceError, match="'x': files of format 'made_up' are not rewritten; take"):
-        remove_rows(con, source(), path, [1])
+        remove_rows(con, source(), path, Gone([1]))
     assert path.read_bytes() == Path(untouched).read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from featurekit.core.kept import Kept
@@ -60,6 +61,20 @@ def _compile(source: EventSource) -> Contract:
         except DefinitionError as error:
             raise placed(error, rule.place or source.place) from None
     return Contract(tuple(judges), tuple(sets))
+
+
+def check_lists(source: EventSource, columns: Collection[str]) -> None:
+    """DefinitionError where a rule that sets rows aside reads one of these lists, out of which
+    elements are forgotten: without them it might judge a row otherwise than before (S5)."""
+    for judge in contract_of(source).aside if columns and source.expect else ():
+        for column in judge.rule.columns:
+            if column in columns:
+                raise DefinitionError(
+                    f"EventSource {source.name!r}: rule {judge.rule.name!r} sets rows aside by the "
+                    f"list {column!r}, and an entity that is an element of that list is forgotten, "
+                    "so the rule would judge the same row in two ways; write the rule with "
+                    'severity="fail" or "warn"'
+                )
 
 
 contract_of = Kept(_compile)

@@ -391,8 +391,7 @@ class _Stream:
                 relation = _of_asked(con, f"__asked_log_{self.view.name}", relation, by, asked)
             types = dict(source.schema) | {"__ts": INT, "__created": INT}
             read += tables.rows(con, relation, types)
-        forgotten = project.forgotten(source)
-        return [row for row in read if not forgotten.holds(row)]
+        return project.forgotten(source).left(read)
 
     def _canonical(self, con: Any, relation: str) -> list[dict[str, Any]]:
         return tables.rows(con, relation, column_types(self.view))

@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from featurekit.core.screen import Progress
+from featurekit.define.plan import Service
 from featurekit.define.repo import Repo
 from featurekit.project.catalog import Item, catalog
 from featurekit.project.kept_results import ContractResult, ParityResult, last_judged, last_parity
 from featurekit.project.lineage.asked import lineage
+from featurekit.project.lineage.definitions import answer_id, feature_id, service_id
 from featurekit.project.lineage.graph import Lineage, Node, Reach
 from featurekit.project.lineage.training_sets import TrainingSetMade, read_manifests
 from featurekit.project.project import Project
-from featurekit.project.registry import Registry
+from featurekit.project.registry import Pin, Registry
 from featurekit.project.site.code import Codes
 from featurekit.project.site.history import Before, read_parity, versions_of
 from featurekit.project.site.profiles import Bounds, Looked, look
@@ -94,6 +96,8 @@ class Gathered:
     """For the id of each feature, the services that answer with it."""
     read_by: Mapping[str, list[str]] = field(default_factory=dict)
     """For the id of each feature, the ids of those at request time that read it."""
+    needed_by: Mapping[str, list[Pin]] = field(default_factory=dict)
+    """For the id of each feature and of each service, the pins of versions that have it."""
 
     def page_of(self, node: Node) -> str | None:
         """The page of a node of the lineage; None where it has none."""
@@ -151,9 +155,27 @@ def gather(project: Project, asked: Asked, progress: Progress = lambda *_: None)
     made.applied = {k: frozenset(project.registry.names(k)) for k in ("view", "service")}
     made.judged = {n: last_judged(project.state_dir, n) for n in project.repo.sources}
     made.used_in, made.read_by = _users(graph)
+    made.needed_by = _needed(project.registry)
     for kind, name in items:  # in their order, so that pages keep their names
         made.pages.of(kind, name)
     return made
+
+
+def _needed(registry: Registry) -> dict[str, list[Pin]]:
+    """The pins of each service, and of each feature that the pinned version has."""
+    found: dict[str, list[Pin]] = {}
+    for pin in registry.pins():
+        service = registry.definition("service", pin.service, pin.fingerprint)
+        assert isinstance(service, Service)
+        ids = {service_id(service.name): None}
+        for output in service.outputs:
+            ids[answer_id(service.name, output.name)] = None
+            if output.view >= 0:
+                view = service.views[output.view]
+                ids[feature_id(view.name, view.features[output.index].name)] = None
+        for id_ in ids:
+            found.setdefault(id_, []).append(pin)
+    return found
 
 
 def _users(graph: Lineage) -> tuple[dict[str, list[str]], dict[str, list[str]]]:

@@ -200,7 +200,7 @@ def code_section(programs: Sequence[Code]) -> Html:
 
 
 def users_section(found: Gathered, id_: str) -> Html:
-    """Which services, features and training sets have a feature."""
+    """Which services, features and training sets have a feature, and who needs it by a pin."""
     rows: list[tuple[object, ...]] = [
         (_to(found, "service", name), "service", found.item("service", name).owner or None)
         for name in dict.fromkeys(found.used_in.get(id_, ()))
@@ -213,6 +213,10 @@ def users_section(found: Gathered, id_: str) -> Html:
         (code(one.path), "training set", f"{one.told['rows']:,} rows of {one.told['service']}")
         for one in found.sets
         if print_ in one.prints.values()
+    ]
+    rows += [
+        (code(pin.by), f"needs {pin.service}@{pin.fingerprint[:12]}", pin.owner or None)
+        for pin in found.needed_by.get(id_, ())
     ]
     nobody = None if rows else fill("note", text="No service, feature or training set has it.")
     return section("Who uses it", table("Users", ("name", "kind", "owner or rows"), rows), nobody)
@@ -314,11 +318,16 @@ def _service(found: Gathered, item: Item) -> Html:
         for s in found.sets
         if s.told["service"] == service.name
     ]
+    pins = [
+        (code(p.by), p.fingerprint[:12], p.owner or None, p.expires and p.expires.isoformat())
+        for p in found.needed_by.get(service_id(service.name), ())
+    ]
     part = found.graph.only(found.graph.above(service_id(service.name)))
     sections = [
         section("Features", _features_table(found, names)),
         section("Lineage", _picture(found, part, service_id(service.name))),
         section("Training sets", table("Training sets", ("manifest", "rows", "known at"), sets)),
+        section("Needed by", table("Pins", ("who", "version", "owner", "until"), pins)),
         parity_of_service(found, service.name),
         section("Versions", versions_list([(v, v.reasons) for v in versions], service.fingerprint)),
     ]
