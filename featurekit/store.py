@@ -767,8 +767,8 @@ class FeatureStore(Named):
         same events are computed again without them. The log of pushes is rewritten. Files of
         sources are listed, and rewritten only with `rewrite_files`. Where the entity is an element
         of a list (`explode=`), rows stay, and their lists lose it (T7). Events that arrive from now
-        on are a new start. The registry keeps who asked for the removal, when, and a keyed hash of the
-        keys.
+        on are a new start. The registry keeps who asked for the removal, when, and a keyed hash of
+        the keys.
 
         DefinitionError for an unknown entity, EntityFrameError for other keys or values of another
         type.
