@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from featurekit.core.signing import PublicKey
     from featurekit.define.feature_contract.compare import Difference
     from featurekit.define.feature_contract.contract import Contract
+    from featurekit.store import FeatureStore
 
 CONTRACT = argument(
     "contract", type=Path, metavar="FILE", help="the contract, as churn.contract.json"
@@ -26,6 +27,19 @@ def read_contract(arguments: Namespace, path: Path) -> Contract:
     from featurekit.define.feature_contract.contract import Contract
 
     return Contract.load(path, public_keys=[key.text for key in held_keys(arguments)])
+
+
+def contract_of(arguments: Namespace, store: FeatureStore) -> Contract:
+    """The contract that the model in MLflow carries, or without one that in the file `--contract`.
+    It is signed by one of the store's public keys, where there are some."""
+    keys = [key.text for key in store.parts.trust.keys]
+    if arguments.model is not None:
+        from featurekit.plugins.mlflow import load_contract
+
+        return load_contract(arguments.model, public_keys=keys)
+    from featurekit.define.feature_contract.contract import Contract
+
+    return Contract.load(arguments.contract, public_keys=keys)
 
 
 def held_keys(arguments: Namespace) -> tuple[PublicKey, ...]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from featurekit.core.attributes import Named
@@ -53,7 +52,7 @@ class Deployable(Named):
 
 def deployable(
     project: Project,
-    path: Path,
+    read: Callable[[], Contract],
     *,
     keys: Sequence[PublicKey],
     max_age_us: int | None,
@@ -61,14 +60,15 @@ def deployable(
     seed: int = 0,
     progress: Advance | None = None,
 ) -> Deployable:
-    """Check that the contract in a file is believed with these `keys`, that its version is live or
-    pinned and filled, that it gives the columns of the contract, that its views were filled within
-    `max_age_us`, and that a sample of it agrees with offline bit for bit.
+    """Check that the contract is believed, that its version is live or pinned and filled, that it
+    gives the columns of the contract, that its views were filled within `max_age_us`, and that a
+    sample of it agrees with offline bit for bit. `read` gives the contract, and refuses one that
+    none of `keys` signed, where there are some.
 
-    DataError where the file cannot be read, StoreUnavailable where the store cannot be asked.
+    DataError where the contract cannot be read, StoreUnavailable where the store cannot be asked.
     """
     try:
-        contract = Contract.load(path, public_keys=[key.text for key in keys])
+        contract = read()
     except ContractRefused as error:
         return _ended([Checked("contract", False, str(error))], None)
     checks = [Checked("contract", True, _believed(contract, keys))]

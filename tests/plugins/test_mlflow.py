@@ -385,6 +385,42 @@ class TestMlflow:
             with pytest.raises(EntityFrameError, match="budget"):
                 served.predict([{"k": 1}])
 
+    def test_a_model_is_checked_before_it_is_deployed(
+        self, mlflow: Any, churn: Any, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        from mlflow import MlflowClient
+
+        from featurekit.cli import main
+
+        _, contract, uri = churn
+        number = uri.rpartition("/")[2]
+        MlflowClient().set_registered_model_alias("churn", "champion", number)
+
+        def check(model: str, code: int) -> dict[str, Any]:
+            assert main(["deploy", "check", model, "--json"]) == code
+            return {c["check"]: c for c in json.loads(capsys.readouterr().out)["checks"]}
+
+        for model in (uri, "models:/churn@champion"):
+            found = check(model, 0)
+            assert all(one["held"] for one in found.values())
+            assert "agree bit for bit" in found["parity"]["found"]
+        deploy("transform")
+        with FeatureStore(".") as store:
+            store.gc(retained=True)
+        found = check(uri, 3)
+        assert [found[n]["held"] for n in ("contract", "version", "parity")] == [True, False, None]
+        assert "total" in {one["name"] for one in found["version"]["differences"]}
+        MlflowClient().set_model_version_tag("churn", number, "featurekit.contract_sha256", "0")
+        try:
+            found = check(uri, 3)
+        finally:
+            sha = contract.sha256
+            MlflowClient().set_model_version_tag("churn", number, "featurekit.contract_sha256", sha)
+        assert found["contract"]["held"] is False
+        assert "registered version of the model 0" in found["contract"]["found"]
+        assert main(["deploy", "check", "models:/churn/999"]) == 2
+        assert "models:/churn/999: MLflow at sqlite" in capsys.readouterr().err
+
     def test_a_model_of_someone_else_carries_no_contract(self, mlflow: Any, repo: Path) -> None:
         import mlflow as theirs
         from sklearn.dummy import DummyClassifier

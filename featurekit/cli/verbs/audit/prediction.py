@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurekit.cli.arguments import UsageError, argument, verb
+from featurekit.cli.contracts import contract_of
 from featurekit.cli.repo import open_store
 from featurekit.cli.show import short
 from featurekit.core.durations import duration_text
@@ -17,7 +18,6 @@ from featurekit.parity.compare import shown
 if TYPE_CHECKING:
     from featurekit.define.feature_contract.contract import Contract
     from featurekit.monitor.prediction import AuditedFeature, AuditedRow, PredictionAudit
-    from featurekit.store import FeatureStore
 
 _STYLES = {"equal": "green", "differs": "bold red", "lag": "yellow"}
 
@@ -46,27 +46,18 @@ def prediction(arguments: Namespace, screen: Screen) -> bool:
     """Show all that is known of the answer to a request."""
     if arguments.contract is not None and arguments.model is not None:
         raise UsageError("--contract and --model both name a contract; write one of them")
+    named = arguments.contract is not None or arguments.model is not None
     with open_store(arguments) as store:
         found = store.audit_prediction(
             arguments.request_id,
             row=arguments.row,
             log=arguments.log,
-            contract=_contract(arguments, store),
+            contract=contract_of(arguments, store) if named else None,
             events=not arguments.no_events,
         )
     screen.document(found.to_dict())
     _show(screen, found)
     return found.equal is not False
-
-
-def _contract(arguments: Namespace, store: FeatureStore) -> Contract | Path | None:
-    if arguments.model is None:
-        given: Path | None = arguments.contract
-        return given
-    from featurekit.plugins.mlflow import load_contract
-
-    keys = [key.text for key in store.parts.trust.keys]
-    return load_contract(arguments.model, public_keys=keys)
 
 
 def _show(screen: Screen, found: PredictionAudit) -> None:

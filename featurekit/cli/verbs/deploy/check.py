@@ -6,8 +6,8 @@ from argparse import Namespace
 from functools import partial
 from pathlib import Path
 
-from featurekit.cli.arguments import argument, budget, duration, verb
-from featurekit.cli.contracts import differing_lines
+from featurekit.cli.arguments import UsageError, argument, budget, duration, verb
+from featurekit.cli.contracts import contract_of, differing_lines
 from featurekit.cli.repo import open_store
 from featurekit.core.durations import duration_us
 from featurekit.core.files import check_writable
@@ -22,9 +22,15 @@ _SAID = {True: "holds", False: "FAILS", None: "-"}
     "key; its version has to be live or pinned, filled, and of the columns that the contract says; "
     "and a sample has the same bits offline and online. The exit code is 3 where a check fails.",
     argument(
+        "model",
+        nargs="?",
+        metavar="MODEL",
+        help="a model in MLflow that carries its contract: models:/churn/3, models:/churn@champion "
+        "or runs:/RUN/NAME, at MLFLOW_TRACKING_URI",
+    ),
+    argument(
         "--contract",
         type=Path,
-        required=True,
         metavar="CONTRACT.json",
         help="the contract, as `featurekit get-historical … --contract` wrote it",
     ),
@@ -49,13 +55,15 @@ def check(arguments: Namespace, screen: Screen) -> int | None:
     from featurekit.monitor.deploy import deployable, documents
     from featurekit.monitor.deploy_junit import write_junit
 
+    if (arguments.contract is None) == (arguments.model is None):
+        raise UsageError("name one of a MODEL, as in models:/churn/3, and --contract CONTRACT.json")
     if arguments.junit is not None:
         check_writable(arguments.junit, "--junit")
     age = None if arguments.max_age is None else duration_us(arguments.max_age, what="--max-age")
     with open_store(arguments) as store, screen.progress() as move:
         found = deployable(
             store.parts,
-            arguments.contract,
+            partial(contract_of, arguments, store),
             keys=store.parts.trust.keys,
             max_age_us=age,
             budget=arguments.budget,
