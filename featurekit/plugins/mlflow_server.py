@@ -153,9 +153,7 @@ class Models:
 
     def __init__(self, served: Sequence[Served]) -> None:
         self._served = {(one.name, one.version): one for one in served}
-        self._newest = {
-            one.name: one for one in sorted(served, key=lambda each: int(each.version))
-        }
+        self._newest = {one.name: one for one in sorted(served, key=lambda each: int(each.version))}
 
     def _found(self, request: Request) -> Served | None:
         name, version = request.path_params["model"], request.path_params.get("version")

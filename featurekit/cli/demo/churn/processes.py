@@ -67,6 +67,7 @@ def _address(process: subprocess.Popen[bytes], module: str, log: Path) -> str:
     try:
         url = json.loads(line)["url"]
     except (ValueError, LookupError, TypeError):
+        _ask_to_stop(process)  # it may still be saying why
         said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         words = "\n  ".join(said[-_TOLD_LINES:]) or "it said nothing"
         raise ConfigError(f"{module} does not serve; {log} ends with:\n  {words}") from None

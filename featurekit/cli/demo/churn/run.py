@@ -168,23 +168,24 @@ class _Churn:
             else:
                 shutil.copyfile(data, hidden / self.lines.name)
 
-    def ask(self, sql: str, **values: Any) -> Any:
+    def ask(self, sql: str, **values: Any) -> list[Any]:
         con = self.store.parts.connect()
         try:
-            return con.execute(sql, {"path": str(self.lines), **values}).to_arrow_table()
+            found: list[Any] = con.execute(sql, {"path": str(self.lines), **values}).fetchall()
+            return found
         finally:
             con.close()
 
     def span(self) -> tuple[dt.datetime, dt.datetime]:
         """The first and the last instant of a line. DataError where they are too close together."""
-        found = self.ask(
-            "SELECT min(invoice_date)::TIMESTAMP AS first, max(invoice_date)::TIMESTAMP AS last "
+        begins, ends = self.ask(
+            "SELECT min(invoice_date)::TIMESTAMP, max(invoice_date)::TIMESTAMP "
             "FROM read_parquet($path) WHERE customer_id IS NOT NULL"
-        ).to_pylist()[0]
-        if found["last"] is None:
+        )[0]
+        if ends is None:
             raise DataError("no line has a customer_id, so there is nobody who could leave")
         # Read as UTC, a local time in London is never before the instant that it means.
-        first, last = (found[n].replace(tzinfo=dt.UTC) for n in ("first", "last"))
+        first, last = begins.replace(tzinfo=dt.UTC), ends.replace(tzinfo=dt.UTC)
         if last - first < _LEAST:
             raise DataError(
                 f"the order lines are of {(last - first).days} days; a label of 90 days, and "
@@ -200,13 +201,15 @@ class _Churn:
         )
         self.store.apply()
         weeks, at = (last - _SETTLED - first - _FIRST_AFTER) // _EVERY, last - _SETTLED
-        frame = self.ask(
-            "SELECT DISTINCT moment AS event_timestamp, customer_id "
+        found = self.ask(
+            "SELECT DISTINCT moment, customer_id "
             "FROM (SELECT unnest($moments) AS moment) JOIN read_parquet($path) "
             "ON invoice_date <= moment AND invoice_date > moment - INTERVAL 90 DAY "
             "WHERE customer_id IS NOT NULL AND quantity > 0 ORDER BY ALL",
             moments=[(at - i * _EVERY).replace(tzinfo=None) for i in range(weeks, -1, -1)],
         )
+        moments, customers = zip(*found, strict=True)
+        frame = {"customer_id": list(customers), "event_timestamp": list(moments)}
         made = self.store.get_historical_features(frame, _SERVICE, labels=[_LABEL])
         splits = made.split(test_from=last - _TEST, gap="7d")
         shown, kept = [], {}
@@ -285,8 +288,8 @@ class _Churn:
         found = self.ask(
             "SELECT DISTINCT customer_id FROM read_parquet($path) WHERE customer_id IS NOT NULL "
             "ORDER BY 1"
-        )["customer_id"].to_pylist()
-        each = [{"customer_id": found[i % len(found)]} for i in range(rows)]
+        )
+        each = [{"customer_id": found[i % len(found)][0]} for i in range(rows)]
         return [
             (last + i // _BATCH * dt.timedelta(hours=1), each[i : i + _BATCH])
             for i in range(0, rows, _BATCH)
@@ -304,7 +307,7 @@ class _Churn:
         server = "featurekit.plugins.mlflow_server"
         with serving(server, [*where, *models], log=self.place / "models.log") as address:
             options = ["--json", "serve", "--repo", str(self.place), "--port", str(port)]
-            options += ["--drain", "0s", "--timeout", "60s"]
+            options += ["--drain", "10ms", "--timeout", "60s"]
             for number in route:
                 told = f"name=churn@{number},service={self.version},model={MODEL}"
                 options += ["--forward", f"{address},{told},model_version={number}"]
