@@ -137,9 +137,7 @@ def _value(feature: Any, kind: str, value: Any) -> Any:
             return math.nan
     elif kind == "float" and type(value) in (int, float):
         return float(value)
-    elif kind == "str" and type(value) is str:
-        return value
-    elif kind == "int" and type(value) is int:
+    elif (kind, type(value)) in (("str", str), ("int", int)):
         return value
     elif kind == "int" and type(value) is float and value.is_integer():
         return int(value)

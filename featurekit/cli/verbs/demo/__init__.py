@@ -1,4 +1,4 @@
-"""`featurekit demo`: does all of it on the example shop, or makes and ships a model of its churn."""
+"""`featurekit demo`: does all of it on the example shop, or ships a model of its churn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`featurekit demo churn`: from order lines to a model that is served, each step with its result."""
+"""`featurekit demo churn`: from order lines to a model that is served, step by step."""
 
 from __future__ import annotations
 
