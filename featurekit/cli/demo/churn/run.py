@@ -19,7 +19,8 @@ from featurekit.core.screen import Screen
 from featurekit.errors import ConfigError, DataError, FeaturekitError
 from featurekit.store import FeatureStore
 
-_FILES = ("feature_store.yaml", "features.py")
+_FILES = {"feature_store.yaml": "feature_store.yaml", "features.py": "features.py.txt"}
+"""The files of the repo, and where each stands here: what a user edits is no module of the package."""
 _NEEDED = ("mlflow", "alembic", "sklearn", "skops", "fastapi", "uvicorn", "orjson", "ormsgpack")
 _SERVICE, _LABEL = "churn_v1", "future:churned"
 _DAY = dt.timedelta(days=1)
@@ -61,9 +62,9 @@ def run_churn(
     mine = folder is not None and (folder / "features.py").is_file()
     with nullcontext(folder) if mine else workplace(folder) as place, _environment():
         assert place is not None
-        for name in _FILES:
+        for name, kept in _FILES.items():
             if not (place / name).exists():
-                shutil.copyfile(Path(__file__).parent / "feature_repo" / name, place / name)
+                shutil.copyfile(Path(__file__).parent / "feature_repo" / kept, place / name)
         server = place / ".featurekit" / "redis"
         try:
             url = redis_url or private_redis(server)
