@@ -20,7 +20,7 @@ from featurekit.errors import ConfigError, DataError, FeaturekitError
 from featurekit.store import FeatureStore
 
 _FILES = {"feature_store.yaml": "feature_store.yaml", "features.py": "features.py.txt"}
-"""The files of the repo, and where each stands here: what a user edits is no module of the package."""
+"""The files of the repo, and what each is called here: they are the user's, and no modules."""
 _NEEDED = ("mlflow", "alembic", "sklearn", "skops", "fastapi", "uvicorn", "orjson", "ormsgpack")
 _SERVICE, _LABEL = "churn_v1", "future:churned"
 _DAY = dt.timedelta(days=1)
