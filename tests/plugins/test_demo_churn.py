@@ -48,6 +48,14 @@ def of_folder(folder: Path) -> list[str]:
     return [line for line in found.stdout.splitlines() if str(folder) in line]
 
 
+def children(pid: int) -> list[int]:
+    """The processes that a process has started and that run."""
+    found = subprocess.run(
+        ["ps", "--ppid", str(pid), "-o", "pid="], capture_output=True, text=True, check=False
+    )
+    return [int(word) for word in found.stdout.split()]
+
+
 @pytest.mark.skipif(not LACKING, reason="MLflow and scikit-learn are installed")
 def test_without_the_extras_an_error_says_what_to_install(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
@@ -107,15 +115,19 @@ def test_an_interruption_while_it_serves_leaves_nothing_running(tmp_path: Path) 
     )  # fmt: skip
     try:
         end = time.monotonic() + 300
-        while not any("--forward" in line for line in of_folder(folder)):
+        while not (folder / "serve.log").exists():
             assert process.poll() is None
             assert time.monotonic() < end
             time.sleep(0.1)
+        time.sleep(1.0)
+        started = children(process.pid)
+        assert len(started) >= 2  # the model server, and the one that forwards to it
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130
     finally:
         process.kill()
     time.sleep(0.5)
+    assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
     assert not of_folder(folder)
 
 
