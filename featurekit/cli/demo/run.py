@@ -49,7 +49,7 @@ def run_demo(
     whatever the environment says. `labels` is the number of rows of each training set, `values` how
     many values the parity check compares.
     """
-    with _workplace(folder) as place:
+    with workplace(folder) as place:
         from featurekit.online.store.server import private_redis, release
 
         for name in _FILES:
@@ -78,7 +78,7 @@ def write_data(screen: Screen, folder: Path) -> None:
 
 
 @contextmanager
-def _workplace(folder: Path | None) -> Iterator[Path]:
+def workplace(folder: Path | None) -> Iterator[Path]:
     if folder is None:
         made = tempfile.mkdtemp(prefix="featurekit-demo-")
         remove = partial(shutil.rmtree, made, ignore_errors=True)
@@ -152,7 +152,7 @@ class _Demo:
             write_sample_data(self.lines.parent)
             return
         self.step("Data", f"Takes the order lines of {data}; a price list is made to fit.")
-        _check_lines(data)
+        check_lines(data)
         self.lines.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(data, self.lines)
         self.check_types()
@@ -421,7 +421,7 @@ class _Demo:
         return agree
 
 
-def _check_lines(data: Path) -> None:
+def check_lines(data: Path) -> None:
     """DataError where the file lacks a column of Online Retail. The source checks their types."""
     import pyarrow as pa
     import pyarrow.parquet as pq

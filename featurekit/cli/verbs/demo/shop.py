@@ -1,4 +1,4 @@
-"""`featurekit demo`: does all of it on the example shop."""
+"""`featurekit demo shop`: does all of it on the example shop."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from featurekit.core.screen import Screen
         help="write the generated data to a folder, and do nothing else",
     ),
 )
-def demo(arguments: Namespace, screen: Screen) -> bool:
+def shop(arguments: Namespace, screen: Screen) -> bool:
     """Do all of it on the example shop."""
     from featurekit.cli.demo.run import run_demo, write_data
 
