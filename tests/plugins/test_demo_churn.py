@@ -19,7 +19,7 @@ from featurekit.cli import main
 from featurekit.cli.demo.sample_data import write_sample_data
 
 ROOT = Path(__file__).parents[2]
-RETAIL = ROOT.parents[1] / "shared" / "data" / "online_retail.parquet"
+RETAIL = ROOT.parent / "shared" / "data" / "online_retail.parquet"
 LACKING = [
     n
     for n in ("mlflow", "sklearn", "skops", "alembic", "uvicorn")
