@@ -167,7 +167,10 @@ def load_contract(uri: str, *, public_keys: Sequence[str] | None = None) -> Cont
     one that the metadata and tags of the model name, or where `public_keys` (by default those of
     FEATUREKIT_PUBLIC_KEYS) want another signature. DataError where MLflow has no such model.
     """
-    return _contract(uri, _info(uri), public_keys)
+    kept = KeptModel(uri)
+    contract = kept.contract(public_keys)
+    kept.check_tags(contract)
+    return contract
 
 
 def load_model(uri: str, *, store: FeatureStore) -> ServedModel:
@@ -180,16 +183,17 @@ def load_model(uri: str, *, store: FeatureStore) -> ServedModel:
     version is neither live nor pinned, or not filled; it names the features that differ from what
     is live. DataError where MLflow has no such model, or it is not one of scikit-learn.
     """
-    info = _info(uri)
-    keys = [key.text for key in store.parts.trust.keys]
-    contract = _contract(uri, info, keys)
+    kept = KeptModel(uri)
+    info = kept.info
+    contract = kept.contract([key.text for key in store.parts.trust.keys])
+    kept.check_tags(contract)
     function = info.flavors.get("python_function", {}).get("predict_fn")
     if "sklearn" not in info.flavors or function is None:
         raise DataError(
             f"{uri}: a model of {', '.join(info.flavors)}; log one of scikit-learn, with "
             "featurekit.plugins.mlflow.log_model"
         )
-    _check_signature(uri, info.signature, contract)
+    kept.check_signature(contract)
     _check_served(uri, store, contract)
     with _explained(uri):
         model = mlflow.sklearn.load_model(info.model_uri)
@@ -258,51 +262,93 @@ class ServedModel(Named):
 # --- what is checked ------------------------------------------------------------------------------
 
 
-def _contract(uri: str, info: Any, keys: Sequence[str] | None) -> Contract:
-    """The contract that a model carries, where it is believed."""
-    said = (info.metadata or {}).get("featurekit")
-    if not isinstance(said, dict):
-        raise ContractRefused(
-            f"{uri}: the model carries no feature contract; log it with "
-            "featurekit.plugins.mlflow.log_model"
-        )
-    where = f"{uri}: {_FILE}"
-    with _explained(where), TemporaryDirectory(prefix="featurekit-") as made:
-        folder = info.model_uri
-        if info.model_id is not None:  # MLflow takes no path behind the id of a model
-            folder = mlflow.MlflowClient().get_logged_model(info.model_id).artifact_location
-        address = f"{folder}/extra_files/{_FILE}"
-        path = mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=made)
-        found = Contract(Path(path).read_bytes(), where=where)
-    found.check_signed(Trust.held("", keys).keys)
-    tags = {f"featurekit.{key}": value for key, value in _about(found).items()}
-    for place, told in (("metadata", {f"featurekit.{k}": v for k, v in said.items()}),
-                        *_tags(uri, info)):  # fmt: skip
-        for key, value in tags.items():
-            if told.get(key) != value:
-                raise ContractRefused(
-                    f"{where}: this is not the contract that the model was logged with: it has "
-                    f"{key} {value}, and the {place} of the model {told.get(key)}; log the model "
-                    "again with its own contract"
-                )
-    return found
+class KeptModel(Named):
+    """A model as MLflow keeps it, of which nothing but its description was read yet."""
 
+    def __init__(self, uri: str) -> None:
+        """`uri` is as in "models:/churn/3", "models:/churn@champion" or "runs:/RUN/model".
+        DataError where MLflow has no such model."""
+        self.uri = uri
+        """Where it is."""
+        with _explained(uri):
+            self.info: Any = mlflow.models.get_model_info(uri)
+            self.version: Any = self._version()
+        """Its version in the registry; None where the URI names none."""
 
-def _tags(uri: str, info: Any) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """The tags of a model, and those of its version in the registry where the URI names one."""
-    client = mlflow.MlflowClient()
-    with _explained(uri):
-        if info.model_id is not None:
-            yield "tags", client.get_logged_model(info.model_id).tags
-        match = _VERSION.fullmatch(uri)
-        if match is not None:
-            name, number, alias = match.groups()
-            found = (
-                client.get_model_version_by_alias(name, alias)
-                if alias
-                else client.get_model_version(name, number)
+    def _version(self) -> Any:
+        match = _VERSION.fullmatch(self.uri)
+        if match is None:
+            return None
+        name, number, alias = match.groups()
+        client = mlflow.MlflowClient()
+        if alias:
+            return client.get_model_version_by_alias(name, alias)
+        return client.get_model_version(name, number)
+
+    def contract(self, keys: Sequence[str] | None) -> Contract:
+        """The feature contract that it carries, signed by one of these keys where there are some.
+        ContractRefused where it has none, a byte was changed, or the signature is not wanted."""
+        if not isinstance(self._metadata(), dict):
+            raise ContractRefused(
+                f"{self.uri}: the model carries no feature contract; log it with "
+                "featurekit.plugins.mlflow.log_model"
             )
-            yield "registered version", found.tags
+        with _explained(self._file), TemporaryDirectory(prefix="featurekit-") as made:
+            folder = self.info.model_uri
+            if self.info.model_id is not None:  # MLflow takes no path behind the id of a model
+                folder = mlflow.MlflowClient().get_logged_model(self.info.model_id)
+                folder = folder.artifact_location
+            address = f"{folder}/extra_files/{_FILE}"
+            path = mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=made)
+            found = Contract(Path(path).read_bytes(), where=self._file)
+        found.check_signed(Trust.held("", keys).keys)
+        return found
+
+    def check_tags(self, contract: Contract) -> None:
+        """ContractRefused where metadata or tags name another contract than it carries."""
+        tags = {f"featurekit.{key}": value for key, value in _about(contract).items()}
+        for place, told in self._told():
+            for key, value in tags.items():
+                if told.get(key) != value:
+                    raise ContractRefused(
+                        f"{self._file}: this is not the contract that the model was logged with: "
+                        f"it has {key} {value}, and the {place} of the model {told.get(key)}; log "
+                        "the model again with its own contract"
+                    )
+
+    def check_signature(self, contract: Contract) -> None:
+        """ContractRefused where its signature has other columns than the contract."""
+        signature = self.info.signature
+        if signature is None or signature.inputs is None:
+            raise ContractRefused(
+                f"{self.uri}: the model has no signature; log it with "
+                "featurekit.plugins.mlflow.log_model"
+            )
+        _check_columns(signature.inputs.input_names(), contract, f"{self.uri}: its signature")
+        told, wanted = signature.inputs.to_dict(), _schema(contract.features).to_dict()
+        for one, other in zip(told, wanted, strict=True):
+            if one != other:
+                raise ContractRefused(
+                    f"{self.uri}: its signature says of {other['name']} that it is {_spec(one)}, "
+                    f"and the contract that it is {_spec(other)}; log the model again with its own "
+                    "contract"
+                )
+
+    @property
+    def _file(self) -> str:
+        return f"{self.uri}: {_FILE}"
+
+    def _metadata(self) -> Any:
+        return (self.info.metadata or {}).get("featurekit")
+
+    def _told(self) -> Iterator[tuple[str, Mapping[str, str]]]:
+        """What metadata, the tags of the model and those of its registered version say."""
+        yield "metadata", {f"featurekit.{k}": v for k, v in self._metadata().items()}
+        if self.info.model_id is not None:
+            with _explained(self.uri):
+                yield "tags", mlflow.MlflowClient().get_logged_model(self.info.model_id).tags
+        if self.version is not None:
+            yield "registered version", self.version.tags
 
 
 def _check_served(uri: str, store: FeatureStore, contract: Contract) -> None:
@@ -316,22 +362,6 @@ def _check_served(uri: str, store: FeatureStore, contract: Contract) -> None:
         raise ContractRefused(
             f"{uri}: the contract says other columns than its version gives: {types.found}"
         )
-
-
-def _check_signature(uri: str, signature: Any, contract: Contract) -> None:
-    """ContractRefused where the signature of a model has other columns than its contract."""
-    if signature is None or signature.inputs is None:
-        raise ContractRefused(
-            f"{uri}: the model has no signature; log it with featurekit.plugins.mlflow.log_model"
-        )
-    _check_columns(signature.inputs.input_names(), contract, f"{uri}: its signature")
-    told, wanted = signature.inputs.to_dict(), _schema(contract.features).to_dict()
-    for one, other in zip(told, wanted, strict=True):
-        if one != other:
-            raise ContractRefused(
-                f"{uri}: its signature says of {other['name']} that it is {_spec(one)}, and the "
-                f"contract that it is {_spec(other)}; log the model again with its own contract"
-            )
 
 
 def _spec(told: Mapping[str, Any]) -> str:
@@ -404,11 +434,6 @@ def _requirements() -> list[str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def _info(uri: str) -> Any:
-    with _explained(uri):
-        return mlflow.models.get_model_info(uri)
 
 
 @contextmanager
