@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from featurekit.cli.arguments import argument
 from featurekit.cli.repo import open_store, repo_folder
 from featurekit.core.screen import Screen
+from featurekit.errors import ConfigError
 
 if TYPE_CHECKING:
     from featurekit.core.signing import PublicKey
@@ -34,12 +36,25 @@ def contract_of(arguments: Namespace, store: FeatureStore) -> Contract:
     It is signed by one of the store's public keys, where there are some."""
     keys = [key.text for key in store.parts.trust.keys]
     if arguments.model is not None:
+        _know_mlflow()
         from featurekit.plugins.mlflow import load_contract
 
         return load_contract(arguments.model, public_keys=keys)
     from featurekit.define.feature_contract.contract import Contract
 
     return Contract.load(arguments.contract, public_keys=keys)
+
+
+def _know_mlflow() -> None:
+    """ConfigError where MLflow would make a registry of its own in this folder, which is empty."""
+    made_here = any(Path(name).exists() for name in ("mlflow.db", "mlruns"))
+    if not made_here and not os.environ.get("MLFLOW_TRACKING_URI"):
+        raise ConfigError(
+            "MLFLOW_TRACKING_URI is not set, and MLflow keeps nothing in this folder; name the "
+            "registry, as in MLFLOW_TRACKING_URI=sqlite:////srv/mlflow.db"
+        )
+    # Its own seven tries of a server that is away take minutes, in which nothing is said.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 
 
 def held_keys(arguments: Namespace) -> tuple[PublicKey, ...]:

@@ -164,13 +164,11 @@ def load_contract(uri: str, *, public_keys: Sequence[str] | None = None) -> Cont
     """The feature contract that a model carries; `uri` is as in "models:/churn/3".
 
     ContractRefused where the model has none, where a byte of it was changed, where it is not the
-    one that the metadata and tags of the model name, or where `public_keys` (by default those of
-    FEATUREKIT_PUBLIC_KEYS) want another signature. DataError where MLflow has no such model.
+    one that the metadata and tags of the model name, where the model's own signature has other
+    columns, or where `public_keys` (by default those of FEATUREKIT_PUBLIC_KEYS) want another
+    signature of the contract. DataError where MLflow has no such model.
     """
-    kept = KeptModel(uri)
-    contract = kept.contract(public_keys)
-    kept.check_tags(contract)
-    return contract
+    return KeptModel(uri).believed(public_keys)
 
 
 def load_model(uri: str, *, store: FeatureStore) -> ServedModel:
@@ -185,15 +183,13 @@ def load_model(uri: str, *, store: FeatureStore) -> ServedModel:
     """
     kept = KeptModel(uri)
     info = kept.info
-    contract = kept.contract([key.text for key in store.parts.trust.keys])
-    kept.check_tags(contract)
+    contract = kept.believed([key.text for key in store.parts.trust.keys])
     function = info.flavors.get("python_function", {}).get("predict_fn")
     if "sklearn" not in info.flavors or function is None:
         raise DataError(
             f"{uri}: a model of {', '.join(info.flavors)}; log one of scikit-learn, with "
             "featurekit.plugins.mlflow.log_model"
         )
-    kept.check_signature(contract)
     _check_served(uri, store, contract)
     with _explained(uri):
         model = mlflow.sklearn.load_model(info.model_uri)
@@ -284,6 +280,13 @@ class KeptModel(Named):
         if alias:
             return client.get_model_version_by_alias(name, alias)
         return client.get_model_version(name, number)
+
+    def believed(self, keys: Sequence[str] | None) -> Contract:
+        """The feature contract that it carries, where nothing of the model contradicts it."""
+        found = self.contract(keys)
+        self.check_tags(found)
+        self.check_signature(found)
+        return found
 
     def contract(self, keys: Sequence[str] | None) -> Contract:
         """The feature contract that it carries, signed by one of these keys where there are some.

@@ -247,6 +247,20 @@ def test_a_contract_of_another_project_is_told(
     assert "the contract is of project 'other'" in check(capsys, code=3)["version"]["found"]
 
 
+def test_one_of_a_model_and_a_contract_is_named(
+    repo: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for words in ([], ["models:/churn/3", "--contract", "c.json"]):
+        with pytest.raises(SystemExit) as ended:
+            main(["deploy", "check", *words])
+        assert ended.value.code == 2
+        assert "name one of a MODEL" in capsys.readouterr().err
+    assert main(["deploy", "check", "models:/churn/3"]) == 2
+    assert "MLFLOW_TRACKING_URI is not set" in capsys.readouterr().err
+    assert not Path("mlflow.db").exists()
+
+
 def test_pins_of_unknown_versions_stay_refused(repo: Path) -> None:
     with FeatureStore(".") as store, pytest.raises(RegistryError, match="is no version"):
         store.pin(f"churn@{'0' * 32}", by="models:/churn/3")

@@ -418,6 +418,10 @@ class TestMlflow:
             MlflowClient().set_model_version_tag("churn", number, "featurekit.contract_sha256", sha)
         assert found["contract"]["held"] is False
         assert "registered version of the model 0" in found["contract"]["found"]
+        with edited(uri, lambda columns: columns.insert(2, columns.pop(3))):
+            found = check(uri, 3)
+        assert found["contract"]["held"] is False
+        assert "its signature" in found["contract"]["found"]
         assert main(["deploy", "check", "models:/churn/999"]) == 2
         assert "models:/churn/999: MLflow at sqlite" in capsys.readouterr().err
 
