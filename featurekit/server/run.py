@@ -76,6 +76,12 @@ class Server(uvicorn.Server):
         self.made.app.draining = True
         self._end = time.monotonic() + self.made.settings.drain_s
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the sockets, unless it was told to end before: uvicorn ends then at once, and would
+        drop what it has accepted meanwhile. Those who are connected wait for another worker."""
+        if not self.should_exit:
+            await super().startup(sockets)
+
     async def on_tick(self, counter: int) -> bool:
         """Whether to end, asked ten times a second."""
         if self._end is not None and time.monotonic() >= self._end:

@@ -91,10 +91,15 @@ def _with_pusher(handover: Handover, folder: str) -> tuple[Handover, Handover]:
 
 def _end(running: list[Worker]) -> list[int]:
     """End some processes in good order; their exit codes."""
-    for worker in running:
-        if not worker.ended():
-            worker.process.terminate()
+    told = [worker for worker in running if not worker.ended()]
+    for worker in told:
+        worker.process.terminate()
     codes = [worker.process.wait() for worker in running]
+    # The signal itself ends one that has not begun to serve, and so has nothing to end.
+    codes = [
+        0 if worker in told and code == -signal.SIGTERM else code
+        for worker, code in zip(running, codes, strict=True)
+    ]
     for worker in running:
         worker.let_go()
     return codes

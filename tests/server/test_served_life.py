@@ -3,11 +3,13 @@ versions change, and when it is told to stop."""
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,16 +17,20 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import redis
 import serving
+import uvicorn
 from serving import Served
 
 from featurekit import FeatureStore
 from featurekit.client import Client
 from featurekit.online.store.server import scratch_redis
+from featurekit.server import workers
+from featurekit.server.run import Server
 
 OWN = "/v1/services/plain/features"
 BODY = json.dumps({"rows": [{"key": 1}, {"key": 2}]})
@@ -313,7 +319,7 @@ def test_a_new_version_is_served_at_once_and_an_old_one_where_it_is_named(tmp_pa
             assert (status, feast["results"][place]["values"]) == (200, [1])
             status, found = server.post(f"/v1/services/every%40{old[:8]}/features", {"rows": rows})
             assert (status, found["columns"]) == (200, retained[1]["columns"])
-            with Client(server.url) as client:
+            with Client(server.url, timeout_s=20.0) as client:
                 assert client.get_online_features(f"every@{old}", rows).columns["n"] == [1]
                 assert client.get_online_features("every", rows).columns["n"] == [0]
             both = {"rows": rows, "service_version": new}
@@ -370,3 +376,43 @@ def test_openapi_has_examples_that_are_answered(server: Served):
     assert asked == 5
     page = server.ask("GET", "/docs")[2].decode()
     assert all(f"<code>{path}</code>" in page for path in document["paths"])
+
+
+# --- a worker that is told to end before it serves ------------------------------------------------
+
+
+def test_a_worker_that_is_told_to_end_before_it_serves_takes_nobody() -> None:
+    """uvicorn ends at once after its start in that case. What it had accepted by then, it would
+    answer by a 500 or not at all."""
+    begun: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        begun.append(scope["type"])
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+        await receive()
+
+    made: Any = SimpleNamespace(app=None, settings=SimpleNamespace(drain_s=1.0))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        caller = socket.create_connection(listening.getsockname(), 20)
+        with caller:
+            caller.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+            server = Server(uvicorn.Config(app, lifespan="on", log_config=None, ws="none"), made)
+            server.handle_exit(signal.SIGTERM, None)
+            asyncio.run(server._serve([listening]))
+            assert begun == []
+            caller.settimeout(0.2)
+            with pytest.raises(TimeoutError):  # another worker may take it
+                caller.recv(1)
+
+
+@pytest.mark.parametrize(("ends", "code"), [("", 0), ("import sys; sys.exit(3)", 3)])
+def test_a_worker_that_the_signal_ends_before_it_serves_has_ended_well(ends: str, code: int):
+    command = [sys.executable, "-c", f"{ends}\nimport time; time.sleep(60)"]
+    with subprocess.Popen(command) as process:
+        worker: Any = SimpleNamespace(process=process, let_go=lambda: None)
+        worker.ended = lambda: process.poll() is not None
+        if code:
+            process.wait()
+        assert workers._end([worker]) == [code]

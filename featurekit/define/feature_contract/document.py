@@ -148,8 +148,16 @@ class Document(Part):
 
 def json_schema() -> dict[str, Any]:
     """The JSON schema of a feature contract."""
-    found = Document.model_json_schema()
+    found = _without_defaults(Document.model_json_schema())
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
+
+
+def _without_defaults(schema: Any) -> Any:
+    """A schema without what JSON Schema says anyway: releases of pydantic differ in that."""
+    if isinstance(schema, dict):
+        kept = {k: v for k, v in schema.items() if (k, v) != ("additionalProperties", True)}
+        return {k: _without_defaults(v) for k, v in kept.items()}
+    return [_without_defaults(one) for one in schema] if isinstance(schema, list) else schema
 
 
 def canonical(value: Any) -> bytes:
