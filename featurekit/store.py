@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from featurekit.feed.materialise import Materialization
     from featurekit.log.served.block import ServedBlock
     from featurekit.log.served.log import ServingLog
+    from featurekit.monitor.compare import ModelComparison
     from featurekit.monitor.drift.report import Drift
     from featurekit.monitor.prediction import PredictionAudit
     from featurekit.offline.training_set import TrainingSet
@@ -910,6 +911,32 @@ class FeatureStore(Named):
         return drift(
             self.parts, service, reference, window=window, end=end, log=log, progress=progress
         )
+
+    @checked
+    def compare(
+        self,
+        one: str,
+        other: str,
+        *,
+        window: Duration = "7d",
+        end: Instant | None = None,
+        log: str | Path | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> ModelComparison:
+        """Two models beside one another, by the predictions that the serving log (or `log`) has of
+        both in the `window` before `end`, by default now.
+
+        `one` and `other` are names of targets, as in "churn@3". Rows that both predicted, as with a
+        shadow, are compared one by one, bit for bit; all predictions of each are compared as a
+        whole, with what chance alone gives to so many rows. `progress` is told of the rows of the
+        log that were read.
+
+        DataError where the log has no prediction of a target, ConfigError where there is no log,
+        ArgumentError where both names are one.
+        """
+        from featurekit.monitor.compare import compare
+
+        return compare(self.parts, one, other, window=window, end=end, log=log, progress=progress)
 
     @checked
     def audit_prediction(

@@ -105,6 +105,8 @@ EXAMPLES: dict[str, str] = {
     "row": _ROW,
     "request_id": '"5f3c0a"',
     "audit_prediction.row": "0",
+    "one": '"churn@3"',
+    "other": '"churn@4"',
     "contract": '"churn.contract.json"',
     "logs": '["served"]',
     "feature": '"spend_7d"',

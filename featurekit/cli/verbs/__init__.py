@@ -39,6 +39,7 @@ VERBS = {
     "get-online": "answer for some entities, from the online state",
     "serve": "answer over HTTP, as Feast's feature server does",
     "deploy": "say whether the online store can serve a model now",
+    "compare": "show two models beside one another, by what they predicted",
     "explain": "show how one value came about, offline and online",
     "parity": "prove that both paths agree, or show where they do not",
     "monitor": "watch what is served: whether its values have moved away",

@@ -128,7 +128,7 @@ class Window:
                 ]
                 share = min(of_view or shares.values(), default=1.0)
                 (counts,) = by_type.values()
-                found[name] = _of_counts(counts, share, named=named)
+                found[name] = of_counts(counts, share, named=named)
         return found
 
 
@@ -183,7 +183,7 @@ def of_contract(contract: Contract) -> tuple[dict[str, Sample], dict[str, str]]:
     return samples, types
 
 
-def _of_counts(counts: ColumnCounts, independent: float, *, named: bool) -> Sample:
+def of_counts(counts: ColumnCounts, independent: float, *, named: bool) -> Sample:
     histogram = None
     if counts.numbers:
         histogram = Histogram.of(list(counts.sketch.counts.items()), whole=not counts.floats)
