@@ -7,6 +7,7 @@ A model that is loaded asks for the contract's own version of the service, and f
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from featurekit.offline.training_set import TrainingSet
 
 _FILE = "featurekit_contract.json"
+_MODEL_TAG = "featurekit.model_sha256"
 _DIGEST = 32
 """The digits of the content hash that MLflow has room for in a digest."""
 _MOST_SCHEMA, _MOST_PROFILE = 1_048_575, 16_777_215
@@ -122,7 +124,8 @@ def log_model(
 
     The signature has the columns of the contract. Run, model and, with `registered_model_name`, the
     model's new version in the registry have tags: `featurekit.contract`, as in "churn@3f2a…",
-    `featurekit.contract_sha256` and `featurekit.content_hash`. `pip_requirements` are by default
+    `featurekit.contract_sha256` and `featurekit.content_hash`; model and version have the SHA-256
+    of the model's file besides, `featurekit.model_sha256`. `pip_requirements` are by default
     the installed versions of scikit-learn, skops, NumPy, pandas and featurekit. `options` are those
     of `mlflow.sklearn.log_model`, whose ModelInfo comes back.
 
@@ -157,6 +160,11 @@ def log_model(
             **options,
         )
         mlflow.set_tags(named)
+        client, sha256 = mlflow.MlflowClient(), _model_sha256(info)
+        client.set_logged_model_tags(info.model_id, {_MODEL_TAG: sha256})
+        if registered_model_name is not None:
+            version = str(info.registered_model_version)
+            client.set_model_version_tag(registered_model_name, version, _MODEL_TAG, sha256)
     return info
 
 
@@ -165,8 +173,9 @@ def load_contract(uri: str, *, public_keys: Sequence[str] | None = None) -> Cont
 
     ContractRefused where the model has none, where a byte of it was changed, where it is not the
     one that the metadata and tags of the model name, where the model's own signature has other
-    columns, or where `public_keys` (by default those of FEATUREKIT_PUBLIC_KEYS) want another
-    signature of the contract. DataError where MLflow has no such model.
+    columns, where its file is another than was logged, as after a new fit of its scaler alone, or
+    where `public_keys` (by default those of FEATUREKIT_PUBLIC_KEYS) want another signature of the
+    contract. DataError where MLflow has no such model.
     """
     return KeptModel(uri).believed(public_keys)
 
@@ -286,6 +295,7 @@ class KeptModel(Named):
         found = self.contract(keys)
         self.check_tags(found)
         self.check_signature(found)
+        self.check_file()
         return found
 
     def contract(self, keys: Sequence[str] | None) -> Contract:
@@ -297,13 +307,7 @@ class KeptModel(Named):
                 "featurekit.plugins.mlflow.log_model"
             )
         with _explained(self._file), TemporaryDirectory(prefix="featurekit-") as made:
-            folder = self.info.model_uri
-            if self.info.model_id is not None:  # MLflow takes no path behind the id of a model
-                folder = mlflow.MlflowClient().get_logged_model(self.info.model_id)
-                folder = folder.artifact_location
-            address = f"{folder}/extra_files/{_FILE}"
-            path = mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=made)
-            found = Contract(Path(path).read_bytes(), where=self._file)
+            found = Contract(_bytes(self.info, f"extra_files/{_FILE}", made), where=self._file)
         found.check_signed(Trust.held("", keys).keys)
         return found
 
@@ -335,6 +339,21 @@ class KeptModel(Named):
                     f"{self.uri}: its signature says of {other['name']} that it is {_spec(one)}, "
                     f"and the contract that it is {_spec(other)}; log the model again with its own "
                     "contract"
+                )
+
+    def check_file(self) -> None:
+        """ContractRefused where the model's file is another than was logged. Of models that are not
+        of scikit-learn nothing is known."""
+        if "sklearn" not in self.info.flavors:
+            return
+        with _explained(self.uri):
+            sha256 = _model_sha256(self.info)
+        for place, told in self._told():
+            if place != "metadata" and told.get(_MODEL_TAG) != sha256:
+                raise ContractRefused(
+                    f"{self.uri}: the model's file is not the one that was logged: its SHA-256 is "
+                    f"{sha256}, and the {place} of the model {told.get(_MODEL_TAG)}; log a model "
+                    "that was fitted again, or in part, as a new version"
                 )
 
     @property
@@ -437,6 +456,23 @@ def _requirements() -> list[str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _bytes(info: Any, name: str, folder: str) -> bytes:
+    """A file of a model, which is downloaded into a folder."""
+    base = info.model_uri
+    if info.model_id is not None:  # MLflow takes no path behind the id of a model
+        base = mlflow.MlflowClient().get_logged_model(info.model_id).artifact_location
+    path = mlflow.artifacts.download_artifacts(artifact_uri=f"{base}/{name}", dst_path=folder)
+    return Path(path).read_bytes()
+
+
+def _model_sha256(info: Any) -> str:
+    """The SHA-256 of the file of a model of scikit-learn."""
+    with TemporaryDirectory(prefix="featurekit-") as made:
+        return hashlib.sha256(
+            _bytes(info, info.flavors["sklearn"]["pickled_model"], made)
+        ).hexdigest()
 
 
 @contextmanager

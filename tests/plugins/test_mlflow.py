@@ -425,6 +425,26 @@ class TestMlflow:
         assert main(["deploy", "check", "models:/churn/999"]) == 2
         assert "models:/churn/999: MLflow at sqlite" in capsys.readouterr().err
 
+    def test_a_scaler_that_was_fitted_again_is_refused(
+        self, mlflow: Any, churn: Any, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The pipeline is the same, of the same columns; its file is another."""
+        from featurekit.cli import main
+
+        _, _, uri = churn
+        name = mlflow.KeptModel(uri).info.flavors["sklearn"]["pickled_model"]
+        path = files(uri) / name
+        kept = path.read_bytes()
+        path.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+        try:
+            with FeatureStore(".") as store, pytest.raises(ContractRefused, match="not the one th"):
+                mlflow.load_model(uri, store=store)
+            assert main(["deploy", "check", uri]) == 3
+            assert "the model's file is not the one that was logged" in capsys.readouterr().out
+        finally:
+            path.write_bytes(kept)
+        assert mlflow.load_contract(uri)
+
     def test_a_model_of_someone_else_carries_no_contract(self, mlflow: Any, repo: Path) -> None:
         import mlflow as theirs
         from sklearn.dummy import DummyClassifier
