@@ -70,7 +70,8 @@ def run_churn(
         try:
             url = redis_url or private_redis(server)
             with FeatureStore(place, redis_url=url) as store:
-                return _Churn(screen, store, place, url).run(data, rows=rows, port=port)
+                made = _Churn(screen, store, place, url, stays=folder is not None)
+                return made.run(data, rows=rows, port=port)
         finally:
             release(server)
 
@@ -90,10 +91,13 @@ def _environment() -> Iterator[None]:
 class _Churn:
     """One run; `result` is what `--json` prints."""
 
-    def __init__(self, screen: Screen, store: FeatureStore, place: Path, url: str) -> None:
+    def __init__(
+        self, screen: Screen, store: FeatureStore, place: Path, url: str, *, stays: bool
+    ) -> None:
         from featurekit.cli.demo.churn.tracking import Tracking
 
         self.screen, self.store, self.place, self.url = screen, store, place, url
+        self.stays = stays
         self.lines = place / "data" / "order_lines.parquet"
         self.tracking = Tracking(place)
         self.result: dict[str, Any] = {}
@@ -370,10 +374,12 @@ class _Churn:
 
     def next(self, version: str) -> str:
         """What to look at next."""
+        done = f"models:/churn/{version} is promoted, and online equals offline bit for bit."
+        if not self.stays:
+            return f"{done}\nRun it again with --folder FOLDER to keep what it makes."
         kept = self.place
         return (
-            f"models:/churn/{version} is promoted, and online equals offline bit for bit.\n"
-            f"Run it again with --folder to keep what it makes (this one worked in {kept}), then:\n"
+            f"{done} Look at it:\n"
             f"  featurekit contract show {kept}/churn.contract.json\n"
             f"  featurekit pins --repo {kept}\n"
             f"  featurekit lineage --repo {kept}"
