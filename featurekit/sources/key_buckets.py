@@ -58,6 +58,19 @@ def differing(then: Mapping[str, Any], path: str) -> str:
     return f"of {BUCKETS} buckets of {keys}, these differ: {', '.join(shown)}{more}"
 
 
+def agree(then: Mapping[str, Any], path: str) -> bool:
+    """Whether the rows are those that a manifest tells, in whatever order: every bucket has as many
+    rows, and the same hash of them."""
+    import duckdb
+
+    with duckdb.connect() as con:
+        try:
+            now = key_buckets(con, path, then["keys"])
+        except duckdb.Error:  # it has no such keys any more
+            return False
+    return all(now[name] == then[name] for name in ("by", "rows", "hashes"))
+
+
 def _example(con: Any, path: str, keys: Sequence[str], bucket: int) -> str:
     """The first keys of a bucket."""
     named = ", ".join(map(quote, keys))

@@ -121,6 +121,7 @@ def test_each_user_does_its_own_work(users: Users) -> None:
     with users.store("admin") as store:
         store.apply()
         store.materialize()
+        store.materialize_incremental()
         store.forget("user", {"key": 1})
         store.rollback("service")
         assert store.gc(retained=True).keys >= 0

@@ -114,6 +114,32 @@ def test_what_the_files_name_is_there() -> None:
                 assert f"!{source}" in kept, f"{source} is not sent to the builder"
 
 
+USERS = {"serve": "reader", "push": "writer", "consume": "writer", "apply": "admin",
+         "materialize": "admin"}  # fmt: skip
+"""Which user of Redis does what: tests/project/test_access.py tries each."""
+
+
+def test_each_job_gets_the_user_of_redis_that_may_do_its_work() -> None:
+    made = set(re.findall(r"--from-literal=([a-z-]+)=", (ROOT / "docs/deploy.md").read_text()))
+    met = set()
+    for document in documents():
+        for container in _containers(document):
+            named = [e["valueFrom"]["secretKeyRef"]["key"] for e in container.get("env", ())
+                     if e["name"] == "FEATUREKIT_REDIS_URL"]  # fmt: skip
+            verb = next((a for a in container.get("args", ["serve"]) if a in USERS), "serve")
+            assert named == [f"{USERS[verb]}-url"], container["name"]
+            met.update(named)
+    assert met == made
+
+
+def _containers(value: Any) -> Iterator[dict[str, Any]]:
+    """Every container in a manifest."""
+    if isinstance(value, dict):
+        yield from value.get("containers", ())
+        for one in value.values():
+            yield from _containers(one)
+
+
 def served_words() -> dict[str, list[str]]:
     """How each file serves, with the values of its variables."""
     (default,) = [rest for stage, word, rest in steps() if (stage, word) == ("serve", "CMD")]

@@ -280,7 +280,7 @@ def test_a_plan_keeps_no_arrivals(tmp_path: Path) -> None:
         assert not [*(tmp_path / "state").rglob("arrivals/*")]
 
 
-@pytest.mark.parametrize("how", ["optimize", "update", "overwrite"])
+@pytest.mark.parametrize("how", ["optimize", "update", "overwrite", "restore"])
 def test_a_commit_that_rewrites_rows_is_refused(tmp_path: Path, how: str) -> None:
     from deltalake import DeltaTable, write_deltalake
 
@@ -288,12 +288,15 @@ def test_a_commit_that_rewrites_rows_is_refused(tmp_path: Path, how: str) -> Non
     made = DeltaTable(str(path))
     if how == "optimize":
         made.optimize.compact()
+    elif how == "restore":
+        made.delete("k = 1")
+        made.restore(1)  # it removes nothing, and adds what was deleted
     elif how == "update":
         made.update(updates={"x": "9.0"}, predicate="k = 1")
     else:
         write_deltalake(str(path), table(1, 2), mode="overwrite")
     said = refused(committed(path), tmp_path / "state")
-    assert "version 2 rewrote rows, and added " in said
+    assert f"version {3 if how == 'restore' else 2} rewrote rows, and added " in said
     assert arrivals(committed(path, version=1)) == {1: us(AT), 2: us(AT + HOUR)}
 
 

@@ -90,6 +90,7 @@ class _Snapshot:
         root = Path(self.table.table_uri.removeprefix("file://"))
         found: dict[str, Committed] = {}
         latest = None
+        known: set[str] = set()
         for version in range(self.table.version() + 1):
             log = root / "_delta_log" / f"{version:020}.json"
             if not log.is_file():
@@ -99,14 +100,24 @@ class _Snapshot:
             at = _committed_us(actions)
             if at is not None:
                 latest = at if latest is None else max(at, latest)
-            removed = any("remove" in action for action in actions)
-            for add in (action["add"] for action in actions if "add" in action):
-                appended = not removed and add.get("dataChange", True)
+            added = [action["add"] for action in actions if "add" in action]
+            # A version that was restored adds files again that came before, and may remove none.
+            rewrote = any("remove" in action for action in actions) or _restores(actions)
+            rewrote = rewrote or any(add["path"] in known for add in added)
+            known.update(add["path"] for add in added)
+            for add in added:
+                appended = not rewrote and add.get("dataChange", True)
                 told = Committed(f"version {version}", latest if at is not None else None, appended)
                 for name in (add["path"], unquote(add["path"])):
                     if str(root / name) in paths:
                         found[str(root / name)] = told
         return found
+
+
+def _restores(actions: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether a commit says that it restores an earlier version."""
+    told = (action["commitInfo"] for action in actions if "commitInfo" in action)
+    return any(about.get("operation") == "RESTORE" for about in told)
 
 
 def _committed_us(actions: Iterable[Mapping[str, Any]]) -> int | None:
