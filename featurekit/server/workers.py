@@ -66,6 +66,7 @@ def supervise(handover: Handover, workers: int) -> int:
                 for place, worker in enumerate(running):
                     if worker.ended() and time.monotonic() - worker.began > _PAUSE_S:
                         _say(worker)
+                        _forget_gauges(worker.process.pid, folder)
                         worker.let_go()
                         running[place] = Worker(worker.told)
         # What is connected to a socket that is open here alone waits for nobody.
@@ -110,6 +111,13 @@ def _say(worker: Worker) -> None:
     how = f"signal {-code}" if code < 0 else f"exit code {code}"
     what = "the process that pushes" if worker.told.pushes else "a worker"
     _log.warning("%s ended (%s); another one starts", what, how)
+
+
+def _forget_gauges(pid: int, folder: str) -> None:
+    """Forget what a process that is gone said of itself, as how many pushes wait in it."""
+    from prometheus_client import multiprocess
+
+    multiprocess.mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]
 
 
 def end_with(alive: int) -> None:

@@ -416,3 +416,34 @@ def test_a_worker_that_the_signal_ends_before_it_serves_has_ended_well(ends: str
         if code:
             process.wait()
         assert workers._end([worker]) == [code]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_pusher_that_is_killed_leaves_no_pushes_that_wait(tmp_path: Path):
+    with scratch_redis() as url:
+        serving.write(tmp_path, url)
+        serving.fill(tmp_path)
+        with serving.serving("--repo", str(tmp_path), "--log") as server:
+
+            def pushers() -> dict[int, Path]:
+                """The file in which each process that pushes says what waits in it."""
+                made = {}
+                for pid in children(server.process.pid):
+                    if Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[-2:-1] == [b"push"]:
+                        environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+                        (folder,) = (e.partition(b"=")[2].decode() for e in environ
+                                     if e.startswith(b"PROMETHEUS_MULTIPROC_DIR="))  # fmt: skip
+                        made[pid] = Path(folder) / f"gauge_livemostrecent_{pid}.db"
+                return made
+
+            def until(holds: Any) -> None:
+                end = time.monotonic() + 60
+                while not holds():
+                    assert time.monotonic() < end
+                    time.sleep(0.1)
+
+            until(lambda: [p for p in pushers().values() if p.exists()])
+            ((pid, file),) = pushers().items()
+            os.kill(pid, signal.SIGKILL)
+            until(lambda: [p for p in pushers() if p != pid])
+            assert not file.exists()
