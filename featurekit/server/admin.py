@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from typing import Any, Protocol
 
 from fastapi import FastAPI, Request
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
@@ -22,7 +22,6 @@ from featurekit.errors import FeaturekitError, RequestRefused
 from featurekit.online.lookup.service import OnlineService
 from featurekit.project.about import About, noted_deprecations, read_about
 from featurekit.project.deployment import pointers
-from featurekit.server import failures
 from featurekit.server.callers import Caller
 from featurekit.server.lookups import Lookups
 from featurekit.server.openapi import errors, guard, hot_paths, predict_path, row_of
@@ -94,11 +93,27 @@ class Description(BaseModel):
     example: dict[str, Any] = Field(description="A body for POST /v1/services/{name}/features.")
 
 
+class Told(Protocol):
+    """An answer for an error."""
+
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> Sequence[tuple[bytes, bytes]]: ...
+
+
 def admin(
-    lookups: Lookups, *, asks: bool = False, models: Mapping[str, str] | None = None
+    lookups: Lookups,
+    failed: Callable[[MutableMapping[str, Any], Exception], Told],
+    *,
+    asks: bool = False,
+    models: Mapping[str, str] | None = None,
 ) -> FastAPI:
     """The application for people. The scope of a request has the `Caller`, who is told of what it
-    may read. `asks` says whether callers must say who they are."""
+    may read. `failed` makes the answer for an error in such a scope. `asks` says whether callers
+    must say who they are."""
     app = FastAPI(title="featurekit", version=VERSION, openapi_url=None)  # made below, each time
 
     @app.get("/v1/services", tags=["services"], summary="The services that are live")
@@ -137,11 +152,11 @@ def admin(
 
     @app.exception_handler(FeaturekitError)
     @app.exception_handler(Exception)  # a bug, which is raised again once it is answered
-    async def failed(request: Request, error: Exception) -> JSONResponse:
-        return _failed(request, error, near=not asks)
+    async def broken(request: Request, error: Exception) -> Response:
+        return _response(failed(request.scope, error))
 
     @app.exception_handler(HTTPException)
-    async def refused(request: Request, error: HTTPException) -> JSONResponse:
+    async def refused(request: Request, error: HTTPException) -> Response:
         path = request.url.path
         if error.status_code == 405:
             text = f"{path} does not take {request.method}; see /docs"
@@ -149,7 +164,7 @@ def admin(
             text = f"there is no {path}; see /docs"
         made = RequestRefused(text, status=error.status_code, where="route")
         made.allow = (error.headers or {}).get("Allow", "")
-        return _failed(request, made, near=not asks)
+        return _response(failed(request.scope, made))
 
     return app
 
@@ -166,10 +181,9 @@ def _seen(request: Request, lookups: Lookups) -> dict[str, Service]:
     return {name: found for name, found in lookups.live().items() if caller.sees(name)}
 
 
-def _failed(request: Request, error: Exception, *, near: bool) -> JSONResponse:
-    headers = {k.decode(): v.decode() for k, v in failures.headers_of(error)}
-    found = failures.document(error, request.url.path, None, near=near)
-    return JSONResponse(found, failures.status_of(error), headers)
+def _response(told: Told) -> Response:
+    headers = {k.decode(): v.decode() for k, v in told.headers}
+    return Response(told.body, told.status, headers)
 
 
 def described(service: Service, versions: dict[str, str], about: About) -> Description:

@@ -56,6 +56,7 @@ _SOURCES, _EVENTS = "/v1/sources/", "/events"
 _MODELS, _PREDICT = "/v1/models/", "/predict"
 _CATALOG = "/catalog"
 _OPEN = {"/health", "/ready"}
+_PAGES = {"/v1/services", "/openapi.json", "/docs"}
 """The routes that everybody may ask: who watches a process has no key."""
 _RETRY_S = 0.5
 _log = logging.getLogger("featurekit.server")
@@ -264,18 +265,18 @@ class App:
         if before is not None:
             await self._send(request, Answer(b"", 204, before), send)
             return
+        answer: Answer | None
         try:
             handler = self._handler(request)
             if request.path not in _OPEN:
                 request.caller, rate = await self.access.caller(scope["headers"])
                 self.access.count(request.caller, rate)
-            if handler is None:
-                await self._to_admin(request, send)
-                return
-            answer = await handler(request)
+            # What is for people is sent by its own application.
+            answer = await (self._to_admin(request, send) if handler is None else handler(request))
         except Exception as error:
             answer = self._failed(request, error)
-        await self._send(request, answer, send)
+        if answer is not None:
+            await self._send(request, answer, send)
         self.metrics.took(request.route, request.service, time.perf_counter() - began)
 
     def _handler(self, request: Request) -> Handler | None:
@@ -295,6 +296,7 @@ class App:
             request.route = _CATALOG
             found = "GET", self._catalog
         if found is None:
+            request.route = _page_route(path)
             return None
         request.route = request.route or path
         wanted, handler = found
@@ -307,7 +309,7 @@ class App:
             )
         return handler
 
-    def _failed(self, request: Request, error: Exception) -> Answer:
+    def _failed(self, request: Request, error: Exception, where: str = "") -> Answer:
         status = failures.status_of(error)
         if request.id is None:
             request.id = _told_id(request) or uuid.uuid4().hex
@@ -317,20 +319,24 @@ class App:
             self._outages.warning(f"request {request.id}: {error}")
         request.error = failures.kind_of(error)
         self.metrics.failed(request.route, request.error)
-        where = request.asked or request.route or "route"
+        where = where or request.asked or request.route or "route"
         found = failures.document(error, where, request.id, near=self.access.open)
         return Answer(as_json.dumps(found), status, _typed(JSON, *failures.headers_of(error)))
 
     async def _send(self, request: Request, answer: Answer, send: Send) -> None:
         headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
-        if answer.status != 204:
-            headers += self.cors.headers(request.headers.get(b"origin"))
-        if request.id is not None:
-            headers.append((b"x-request-id", request.id.encode()))
-        if self.draining:
-            headers.append((b"connection", b"close"))
+        headers += self._more_headers(request, answer.status)
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
+
+    def _more_headers(self, request: Request, status: int) -> Headers:
+        """What the headers of every answer say."""
+        more = [] if status == 204 else [*self.cors.headers(request.headers.get(b"origin"))]
+        if request.id is not None:
+            more.append((b"x-request-id", request.id.encode()))
+        if self.draining:
+            more.append((b"connection", b"close"))
+        return more
 
     async def _to_admin(self, request: Request, send: Send) -> None:
         """Answer by the application for people, which is loaded in a thread the first time."""
@@ -342,16 +348,21 @@ class App:
 
                     models = {} if self.predictor is None else self.predictor.described()
                     self._admin = await asyncio.to_thread(
-                        admin, self.lookups, asks=not self.access.open, models=models
+                        admin,
+                        self.lookups,
+                        self._failed_page,
+                        asks=not self.access.open,
+                        models=models,
                     )
         request.scope["featurekit.caller"] = request.caller
-        more = self.cors.headers(request.headers.get(b"origin"))
+        request.id = _told_id(request)
         begun = False
 
         async def sent(message: MutableMapping[str, Any]) -> None:
             nonlocal begun
             begun = True
-            if more and message["type"] == "http.response.start":
+            if message["type"] == "http.response.start":
+                more = self._more_headers(request, message["status"])
                 message["headers"] = [*message["headers"], *more]
             await send(message)
 
@@ -362,6 +373,11 @@ class App:
                 raise
             # It has answered, and tells of a bug once more.
             _log.exception("%s: a bug in featurekit", request.path)
+
+    def _failed_page(self, scope: Scope, error: Exception) -> Answer:
+        """The answer for an error of the application for people."""
+        request: Request = scope[REQUEST]
+        return self._failed(request, error, request.path)
 
     # --- features ---------------------------------------------------------------------------------
 
@@ -612,6 +628,13 @@ class App:
 
 def _is_of_catalog(path: str) -> bool:
     return path == _CATALOG or path.startswith(f"{_CATALOG}/")
+
+
+def _page_route(path: str) -> str:
+    """The route of a path that is for people, as metrics name it: one of a few."""
+    if path in _PAGES:
+        return path
+    return "/v1/services/{name}" if path.startswith("/v1/services/") else ""
 
 
 def _told_id(request: Request) -> str | None:

@@ -447,3 +447,30 @@ def test_a_pusher_that_is_killed_leaves_no_pushes_that_wait(tmp_path: Path):
             os.kill(pid, signal.SIGKILL)
             until(lambda: [p for p in pushers() if p != pid])
             assert not file.exists()
+
+
+def test_pages_for_people_are_counted_and_say_the_request_s_id(server: Served):
+    def count(name: str, **labels: str) -> float:
+        told = server.ask("GET", "/metrics")[2].decode()
+        wanted = [f'{k}="{v}"' for k, v in labels.items()]
+        lines = [n for n in told.splitlines() if n.startswith(f"{name}{{")]
+        return sum(float(n.split()[-1]) for n in lines if all(one in n for one in wanted))
+
+    def seen() -> tuple[float, float]:
+        route = "/v1/services/{name}"
+        return (
+            count("featurekit_http_request_seconds_count", route=route),
+            count("featurekit_http_errors_total", route=route),
+        )
+
+    before = seen()
+    status, headers, body = server.ask(
+        "GET", "/v1/services/nothing", headers={"X-Request-Id": "a7"}
+    )
+    assert (status, headers["x-request-id"]) == (404, "a7")
+    error = json.loads(body)["error"]
+    assert (error["request_id"], error["where"]) == ("a7", "/v1/services/nothing")
+    assert seen() == (before[0] + 1, before[1] + 1)
+    status, headers, _ = server.ask("GET", "/v1/services/plain", headers={"X-Request-Id": "a8"})
+    assert (status, headers["x-request-id"]) == (200, "a8")
+    assert seen() == (before[0] + 2, before[1] + 1)
