@@ -150,6 +150,15 @@ def admin(
     def docs(request: Request) -> HTMLResponse:
         return HTMLResponse(page(described_to(request)))
 
+    _answer_errors(app, failed)
+    return app
+
+
+def _answer_errors(
+    app: FastAPI, failed: Callable[[MutableMapping[str, Any], Exception], Told]
+) -> None:
+    """Let errors of an application be answered by `failed`."""
+
     @app.exception_handler(FeaturekitError)
     @app.exception_handler(Exception)  # a bug, which is raised again once it is answered
     async def broken(request: Request, error: Exception) -> Response:
@@ -165,8 +174,6 @@ def admin(
         made = RequestRefused(text, status=error.status_code, where="route")
         made.allow = (error.headers or {}).get("Allow", "")
         return _response(failed(request.scope, made))
-
-    return app
 
 
 def _caller(request: Request) -> Caller:
