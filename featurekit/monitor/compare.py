@@ -15,7 +15,7 @@ from featurekit.core.attributes import Named
 from featurekit.core.durations import Duration, duration_us
 from featurekit.core.types import BOOL, FLOAT, STR, Instant, as_instant, instant, micros
 from featurekit.errors import ArgumentError, DataError
-from featurekit.log.served.block import ServedBlock, is_forgotten
+from featurekit.log.served.block import ServedBlock
 from featurekit.monitor.drift.judge import Figure, Thresholds, judged
 from featurekit.monitor.drift.samples import Repeats, of_counts
 from featurekit.offline.profile import ColumnCounts
@@ -119,7 +119,7 @@ class _Counts:
     def _take(self, block: ServedBlock) -> None:
         columns = dict(zip(block.head.predicted, block.predicted, strict=True))
         for i, target in enumerate(columns["target"]):
-            if not self.start <= block.served_at[i] < self.end or is_forgotten(block, i):
+            if not self.start <= block.served_at[i] < self.end:
                 continue
             side = self.sides.get(target)
             if side is None:
@@ -135,6 +135,8 @@ class _Counts:
                 continue
             side.take(told, tuple(column[i] for column in block.keys))
             self._match((*request, columns["row"][i]), target, told)
+        for side in self.sides.values():
+            side.count()
 
     def _match(self, place: tuple[str, int, int], target: str, told: str) -> None:
         """Compare what both predicted for one row of one request."""
@@ -179,6 +181,7 @@ class _Side:
         self.rows = self.answered = self.failed = 0
         self.took: dict[tuple[str, int], int] = {}
         self._counts: dict[str, ColumnCounts] = {}
+        self._waiting: dict[str, list[Any]] = {}
         self._repeats = Repeats()
         self._finite: list[float] = []
 
@@ -188,19 +191,23 @@ class _Side:
         return {*self._counts}
 
     def take(self, told: str, keys: tuple[Any, ...]) -> None:
-        """Count a prediction."""
-        import pyarrow as pa
-
+        """Take a prediction, which `count` counts."""
         value = _read(told)
         kind = {bool: "bool", float: "number", str: "text"}.get(type(value), "other")
-        type_ = _TYPES.get(kind, STR)
-        held = value if kind in _TYPES else told
-        self._counts.setdefault(kind, ColumnCounts(type_)).update(
-            pa.array([held], type_.arrow), None, [pa.array([key]) for key in keys]
-        )
+        self._waiting.setdefault(kind, []).append(value if kind in _TYPES else told)
         self._repeats.take([keys])
         if kind == "number" and math.isfinite(value):
             self._finite.append(value)
+
+    def count(self) -> None:
+        """Count what was taken since."""
+        import pyarrow as pa
+
+        for kind, values in self._waiting.items():
+            type_ = _TYPES.get(kind, STR)
+            counts = self._counts.setdefault(kind, ColumnCounts(type_))
+            counts.update(pa.array(values, type_.arrow), None)
+        self._waiting.clear()
 
     def sample(self) -> Any:
         """Its predictions as a sample."""

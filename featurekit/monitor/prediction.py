@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import datetime as dt
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from featurekit.core.types import instant
 from featurekit.define.feature_contract.contract import Contract
 from featurekit.define.plan import Service
 from featurekit.errors import DataError, FeaturekitError
+from featurekit.feed.forget_served import ForgottenRows
 from featurekit.log.audit import Entry
 from featurekit.log.tombstones import read_secret
 from featurekit.monitor.served_request import Row, find
@@ -261,8 +262,8 @@ def _audited(
     alone = [some[0] for some in asked.values()]
     if len(alone) > len({one.row for one in alone}):
         notes.append("a row was looked up more than once, with other values; all are shown")
-    forgotten = _Forgotten(project)
-    left = [one for one in alone if not (one.forgotten or forgotten.holds(one))]
+    forgotten = _forgotten(project)
+    left = [one for one in alone if not forgotten(one)]
     judged = _judged(project, versions, left) if left else "its entity was forgotten"
     if left and isinstance(judged, str):
         notes.append(f"nothing was compared with offline: {judged}")
@@ -356,26 +357,14 @@ def _answer(one: Row) -> AuditedAnswer:
     return AuditedAnswer(**{name: told[name] for name in AuditedAnswer.__slots__})
 
 
-class _Forgotten:
-    """Says whether the entity of a row was forgotten after its instant."""
-
-    def __init__(self, project: Project) -> None:
-        self.tombstones = project.registry.tombstones()
-        known = self.tombstones
-        self.secret = read_secret(project.state_dir, known) if known else None
-
-    def holds(self, row: Row) -> bool:
-        """Whether a tombstone is of one of the row's entities."""
-        for one in self.tombstones:
-            names = [name for name, _ in one.keys]
-            if self.secret is None or one.until < row.as_of or not {*names} <= row.keys.keys():
-                continue
-            values = {name: (type_, row.keys[name]) for name, type_ in one.keys}
-            if any(value is None for _, value in values.values()):
-                continue
-            if self.secret.digest(one.entity, values) == one.digest:
-                return True
-        return False
+def _forgotten(project: Project) -> Callable[[Row], bool]:
+    """Says whether the entity of a row was forgotten since it was served."""
+    tombstones = project.registry.tombstones()
+    if not tombstones:
+        return lambda row: row.forgotten
+    secret = read_secret(project.state_dir, tombstones)
+    gone = ForgottenRows(project, tombstones, secret, ever=False)
+    return lambda row: row.forgotten or bool(gone(row.alone()))
 
 
 # --- the model, and who made it live --------------------------------------------------------------

@@ -44,6 +44,20 @@ class Taken:
             self.states,
         )
 
+    def write(self, log: ServingLog, number: int, predicted: Sequence[tuple[Any, ...]]) -> None:
+        """Log it, with the values of PREDICTED for each row."""
+        log.take(
+            number,
+            self.service,
+            self.entities,
+            self.requests,
+            self.answers,
+            self.instants,
+            self.keys,
+            self.states,
+            predicted=predicted,
+        )
+
 
 @dataclass(slots=True)
 class Holding:
@@ -101,14 +115,4 @@ def write_lookup(
         return
     rows = range(len(taken.instants))
     said = [(request_id, row, "", LOOKED_UP, True, None, None, 0, None, "", caller) for row in rows]
-    log.take(
-        number,
-        taken.service,
-        taken.entities,
-        taken.requests,
-        taken.answers,
-        taken.instants,
-        taken.keys,
-        taken.states,
-        predicted=said,
-    )
+    taken.write(log, number, said)

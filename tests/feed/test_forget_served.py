@@ -18,6 +18,7 @@ from featurekit.cli import main
 from featurekit.core.status import FORGOTTEN
 from featurekit.errors import DataError
 from featurekit.log.served import forget as forget_log
+from featurekit.log.served import log as served_log
 from featurekit.log.served.block import ServedBlock, is_forgotten
 from featurekit.online.store.server import scratch_redis
 from featurekit.parity.compare import bits
@@ -181,7 +182,10 @@ def test_an_audit_of_the_request_says_forgotten(store: FeatureStore) -> None:
     assert store.audit_prediction(request).equal is None
 
 
-def test_what_a_process_writes_later_goes_with_gc(store: FeatureStore) -> None:
+def test_what_a_process_writes_later_goes_with_gc(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served_log, "_POLL_S", 3600.0)  # so that `late` writes at its end alone
     log = store.serving_log
     assert log is not None
     with FeatureStore(store.path, redis_url=store.online.url) as late:  # type: ignore[attr-defined]

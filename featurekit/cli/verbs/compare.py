@@ -5,8 +5,9 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
-from featurekit.cli.arguments import argument, duration, instant, verb
+from featurekit.cli.arguments import argument, verb
 from featurekit.cli.repo import open_store
+from featurekit.cli.served import LOG, window
 from featurekit.core.screen import Screen
 
 if TYPE_CHECKING:
@@ -21,21 +22,8 @@ _DIGITS = 4
     "lie apart as a whole, as with a canary; how long each took, and how often it failed.",
     argument("one", metavar="MODEL", help="the name of a target, as in churn@3"),
     argument("other", metavar="OTHER", help="another one, as in churn@4"),
-    argument(
-        "--window",
-        type=duration,
-        default="7d",
-        metavar="TIME",
-        help="how much of the log is looked at (default: 7d)",
-    ),
-    argument(
-        "--end", type=instant, metavar="T", help="the end of the window, not in it (default: now)"
-    ),
-    argument(
-        "--log",
-        metavar="LOG",
-        help="another log: a folder or a file of it, or stream:NAME in the online store's Redis",
-    ),
+    *window("7d"),
+    LOG,
 )
 def compare(arguments: Namespace, screen: Screen) -> None:
     """Compare two models by what they predicted."""

@@ -57,17 +57,5 @@ class Record:
 
 def write(log: ServingLog, number: int, record: Record) -> None:
     """Log what became of the rows of a request that a target was asked."""
-    taken = record.taken
-    if taken is None or not record.rows:
-        return
-    log.take(
-        number,
-        taken.service,
-        taken.entities,
-        taken.requests,
-        taken.answers,
-        taken.instants,
-        taken.keys,
-        taken.states,
-        predicted=record.predicted(),
-    )
+    if record.taken is not None and record.rows:
+        record.taken.write(log, number, record.predicted())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from featurekit.cli.arguments import UsageError, argument, verb
 from featurekit.cli.contracts import contract_of
 from featurekit.cli.repo import open_store
+from featurekit.cli.served import LOG
 from featurekit.cli.show import short
 from featurekit.core.durations import duration_text
 from featurekit.core.screen import Screen, as_text
@@ -31,11 +32,7 @@ _STYLES = {"equal": "green", "differs": "bold red", "lag": "yellow"}
         help="the id that the answer said, or PROCESS:NUMBER for a lookup from Python",
     ),
     argument("--row", type=int, metavar="N", help="one row of the request, from 0 (default: all)"),
-    argument(
-        "--log",
-        metavar="LOG",
-        help="another log: a folder or a file of it, or stream:NAME in the online store's Redis",
-    ),
+    LOG,
     argument("--contract", type=Path, metavar="FILE", help="the feature contract of the model"),
     argument(
         "--model", metavar="URI", help="the model in MLflow whose contract it is: models:/churn/3"

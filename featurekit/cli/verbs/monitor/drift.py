@@ -8,8 +8,9 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featurekit.cli.arguments import argument, duration, instant, verb
+from featurekit.cli.arguments import argument, verb
 from featurekit.cli.repo import open_store
+from featurekit.cli.served import LOG, window
 from featurekit.core.screen import Screen
 
 if TYPE_CHECKING:
@@ -32,21 +33,8 @@ _DIGITS = 4
         help="a feature contract or a manifest (FILE.json), or a time such as 7d: what was served "
         "for so long before the window",
     ),
-    argument(
-        "--window",
-        type=duration,
-        default="1d",
-        metavar="TIME",
-        help="how much of the log is looked at (default: 1d)",
-    ),
-    argument(
-        "--end", type=instant, metavar="T", help="the end of the window, not in it (default: now)"
-    ),
-    argument(
-        "--log",
-        metavar="LOG",
-        help="another log: a folder or a file of it, or stream:NAME in the online store's Redis",
-    ),
+    *window("1d"),
+    LOG,
     argument("--all", action="store_true", help="show figures without a threshold, too"),
     argument(
         "--html", type=Path, metavar="REPORT.html", help="write a page that needs no other file"

@@ -6,6 +6,7 @@ from argparse import Namespace
 
 from featurekit.cli.arguments import argument, budget, verb
 from featurekit.cli.repo import open_store
+from featurekit.cli.served import LOG
 from featurekit.cli.verbs.parity.checking import conclude, html_option, junit_option
 from featurekit.core.screen import Screen
 from featurekit.errors import FeaturekitError
@@ -17,11 +18,7 @@ from featurekit.errors import FeaturekitError
     argument(
         "services", nargs="*", metavar="SERVICE", help="services (default: every one in the log)"
     ),
-    argument(
-        "--log",
-        metavar="LOG",
-        help="another log: a folder or a file of it, or stream:NAME in the online store's Redis",
-    ),
+    LOG,
     argument(
         "--budget",
         type=budget,
