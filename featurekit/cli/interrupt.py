@@ -24,8 +24,9 @@ from typing import Any, NoReturn
 from featurekit.core.ending import run_ends
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_PATIENCE_S, _EXIT_S = 1.3, 0.4
-"""How long the main thread has for its end, and what is to be done at any end after that."""
+_PATIENCE_S, _EXIT_S, _SAYING_S = 1.3, 0.4, 0.2
+"""How long the main thread has for its end, what is to be done at any end after that, and its last
+words, where both threads have begun with them."""
 
 
 class Interrupts:
@@ -36,17 +37,29 @@ class Interrupts:
         self.over: int | None = None
         """The exit code of a command that is over: its last moments are not interrupted."""
         self._soft: Callable[[], object] | None = None
+        self._told: int | None = None
+        """The first signal as the other thread has it: the main thread may be inside a library,
+        where Python calls no handler."""
+        self._saying, self._said = threading.Lock(), False
+
+    @property
+    def _number(self) -> int:
+        return self.received or self._told or signal.SIGINT
 
     @property
     def code(self) -> int:
         """The exit code of a process that a signal ended, as a shell gives it."""
-        return 128 + (self.received or signal.SIGINT)
+        return 128 + self._number
 
-    @property
-    def message(self) -> str:
-        """What the command says at its end."""
-        what = "terminated" if self.received == signal.SIGTERM else "interrupted"
-        return f"featurekit: {what}\n"
+    def _say(self, write: Callable[[str], object]) -> None:
+        """What an interrupted command says at its end: once, by whichever thread comes first."""
+        if self._saying.acquire(timeout=_SAYING_S):
+            with suppress(OSError, ValueError):
+                if not self._said:
+                    self._said = True
+                    what = "terminated" if self._number == signal.SIGTERM else "interrupted"
+                    write(f"featurekit: {what}\n")
+            self._saying.release()
 
     def install(self) -> None:
         """Take the signals over, except those that the caller has the process ignore."""
@@ -89,6 +102,7 @@ class Interrupts:
         while True:
             data = os.read(told, 1)
             if data and data[0] in _SIGNALS:
+                self._told = data[0]
                 break
         end = time.monotonic() + _PATIENCE_S
         while (left := end - time.monotonic()) > 0:
@@ -106,9 +120,7 @@ class Interrupts:
         self.over = code
         with suppress(OSError, ValueError):
             sys.stdout.flush()
-        with suppress(OSError, ValueError):
-            sys.stderr.write(self.message)
-            sys.stderr.flush()
+        self._say(_to_stderr)
         run_ends()
         os._exit(code)
 
@@ -123,9 +135,14 @@ class Interrupts:
         with suppress(OSError):
             if os.isatty(2):
                 os.write(2, b"\r\x1b[K\x1b[?25h")  # a bar was there, and had hidden the cursor
-            if self.over is None:
-                os.write(2, self.message.encode())
+        if self.over is None or self.received is not None:
+            self._say(lambda text: os.write(2, text.encode()))
         os._exit(code)
+
+
+def _to_stderr(text: str) -> None:
+    sys.stderr.write(text)
+    sys.stderr.flush()
 
 
 _interrupts: Interrupts | None = None

@@ -269,6 +269,17 @@ def test_a_second_signal_ends_it_at_once(commands: Commands) -> None:
     assert (process.returncode, err) == (130, "featurekit: interrupted\n")
 
 
+def _python(text: str, *arguments: object) -> subprocess.Popen[str]:
+    """A process that runs a piece of Python, whose output a test reads."""
+    return subprocess.Popen(
+        [sys.executable, "-c", text, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+
+
 STUCK = """
 import sys, time
 from pathlib import Path
@@ -297,13 +308,7 @@ sys.exit(main())
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_swallows_the_signal_is_ended_all_the_same(tmp_path: Path, number: int) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", STUCK, str(tmp_path / "file")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    )
+    process = _python(STUCK, tmp_path / "file")
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n"
     sent = time.monotonic()
@@ -313,6 +318,69 @@ def test_what_swallows_the_signal_is_ended_all_the_same(tmp_path: Path, number: 
     assert (process.returncode, err) == (128 + number, f"featurekit: {what}\n")
     assert time.monotonic() - sent < MOST_S
     assert list(tmp_path.iterdir()) == []
+
+
+LAST_WORDS = """
+import sys, time
+from types import SimpleNamespace
+from featurekit.cli import main
+from featurekit.cli.verbs import plan
+
+class Slow:
+    def flush(self):
+        print("leaving", file=shown, flush=True)
+        time.sleep(60)
+
+def run(arguments, screen):
+    print("begun", flush=True)
+    sys.stdout = Slow()
+    time.sleep(60)
+
+shown = sys.stdout
+plan.plan = SimpleNamespace(run=run, more="", options=())
+sys.argv = ["featurekit", "plan"]
+sys.exit(main())
+"""
+IN_A_LIBRARY = """
+import ctypes, sys
+from collections import deque
+from itertools import repeat
+from types import SimpleNamespace
+from featurekit.cli import main
+from featurekit.cli.verbs import plan
+
+def run(arguments, screen):
+    print("begun", flush=True)
+    deque(map(ctypes.CDLL(None).usleep, repeat(10_000)), maxlen=0)  # no line of Python runs
+
+plan.plan = SimpleNamespace(run=run, more="", options=())
+sys.argv = ["featurekit", "plan"]
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_library_that_calls_no_handler_is_ended_by_the_signal_that_came(number: int) -> None:
+    process = _python(IN_A_LIBRARY)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    what = "interrupted" if number == signal.SIGINT else "terminated"
+    assert (process.returncode, err) == (128 + number, f"featurekit: {what}\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_among_the_last_words_loses_none_of_them(number: int) -> None:
+    process = _python(LAST_WORDS)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(number)
+    assert process.stdout.readline() == "leaving\n"
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    what = "interrupted" if number == signal.SIGINT else "terminated"
+    assert (process.returncode, err) == (128 + number, f"featurekit: {what}\n")
 
 
 def test_a_private_server_ends_with_an_interrupted_command(tmp_path: Path) -> None:
