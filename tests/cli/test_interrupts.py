@@ -332,8 +332,8 @@ class Slow:
         time.sleep(60)
 
 def run(arguments, screen):
-    print("begun", flush=True)
     sys.stdout = Slow()
+    print("begun", file=shown, flush=True)
     time.sleep(60)
 
 shown = sys.stdout
