@@ -3,45 +3,44 @@
 from __future__ import annotations
 
 import itertools
-import math
 import random
 import re
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from large_states import (
+    FLOATS,
+    SOURCE,
+    VIEWS,
+    S,
+    asked,
+    events_of,
+    key_of,
+    plan_of,
+    steps,
+)
 from oracle import bits
 from paths import in_older_heads, in_small_blocks, service_of
 from slow import slow_unless
 
 from featurekit.aggregates import (
-    All,
     Count,
-    CountDistinct,
-    First,
-    FirstN,
-    Last,
-    LastN,
-    Max,
     Mean,
     Min,
-    Quantile,
     StdDev,
     Sum,
-    TimeSince,
     Variance,
 )
-from featurekit.aggregates import Any as AnyOf
 from featurekit.aggregates.sums import sums_of
 from featurekit.core.keys import project_key
 from featurekit.core.types import FLOAT, INT, instant
 from featurekit.core.values import ERROR
 from featurekit.define.compile_service import compile_service
-from featurekit.define.definitions import Entity, EventSource, FeatureView
-from featurekit.define.plan import Service, View
+from featurekit.define.definitions import Entity, FeatureView
+from featurekit.define.plan import Service
 from featurekit.define.published import plan_bytes
-from featurekit.errors import AsOfTooOld, OnlineError
-from featurekit.language.transform import feature
+from featurekit.errors import OnlineError
 from featurekit.online.lookup.blocks import needed
 from featurekit.online.lookup.evaluator import Evaluator
 from featurekit.online.lookup.service import OnlineService
@@ -53,105 +52,6 @@ from featurekit.online.state.update import add_events
 from featurekit.online.store.memory import MemoryStore
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.online.store.redis import RedisStore
-
-SOURCE = EventSource(
-    "events",
-    path="events.parquet",
-    schema={"key": int, "x": float | None, "n": int, "kind": str, "good": bool | None},
-    timestamp_field="at",
-    created_timestamp_column="arrived",
-)
-S = 1_000_000
-FLOATS = [0.1, -0.0, 0.0, 25.5, 1e308, -1e308, 5e-324, -1e-308, 3.0, math.nan, math.inf, -math.inf]
-
-
-@feature
-def inverse(n: int) -> float:
-    return 1 / n
-
-
-def view(*, lifetime: bool = True, **options: Any) -> FeatureView:
-    entity = Entity("key", {"key": int})
-    features: dict[str, Any] = {}
-    for name, window in (("short", "30s"), ("long", "400s"), ("ever", "lifetime")):
-        features |= {
-            f"count_{name}": Count(window=window),
-            f"counted_{name}": Count("x", window=window, where="good"),
-            f"sum_{name}": Sum("x", window=window),
-            f"whole_{name}": Sum("n", window=window, where="good"),
-            f"mean_{name}": Mean("x", window=window, where="good"),
-            f"variance_{name}": Variance("n", window=window),
-            f"stddev_{name}": StdDev("x", window=window, ddof=0),
-            f"min_{name}": Min("x", window=window),
-            f"max_{name}": Max("x", window=window, where="good"),
-            f"first_{name}": First("kind", window=window),
-            f"last_{name}": Last("x", window=window),
-            f"erring_{name}": Sum(inverse, window=window, default=-1.0),
-            f"distinct_{name}": CountDistinct("kind", window=window),
-            f"median_{name}": Quantile("n", q=0.5, window=window),
-        }
-    for name, window in (("short", "30s"), ("long", "400s"), ("ever", "lifetime")):
-        features |= {
-            f"some_{name}": AnyOf("good", window=window),
-            f"every_{name}": All("good", window=window, where="good"),
-            f"since_{name}": TimeSince("x", window=window, where="good"),
-            f"since_first_{name}": TimeSince(window=window, since="first"),
-            f"first_few_{name}": FirstN("x", n=3, window=window, where="good"),
-            f"last_few_{name}": LastN("kind", n=9, window=window),
-        }
-    features["week_before"] = Sum("x", window="100s", offset="50s")
-    features["tiles"] = Sum("n", window="100s", hop="20s")
-    if not lifetime:
-        features = {n: f for n, f in features.items() if not n.endswith("_ever")}
-    return FeatureView("view", entities=[entity], source=SOURCE, features=features, **options)
-
-
-VIEWS = {
-    "lifetime": view(),
-    "windows": view(lifetime=False),
-    "history": view(history="200s"),
-    "ttl": view(lifetime=False, ttl="20s", history="30s"),
-}
-
-
-def plan_of(definition: FeatureView) -> Evaluator:
-    return Evaluator("tests", compile_service(service_of(definition)))
-
-
-def key_of(plan: Evaluator) -> bytes:
-    (((key,),)) = plan.state_keys({"key": [1]}, 1)
-    assert key is not None
-    return key
-
-
-def events_of(plan: View, chance: random.Random, n: int, *, mild: bool) -> list[Event]:
-    """Events half a second apart, some at one instant, some late, in the order of their arrival."""
-    made = []
-    for i in range(n):
-        ts = (i + chance.choice((0, 0, 1))) * S // 2
-        whole = chance.randrange(-3, 1000)
-        x = round(chance.uniform(0, 100), 2) if mild else chance.choice(FLOATS)
-        row = {
-            "x": None if chance.random() < 0.1 else x,
-            "n": whole,
-            "kind": chance.choice(["a", "b", "", "é"]),
-            "good": chance.choice((True, False, None)),
-        }
-        inverse_ = 1 / whole if whole else ERROR
-        slots = tuple(row[s.column] if s.column else inverse_ for s in plan.slots)
-        made.append((ts, ts + chance.choice((0, 0, 0, 1, 40, 500)) * S, slots))
-    return sorted(made, key=lambda event: event[1])
-
-
-def asked(plan: Evaluator, store: OnlineStore, t: int) -> list[Any]:
-    """What a lookup gives as of `t`, in bits, or that it is too late to ask."""
-    key = key_of(plan)
-    try:
-        found = {key: store.read([key])[0]}
-        ((values, statuses),) = plan.evaluate([[key]], found, [{}], [t], store.read)
-    except AsOfTooOld:
-        return ["too old"]
-    return [*map(bits, values), *statuses]
 
 
 @pytest.mark.parametrize(
@@ -165,31 +65,11 @@ def asked(plan: Evaluator, store: OnlineStore, t: int) -> list[Any]:
 def test_blocks_are_what_one_state_would_be(name: str, mild: bool, seed: int) -> None:
     """The keys and bytes are those of one push of all (A2), the answers those of a state that is
     whole, whatever came when and wherever the windows end."""
-    plan = plan_of(VIEWS[name])
-    compiled, key = plan.service.views[0], key_of(plan)
-    chance = random.Random(seed)
-    events = events_of(compiled, chance, 260, mild=mild)
-    store, arrived, split = MemoryStore(), [], 0
-    while events:
-        n = chance.choice((1, 1, 2, 30))
-        coming, events = events[:n], events[n:]
-        chance.shuffle(coming)
-        arrived += coming
-        with pytest.MonkeyPatch.context() as patch:
-            in_small_blocks(patch, split=8, size=6)
-            add_events(store, [(compiled, key, coming)])
-            once = MemoryStore()
-            add_events(once, [(compiled, key, arrived)])
-            assert store.values == once.values
-            split += is_head(opened(key, store.values[key]))
-            newest = max(e[1] for e in arrived)
-            at = [newest, chance.choice(arrived)[1], chance.choice(arrived)[0] + 30 * S]
-            at += [newest - 30 * S + chance.randrange(60 * S), newest + 399 * S]
-            in_blocks = [asked(plan, store, t) for t in at]
-        whole = MemoryStore()
-        add_events(whole, [(compiled, key, arrived)])
-        assert not is_head(opened(key, whole.values[key]))
-        assert in_blocks == [asked(plan, whole, t) for t in at]
+    split = 0
+    for step in steps(VIEWS[name], seed, mild=mild):
+        assert step.keys == step.keys_at_once
+        assert step.answers == step.of_whole
+        split += step.in_blocks
     assert split >= 10
 
 
