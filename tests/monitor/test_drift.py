@@ -8,6 +8,7 @@ import math
 import random
 import re
 import shutil
+import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from browser import CHROMIUM, browser
+from prometheus_client.parser import text_string_to_metric_families
 
 from featurekit.aggregates.quantiles import bucket
 from featurekit.cli import main
@@ -31,6 +33,7 @@ from featurekit.log.served.block import (
     ServedHead,
 )
 from featurekit.monitor.drift.judge import Thresholds
+from featurekit.monitor.drift.metrics import GAUGES
 from featurekit.monitor.drift.page import page, write_page
 from featurekit.monitor.drift.report import drift_between
 from featurekit.monitor.drift.samples import Window, windows
@@ -305,7 +308,7 @@ def test_the_command_shows_the_figures_and_fails_on_drift(repo, calm, tmp_path, 
     code, out, _ = run(repo, capsys, "service", "--reference", str(path), *words(began, middle))
     assert code == 0
     assert "0 of 4 features drift." in out
-    junit = tmp_path / "drift.xml"
+    junit, gauges = tmp_path / "drift.xml", tmp_path / "drift.prom"
     code, out, _ = run(
         repo,
         capsys,
@@ -315,6 +318,8 @@ def test_the_command_shows_the_figures_and_fails_on_drift(repo, calm, tmp_path, 
         *words(middle, end),
         "--junit",
         str(junit),
+        "--metrics-file",
+        str(gauges),
     )
     assert code == 1
     assert "1 of 4 features drift: share." in out
@@ -325,7 +330,51 @@ def test_the_command_shows_the_figures_and_fails_on_drift(repo, calm, tmp_path, 
         repo, capsys, "--json", "service", "--reference", str(path), *words(middle, end)
     )
     assert code == 1
-    assert json.loads(out)["drifting"] == ["share"]
+    told = json.loads(out)
+    assert told["drifting"] == ["share"]
+    assert_metrics(gauges.read_text(), told)
+
+
+def assert_metrics(text: str, told: dict[str, Any]) -> None:
+    """Metrics say what the document of a comparison says, and nothing else."""
+    found = {
+        (
+            one.name.removeprefix("featurekit_drift_"),
+            *(one.labels[n] for n in ("service", "feature", "measure", "side") if n in one.labels),
+        ): one.value
+        for metric in text_string_to_metric_families(text)
+        for one in metric.samples
+    }
+    checked = found.pop(("last_check_timestamp_seconds", "service"))
+    assert abs(checked - time.time()) < 600
+    figures = told["figures"]
+    end = dt.datetime.fromisoformat(told["end"]).timestamp()
+    assert found == {
+        ("rows", "service", "served"): told["rows"],
+        ("rows", "service", "reference"): told["reference_rows"],
+        ("window_end_timestamp_seconds", "service"): end,
+        **{("drifting", "service", f["feature"]): f["feature"] == "share" for f in figures},
+        **{("figure", "service", f["feature"], f["measure"]): f["value"] for f in figures},
+        **{
+            ("threshold", "service", f["feature"], f["measure"]): f["threshold"]
+            for f in figures
+            if f["threshold"] is not None
+        },
+    }
+
+
+def test_docs_list_every_metric_of_drift() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    assert {*re.findall(r"`(featurekit_drift_\w+)`", page)} == {*GAUGES}
+
+
+def test_a_file_of_metrics_that_cannot_be_written_is_an_error(repo, calm, tmp_path, capsys):
+    path = tmp_path / "churn.contract.json"
+    trained(repo, random.Random(4)).save(path)
+    told = ["--metrics-file", str(tmp_path / "none" / "x.prom")]
+    code, _, err = run(repo, capsys, "service", "--reference", str(path), *words(*calm[:2]), *told)
+    assert code == 2
+    assert "x.prom cannot be written" in err
 
 
 def test_thresholds_are_those_of_the_repo(repo, calm, tmp_path):

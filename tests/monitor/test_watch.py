@@ -179,7 +179,7 @@ def test_a_process_that_has_checked_nothing_names_all_metrics():
 
 def test_docs_list_every_metric_with_its_type_and_labels():
     page = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text(encoding="utf-8")
-    page = page.partition("## Metrics of jobs")[0]
+    page = page.partition("## Drift")[0]
     listed = re.findall(r"^\| `(featurekit_\w+)` \| (\w+) \| ([a-z, ]+?)(?::.*)? \|$", page, re.M)
     order = ["service", "feature", "outcome"]
     metrics = Metrics()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import sys
 import venv
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.error import URLError
 from urllib.parse import urlencode
@@ -20,20 +22,33 @@ from urllib.request import urlopen
 
 import pytest
 import yaml
+from prometheus_client import generate_latest
 from serving import Served
 
 from featurekit.cli.access import access_of
 from featurekit.cli.parser import parser
 from featurekit.core.waiting import until
 from featurekit.errors import ConfigError
+from featurekit.monitor.drift.judge import Figure
+from featurekit.monitor.drift.metrics import drift_metrics
+from featurekit.monitor.drift.report import Drift
 from featurekit.monitor.jobs import JobMetrics
 from featurekit.monitor.metrics import Metrics as Checked
+from featurekit.monitor.metrics import served
 from featurekit.server.metrics import Metrics as Serving
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 BASE = DEPLOY / "kubernetes" / "base"
 SCRAPED = "count_over_time(featurekit_http_errors_total[1m]) > 2"
+NOW = dt.datetime.now(dt.UTC)
+DRIFT = Drift(
+    service="plain", reference="rows of a contract", reference_rows=9, start=NOW, end=NOW, rows=7,
+    versions={}, lacking={"gone": "not served"}, shapes={},
+    figures=tuple(
+        Figure("x", measure, 0.3, 0.0, 0.2, 0.1, "drift") for measure in ("psi", "null_share")
+    ),
+)  # fmt: skip
 MANIFESTS = sorted(p for p in BASE.glob("*.yaml") if p.name != "kustomization.yaml")
 
 
@@ -254,7 +269,9 @@ def expressions() -> list[str]:
 
 def test_every_expression_reads_metrics_that_are_given() -> None:
     given = {
-        name for of in (Serving().registry, Checked(), JobMetrics("push")) for name in names(of)
+        name
+        for of in (Serving().registry, Checked(), JobMetrics("push"), drift_metrics(DRIFT))
+        for name in names(of)
     }
     recorded = {
         rule["record"]
@@ -275,8 +292,15 @@ def names(registry: Any) -> Iterator[str]:
             yield metric.name + suffix
 
 
+@pytest.fixture
+def drift() -> Iterator[int]:
+    """The port at which the metrics of a comparison are answered."""
+    with served(SimpleNamespace(text=lambda: generate_latest(drift_metrics(DRIFT))), "", 0) as port:
+        yield port
+
+
 def test_a_prometheus_reads_the_service_and_answers_every_expression(
-    server: Served, tmp_path: Path
+    server: Served, drift: int, tmp_path: Path
 ) -> None:
     program = shutil.which("prometheus")
     if program is None:
@@ -289,7 +313,7 @@ def test_a_prometheus_reads_the_service_and_answers_every_expression(
         "scrape_configs": [
             {
                 "job_name": "featurekit",
-                "static_configs": [{"targets": [f"127.0.0.1:{server.port}"]}],
+                "static_configs": [{"targets": [f"127.0.0.1:{n}" for n in (server.port, drift)]}],
             }
         ],
     }
@@ -316,7 +340,7 @@ def test_a_prometheus_reads_the_service_and_answers_every_expression(
             filled = expression.replace("$service", ".*").replace("$__rate_interval", "1m")
             filled = re.sub(r"^label_values\((.*), (\w+)\)$", r"count by (\2) (\1)", filled)
             found = answer(base, filled)
-            seen = "http" in filled or "_view_" in filled or "pool_wait" in filled
+            seen = re.search("http|_view_|pool_wait|drift", filled)
             if seen and not re.search(r">|ERROR|DAMAGED|service:|kind=~", filled):
                 assert found, filled
     finally:

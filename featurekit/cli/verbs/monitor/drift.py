@@ -45,6 +45,12 @@ _DIGITS = 4
         metavar="REPORT.xml",
         help="write a JUnit report: a test case for each feature, a failure where it drifts",
     ),
+    argument(
+        "--metrics-file",
+        type=Path,
+        metavar="FILE",
+        help="write metrics to a file, as for node_exporter's textfile collector",
+    ),
 )
 def drift(arguments: Namespace, screen: Screen) -> bool:
     """Compare what is served with a reference."""
@@ -65,6 +71,10 @@ def drift(arguments: Namespace, screen: Screen) -> bool:
         from featurekit.monitor.drift.junit import write_junit
 
         write_junit(arguments.junit, found)
+    if arguments.metrics_file is not None:
+        from featurekit.monitor.drift.metrics import write_metrics
+
+        write_metrics(arguments.metrics_file, found)
     screen.document(found.to_dict())
     _show(screen, found, every=arguments.all)
     return not found.drifting
