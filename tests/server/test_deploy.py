@@ -257,6 +257,13 @@ def test_every_alert_fires_when_it_should_and_not_before() -> None:
     assert {t["alertname"] for t in tried} == alerts
 
 
+def test_the_docs_say_of_every_alert_what_to_look_at() -> None:
+    rules = yaml.safe_load((DEPLOY / "prometheus" / "rules.yml").read_text(encoding="utf-8"))
+    alerts = {r["alert"] for group in rules["groups"] for r in group["rules"] if "alert" in r}
+    page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    assert {*re.findall(r"^\| (Featurekit\w+) \|", page, re.M)} == alerts
+
+
 def expressions() -> list[str]:
     """Every expression of the rules and of the dashboard."""
     rules = yaml.safe_load((DEPLOY / "prometheus" / "rules.yml").read_text(encoding="utf-8"))
