@@ -1,5 +1,6 @@
 """Judges all rows of a source by its contract (S5): one scan for every rule of a row, every share,
-count and age together, and a query for each rule that compares rows with others.
+count and age together, and a query for each rule that compares rows with others. Where a source has
+ids, the rules of all rows have a scan of their own, since they judge its events (T7).
 
 What is measured does not depend on the hour, so that it can be kept for a content; `outcomes` then
 says what holds.
@@ -12,9 +13,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, assert_never
 
 from featurekit.core.attributes import Named
+from featurekit.core.durations import duration_us
 from featurekit.core.sql import quote
+from featurekit.core.status import FOREVER
 from featurekit.core.tables import fetch
 from featurekit.core.types import instant
+from featurekit.define.compile_view import compile_source
 from featurekit.define.contracts.compiled import Contract, Judge
 from featurekit.define.contracts.rules import Rule
 from featurekit.define.contracts.sets import (
@@ -28,9 +32,12 @@ from featurekit.define.contracts.sets import (
     Unique,
 )
 from featurekit.define.definitions import EventSource
+from featurekit.offline.counted_events import make_counted
 from featurekit.sources.contract import JudgedSql, judged_sql
 
 _SHOWN = 80
+_ALWAYS_US = 2**62
+"""Longer than any two arrivals are apart, and still an int64 when added to one."""
 Relation = Callable[[EventSource], str]
 """The events of another source, as a FROM item."""
 
@@ -63,12 +70,13 @@ class Measures:
     `broken` and `silent` have a number of rows for each rule of a row, `shares` the rows that break
     the rule of a share and those of which it says nothing, by the name of the share. `others` has
     for each rule that compares rows how many break it. `examples` has a row for each rule that is
-    broken. `kept` are the rows that are not set aside, and `newest` and `arrived` the latest
-    instants of these.
+    broken. `kept` are the rows that are not set aside, `events` the events that these are, and
+    `newest` and `arrived` the latest instants of the events.
     """
 
     rows: int
     kept: int
+    events: int
     newest: int | None
     arrived: int | None
     broken: Mapping[str, int] = field(default_factory=dict)
@@ -88,26 +96,50 @@ def measure(
     that its contract sets aside. `other` gives the events of a source that a rule refers to."""
     shares = {rule.name: _share_of(rule) for rule in contract.sets if _is_share(rule)}
     of_shares = [_judge_of(source, share) for share in shares.values()]
-    judges = [*contract.judges, *of_shares]
-    judged = judged_sql(judges, relation)
-    judged.register(con)
-    aside = _aside(judges[: len(contract.judges)], judged)
-    made = _scan(con, judges, judged, len(contract.judges), aside, list(shares))
+    alone = source.event_id is None or not contract.sets
+    judged = _judged(con, [*contract.judges, *(of_shares if alone else ())], relation)
+    aside = _aside(contract.judges, judged)
+    made = _scan(con, contract.judges, judged, aside, list(shares) if alone else ())
     examples = {
         judge.rule.name: _example(con, judge.rule.columns, judged.relation, test)
         for judge, test in zip(contract.judges, judged.broken, strict=False)
         if made.broken[judge.rule.name]
     }
-    kept = f"(SELECT * FROM {judged.relation} WHERE NOT ({aside}))"
+    events = f"(SELECT * FROM {judged.relation} WHERE NOT ({aside}))"
+    if not alone:
+        events = _make_events(con, source, events)
+        of_events = _scan(con, (), _judged(con, of_shares, events), "FALSE", list(shares))
+        made = replace(
+            of_events, rows=made.rows, kept=made.kept, broken=made.broken, silent=made.silent
+        )
     others: dict[str, int] = {}
     for rule in contract.sets:
-        query = _compared_sql(source, rule, kept, other)
+        query = _compared_sql(source, rule, events, other)
         if query is not None:
             total = f"SELECT coalesce(sum(__n), 0)::BIGINT FROM ({query})"
             others[rule.name] = fetch(con, total)[0][0]
             if others[rule.name]:
                 examples[rule.name] = _example(con, rule.columns, f"({query})", "TRUE")
     return replace(made, others=others, examples=examples)
+
+
+def _judged(con: Any, judges: Sequence[Judge], relation: str) -> JudgedSql:
+    judged = judged_sql(judges, relation)
+    judged.register(con)
+    return judged
+
+
+def _make_events(con: Any, source: EventSource, kept: str) -> str:
+    """Make the relation of the events that the rows of `kept` are, once all of them have arrived
+    (T7): of copies the first known one, of corrections the last one. A source that does not say how
+    long ids are remembered leaves that to each view; here they are never forgotten."""
+    given = source.dedupe_within
+    within = _ALWAYS_US if given is None else duration_us(given, what="dedupe_within")
+    plain = f"(SELECT {', '.join([*map(quote, source.schema), '__ts', '__created'])} FROM {kept})"
+    counted = make_counted(con, compile_source(source), plain, within=within)
+    if source.op is None:
+        return counted
+    return f"(SELECT * EXCLUDE (__end) FROM {counted} WHERE __end = {FOREVER})"
 
 
 def _is_share(rule: SetRule) -> bool:
@@ -137,14 +169,10 @@ def _aside(judges: Sequence[Judge], judged: JudgedSql) -> str:
 
 
 def _scan(
-    con: Any,
-    judges: Sequence[Judge],
-    judged: JudgedSql,
-    of_rows: int,
-    aside: str,
-    shares: Sequence[str],
+    con: Any, judges: Sequence[Judge], judged: JudgedSql, aside: str, shares: Sequence[str]
 ) -> Measures:
-    """The one scan; `judges` are the rules of rows, so many, and then those of the shares."""
+    """The one scan of what is `judged`: by `judges`, the rules of rows, and then by the rules of
+    these shares. Every row that is not set aside is taken for an event."""
 
     def count(test: str | None) -> str:
         return "0" if test is None else f"count(*) FILTER ({test})"
@@ -154,23 +182,24 @@ def _scan(
     tests = list(zip(judged.broken, judged.silent, strict=True))
     items = ["count(*)", count(there)]
     items += [f"max({name}) FILTER ({there})" for name in ("__ts", "__created")]
-    for broken, silent in tests[:of_rows]:
+    for broken, silent in tests[: len(judges)]:
         items += [count(broken), count(silent)]
-    for broken, silent in tests[of_rows:]:
+    for broken, silent in tests[len(judges) :]:
         items += [count(f"({broken}){kept}"), count(silent and f"({silent}){kept}")]
     rows, left, newest, arrived, *counts = fetch(
         con, f"SELECT {', '.join(items)} FROM {judged.relation}"
     )[0]
     pairs = list(zip(counts[::2], counts[1::2], strict=True))
-    names = [judge.rule.name for judge in judges[:of_rows]]
+    names = [judge.rule.name for judge in judges]
     return Measures(
         rows,
+        left,
         left,
         newest,
         arrived,
         broken={name: n for name, (n, _) in zip(names, pairs, strict=False)},
         silent={name: n for name, (_, n) in zip(names, pairs, strict=False)},
-        shares={name: list(pair) for name, pair in zip(shares, pairs[of_rows:], strict=True)},
+        shares={name: list(pair) for name, pair in zip(shares, pairs[len(judges) :], strict=True)},
     )
 
 
@@ -241,7 +270,7 @@ def outcomes(
         made.append(_outcome(judge.rule, "row", found, broken == 0, found.rows, broken, said))
     for rule in contract.sets:
         held, broken, said = _of_set(rule, found, now_us, rows_before)
-        made.append(_outcome(rule, "set", found, held, found.kept, broken, said))
+        made.append(_outcome(rule, "set", found, held, found.events, broken, said))
     return made
 
 
@@ -265,7 +294,7 @@ def _of_set(
     match rule:
         case Share() | NotNullShare():
             broken, silent = found.shares[rule.name]
-            judged = found.kept - silent
+            judged = found.events - silent
             share = 1.0 if not judged else (judged - broken) / judged
             # Compared as whole numbers of rows: a share is rounded.
             held = judged - broken >= rule.at_least * judged
@@ -273,7 +302,7 @@ def _of_set(
         case Fresh():
             return _of_fresh(rule, found, now_us)
         case RowCount():
-            return _of_count(rule, found.kept, rows_before)
+            return _of_count(rule, found.events, rows_before)
         case Unique():
             broken = found.others[rule.name]
             return broken == 0, broken, f"{broken:,} rows repeat another one"

@@ -44,15 +44,22 @@ def row_order_sql(source: Source) -> str:
 
 
 def make_counted_rows(con: Any, view: View, relation: str) -> str:
-    """Make a relation of those rows of `relation` (a source's columns, __ts, __created) that count.
-    It has `__end` if the source has an `op`. A source without ids gives `relation` itself.
+    """Make a relation of those rows of `relation` that count for a view: `make_counted` of its
+    source, with ids that are remembered for as long as the view does."""
+    if view.source.event_id is None:
+        return relation
+    assert view.dedupe_us is not None
+    return make_counted(con, view.source, relation, within=view.dedupe_us)
+
+
+def make_counted(con: Any, source: Source, relation: str, *, within: int) -> str:
+    """Make a relation of those rows of `relation` (a source's columns, __ts, __created) that count,
+    where ids are remembered for `within` microseconds. It has `__end` if the source has an `op`.
 
     Only the rows of repeated ids are ordered. They are kept in temporary tables of `con`, so that a
     query that reads the result often pays for them once.
     """
-    source = view.source
-    if source.event_id is None:
-        return relation
+    assert source.event_id is not None
     event_id, name = quote(source.event_id), f"__ids_{next(_numbers)}"
     repeated, kept = f"{name}_repeated", f"{name}_kept"
     con.execute(
@@ -62,12 +69,11 @@ def make_counted_rows(con: Any, view: View, relation: str) -> str:
     rows = f"(SELECT * FROM {relation} SEMI JOIN {repeated} USING ({event_id}))"
     columns = ", ".join([*(quote(p.name) for p in source.schema), "__ts", "__created"])
     single = f"SELECT {columns} FROM {relation} ANTI JOIN {repeated} USING ({event_id})"
-    assert view.dedupe_us is not None
     if source.op is None:
-        first_known = _make_first_known(con, source, rows, view.dedupe_us, name)
+        first_known = _make_first_known(con, source, rows, within, name)
         con.execute(f"CREATE TEMP TABLE {kept} AS {first_known}")
         return f"({single} UNION ALL SELECT {columns} FROM {kept})"
-    con.execute(f"CREATE TEMP TABLE {kept} AS {_versions_sql(source, rows, view.dedupe_us)}")
+    con.execute(f"CREATE TEMP TABLE {kept} AS {_versions_sql(source, rows, within)}")
     upserts = f"SELECT *, {FOREVER} AS __end FROM ({single}) WHERE {quote(source.op)} = 'upsert'"
     return f"({upserts} UNION ALL SELECT {columns}, __end FROM {kept})"
 

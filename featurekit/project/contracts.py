@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 OF_SCHEMA = "its rows are as the schema declares"
 """What the rule says that every source has."""
-_FORMAT = 1
+_FORMAT = 2
 _NAMED = 5
 
 
@@ -158,7 +158,7 @@ def _enforce(project: Project, con: Any, sources: Iterable[EventSource]) -> Pass
     ruled = {source.name: source for source in sources if source.expect}
     for name, source in sorted(ruled.items()):
         made, read = _measured(project, con, source)
-        rows[name] = made.kept
+        rows[name] = made.events
         every = _outcomes(project, source, made)
         keep_judged(project.state_dir, name, (_schema(source, made, read), *every))
         found[name] = [outcome for outcome in every if not outcome.held]
@@ -240,7 +240,14 @@ def _measured(
 def _declared(source: EventSource, contract: Contract) -> list[Any]:
     checks = [[j.rule.name, j.rule.severity, wire.canonical(j.check)] for j in contract.judges]
     schema = [(name, str(type_)) for name, type_ in source.schema.items()]
-    return [checks, [rule.written for rule in contract.sets], schema, source.sequence]
+    sets = [rule.written for rule in contract.sets]
+    return [checks, sets, schema, source.sequence, *_ids(source)]
+
+
+def _ids(source: EventSource) -> tuple[str | None, str | None, str | None]:
+    """What decides which rows are events (T7)."""
+    within = None if source.dedupe_within is None else str(source.dedupe_within)
+    return source.event_id, source.op, within
 
 
 def _content(project: Project, name: str, read: Snapshot) -> list[Any]:

@@ -119,6 +119,9 @@ class _RowJudge:
         read = [c for judge in self.judges for c in judge.check.columns]
         read += [c for _, check, _ in self.shares for c in check.columns]
         read += [c for rule in self.uniques for c in rule.columns]
+        self.event_id, self.op = source.event_id, source.op
+        if self.shares or self.uniques:
+            read += [c for c in (source.event_id, source.op) if c is not None]
         self.columns = list(dict.fromkeys(read))
 
     def judge(self, rows: Sequence[Mapping[str, Any]]) -> Verdict:
@@ -140,8 +143,17 @@ class _RowJudge:
                 elif judge.rule.severity == "fail":
                     raise _Fails(judge, wrong)
         kept = [row for place, row in enumerate(rows) if place not in verdict.aside]
-        verdict.broken |= {name: n for name, n in self._of_all(kept) if n}
+        verdict.broken |= {name: n for name, n in self._of_all(self._events(kept)) if n}
         return verdict
+
+    def _events(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+        """One row for each id, as far as the push tells: of copies the first that is given, of
+        corrections the last, and none where that takes the event away (T7)."""
+        if self.event_id is None or not (self.shares or self.uniques):
+            return rows
+        in_order = rows if self.op is not None else reversed(rows)
+        found = {row[self.event_id]: row for row in in_order}
+        return [row for row in found.values() if self.op is None or row[self.op] == "upsert"]
 
     def _of_all(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, int]]:
         """How many of the rows break the rule of a share, or repeat another one of the push."""
