@@ -24,6 +24,7 @@ from featurekit.parity.compare import Stated
 from featurekit.parity.diagnose.explain import explain_served
 from featurekit.parity.diagnose.explanation import Explanation
 from featurekit.parity.modes.replay import Judged, Versions, judge
+from featurekit.project.pins import standing
 from featurekit.project.project import Project
 
 EQUAL, LAG, DIFFERS, UNCHECKED = "equal", "lag", "differs", "unchecked"
@@ -147,7 +148,7 @@ class PredictionAudit(Named):
             "equal": self.equal,
             "verdicts": self.verdicts,
             "rows": [_row_document(row) for row in self.rows],
-            "training_set": None if self.contract is None else _trained_on(self.contract),
+            "training_set": None if self.contract is None else trained_on(self.contract),
             "steps": [{"at": s.at, "who": s.who, "did": s.did} for s in self.steps],
             "notes": self.notes,
         }
@@ -186,7 +187,7 @@ def _row_document(row: AuditedRow) -> dict[str, Any]:
     }
 
 
-def _trained_on(contract: Contract) -> dict[str, Any]:
+def trained_on(contract: Contract) -> dict[str, Any]:
     """What a contract says of the training set behind it."""
     code = contract.code
     return {
@@ -460,5 +461,6 @@ def _tell_live(project: Project, made: PredictionAudit) -> None:
             made.notes.append(f"service {service} is not live any more")
         elif now.fingerprint != fingerprint:
             made.notes.append(
-                f"it was served at {service}@{fingerprint[:12]}; live now is {now.fingerprint[:12]}"
+                f"it was served at {service}@{fingerprint[:12]}, which is "
+                f"{standing(project, service, fingerprint)}; live now is {now.fingerprint[:12]}"
             )

@@ -1,5 +1,5 @@
 """Turns models of MLflow's registry into a server of the Open Inference Protocol (version 2), which
-`featurekit serve --forward` sends features to: `python -m featurekit.plugins.mlflow_server`.
+`featurekit serve --forward` sends features to: `python -m featurekit.plugins.mlflow.server`.
 
 It serves versions of models of scikit-learn that carry a feature contract, and takes the columns
 of the contract alone, in its order. It is a small server for one machine: nobody is asked who they
@@ -20,12 +20,11 @@ from featurekit.core.conversions import to_pandas
 from featurekit.core.types import from_text
 from featurekit.define.feature_contract.contract import Contract
 from featurekit.errors import ConfigError, FeaturekitError, RequestRefused
-from featurekit.plugins.mlflow import load_contract
+from featurekit.plugins.mlflow.client import mlflow
+from featurekit.plugins.mlflow.models import load_contract
 from featurekit.server.listen import bound
 
 try:
-    import mlflow.models
-    import mlflow.sklearn
     import uvicorn
     from starlette.applications import Starlette
     from starlette.requests import Request
@@ -33,7 +32,7 @@ try:
     from starlette.routing import Route
 except ImportError as error:
     raise ConfigError(
-        f"featurekit.plugins.mlflow_server: {error}; run `pip install 'featurekit[mlflow,server]' "
+        f"featurekit.plugins.mlflow.server: {error}; run `pip install 'featurekit[mlflow,server]' "
         "scikit-learn`"
     ) from None
 
@@ -209,7 +208,7 @@ class Models:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m featurekit.plugins.mlflow_server",
+        prog="python -m featurekit.plugins.mlflow.server",
         description="Serve models of MLflow's registry by the Open Inference Protocol, version 2.",
     )
     parser.add_argument("--tracking-uri", required=True, metavar="URI")
@@ -241,4 +240,4 @@ if __name__ == "__main__":
     try:
         main()
     except FeaturekitError as problem:
-        raise SystemExit(f"featurekit.plugins.mlflow_server: error: {problem}") from None
+        raise SystemExit(f"featurekit.plugins.mlflow.server: error: {problem}") from None
