@@ -113,7 +113,8 @@ def standing(project: Project, service: str, fingerprint: str) -> str:
     live = project.live().get(service)
     if live is not None and live.fingerprint == fingerprint:
         return "live"
-    mine = [p.by for p in project.registry.pins() if (p.service, p.fingerprint) == (service, fingerprint)]
+    asked = service, fingerprint
+    mine = [p.by for p in project.registry.pins() if (p.service, p.fingerprint) == asked]
     return f"pinned by {', '.join(mine)}" if mine else "retained"
 
 

@@ -29,7 +29,6 @@ from registered import (
     log,
     needs_mlflow,
     offline,
-    written_over,
 )
 
 from featurekit import Contract, FeatureStore

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from featurekit.cli.arguments import UsageError, argument, verb
 from featurekit.cli.contracts import is_model, know_mlflow
@@ -37,8 +37,8 @@ MANIFESTS = argument(
         nargs="?",
         metavar="NAME",
         help="a feature (view:feature, or its name alone), a service or a column (source.column); "
-        "or a model in MLflow, as in models:/churn/3, which says what it was trained on; by default "
-        "all that the repo defines",
+        "or a model in MLflow, as in models:/churn/3: what it was trained on; by default all that "
+        "the repo defines",
     ),
     MANIFESTS,
     argument("--svg", type=Path, metavar="FILE", help="write a picture"),
@@ -119,7 +119,9 @@ def _of(found: Asked, column: str, feature: str) -> bool:
 
 def _of_model(arguments: Namespace, screen: Screen) -> None:
     """Show what a model was trained on. UsageError for an option that is about definitions."""
-    given = [name for name in ("manifests", "svg", "html", "openlineage") if getattr(arguments, name)]
+    given = [
+        name for name in ("manifests", "svg", "html", "openlineage") if getattr(arguments, name)
+    ]
     if given:
         raise UsageError(
             f"--{given[0]} is of what the repo defines, and {arguments.name} is a model; leave it "
@@ -168,6 +170,12 @@ def _show_model(found: ModelLineage, screen: Screen) -> None:
     )
     labels = ", ".join(f"{one.name} ({one.label})" for one in made.labels)
     screen.line(f"\nLabels: {labels or 'none of featurekit'}")
+
+
+def _hash_of(file: Mapping[str, Any]) -> str | None:
+    """What tells a file's content: a hash, or the version of a table or an object."""
+    names = ("sha256", "hash", "etag", "version", "snapshot", "commit")
+    return next((f"{name} {file[name]}" for name in names if file.get(name) is not None), None)
 
 
 def _files(found: ModelLineage) -> Iterator[tuple[object, ...]]:

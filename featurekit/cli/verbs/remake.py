@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 @verb(
-    "The labels lie beside the manifest, in OUT.labels.arrow. Of a model, both are read from its run "
-    "in MLflow. Where a source is not what it was, the error names its files.",
+    "The labels lie beside the manifest, in OUT.labels.arrow. Both are read from the run of a model, "
+    "where one is named. Where a source is not what it was, the error names its files.",
     argument(
         "manifest",
         metavar="OUT.manifest.json|MODEL",

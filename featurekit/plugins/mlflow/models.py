@@ -1,5 +1,4 @@
-"""Turns models into what MLflow keeps of them, and a model that it keeps into predictions for entity
-rows.
+"""Turns models into what MLflow keeps of them, and a kept model into predictions for entity rows.
 
 A model carries its feature contract: as a file, by its SHA-256 in the model's metadata and in tags.
 A model that is loaded asks for the contract's own version of the service, and for no other.
@@ -8,7 +7,6 @@ A model that is loaded asks for the contract's own version of the service, and f
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version

@@ -41,9 +41,9 @@ def log_training_set(
 
     The dataset is called as the service with its version. Its digest is the first 32 digits of the
     content hash (F2), its schema has the features and labels, and its profile is that of the
-    contract. Its source names what is logged below `featurekit/DIGEST/`: the contract, the manifest
-    and the labels, which are the frame's own columns, such as join keys and instants. `remake`
-    makes the rows again of these. No feature is logged, but the profile has values of rows.
+    contract. Its source names what is logged below `featurekit/DIGEST/` of the first run with these
+    rows, and each run has it: the contract, the manifest and the labels, which are the frame's own
+    columns, such as join keys and instants. `remake` makes the rows again of these. No feature is logged, but the profile has values of rows.
 
     `labels=False` logs no labels, so that no key of an entity leaves this machine, and nothing can
     be made again from the registry alone. `context` says what the rows are for, as in "training".
@@ -52,11 +52,10 @@ def log_training_set(
     MB by default), and where MLflow does not take the training set.
     """
     contract, manifest = training.contract(), training.manifest
-    digest = contract.content_hash[:_DIGEST]
     with TemporaryDirectory(prefix="featurekit-") as made:
         _write(Path(made), training, contract, most_label_bytes if labels else None)
         with explained("the training set"), active_run() as run:
-            folder = f"featurekit/{digest}"
+            folder = _folder(contract)
             mlflow.log_artifacts(made, folder)
             there = sorted(path.name for path in Path(made).iterdir())
             source = {
@@ -65,6 +64,12 @@ def log_training_set(
             }
             _log_input(run, contract, source, context)
     return contract
+
+
+def _folder(contract: Contract) -> str:
+    """Where a run keeps the files. The source of its dataset may name another run: MLflow keeps one
+    dataset of a name and a digest, with the source of the first run that had it."""
+    return f"featurekit/{contract.content_hash[:_DIGEST]}"
 
 
 def _write(folder: Path, training: TrainingSet, contract: Contract, most: int | None) -> None:
@@ -123,15 +128,13 @@ class KeptTrainingSet(Named):
         run_id = kept.run_id
         if run_id is None:
             return None
+        folder = _folder(contract)
         with explained(kept.uri):
-            inputs = mlflow.MlflowClient().get_run(run_id).inputs.dataset_inputs
-        for one in inputs:
-            if one.dataset.source_type != _SOURCE:
-                continue
-            source = json.loads(one.dataset.source)
-            if source["content_hash"] == contract.content_hash:
-                return cls(run_id, source["manifest"], source.get("labels"))
-        return None
+            listed = mlflow.MlflowClient().list_artifacts(run_id, folder)
+        there = {_part(one.path.rpartition("/")[2]): f"runs:/{run_id}/{one.path}" for one in listed}
+        if "manifest" not in there:
+            return None
+        return cls(run_id, there["manifest"], there.get("labels"))
 
     def download(self, folder: str, contract: Contract) -> Path:
         """The manifest, in a folder with its labels. ContractRefused where they are not those of

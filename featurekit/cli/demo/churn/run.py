@@ -260,8 +260,7 @@ class _Churn:
             self.tracking.promote(versions[0])
         self.screen.table(("model", "kind", ""), rows)
         self.screen.line(f"\nThe registry is {self.tracking.uri}")
-        self.result["registered"] = {kind: self.tracking.uri_of(version) for version, (_, kind, _) in
-                                     zip(versions, rows, strict=True)}  # fmt: skip
+        self.result["registered"] = {kind: made for made, kind, _ in rows}
         return versions[0], versions[1]
 
     def deployable(self, splits: Any, versions: tuple[str, str]) -> bool:
@@ -285,7 +284,9 @@ class _Churn:
                 max_age_us=None,
                 budget=Budget(values=10_000),
             )
-            rows += [(self.tracking.uri_of(version), c.name, said[c.held], c.found) for c in found.checks]
+            rows += [
+                (self.tracking.uri_of(version), c.name, said[c.held], c.found) for c in found.checks
+            ]
             kept[self.tracking.uri_of(version)] = {"ok": found.ok, "checks": list(documents(found))}
         self.screen.table(("model", "check", "verdict", "found"), rows)
         self.result["deploy"] = kept
