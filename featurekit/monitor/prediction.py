@@ -382,14 +382,31 @@ def _tell_model(made: PredictionAudit, contract: Contract | None) -> None:
                 "model's by --contract FILE or --model models:/NAME/VERSION"
             )
         return
-    served = {(row.service, row.fingerprint) for row in made.rows}
-    if (contract.service, contract.fingerprint) not in served:
-        names = ", ".join(f"{service}@{print_[:12]}" for service, print_ in sorted(served))
+    mine, served = f"{contract.service}@{contract.fingerprint[:12]}", _given(made)
+    others = {version: targets for version, targets in served.items() if version != mine}
+    names = ", ".join(
+        f"{version} ({', '.join(targets)})" if targets else version
+        for version, targets in others.items()
+    )
+    if mine not in served:
         made.notes.append(
-            f"the contract is of {contract.service}@{contract.fingerprint[:12]}, and the request "
-            f"was answered by {names}: the model was not trained on what it was given, or the "
-            "contract is another model's"
+            f"the contract is of {mine}, and the request was answered by {names}: the model was "
+            "not trained on what it was given, or the contract is another model's"
         )
+    elif others:
+        made.notes.append(
+            f"a mixed route: the contract is of {mine}, which was given to "
+            f"{', '.join(served[mine])}, and rows were answered by {names}, too"
+        )
+
+
+def _given(made: PredictionAudit) -> dict[str, list[str]]:
+    """The versions that answered, each with the targets that were given its features."""
+    found: dict[str, set[str]] = {}
+    for row in made.rows:
+        targets = found.setdefault(f"{row.service}@{row.fingerprint[:12]}", set())
+        targets.update(one.target for one in row.answers if one.target)
+    return {version: sorted(found[version]) for version in sorted(found)}
 
 
 def _steps(project: Project, made: PredictionAudit) -> Iterator[Step]:

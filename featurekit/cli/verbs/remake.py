@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @verb(
-    "The labels lie beside the manifest, in OUT.labels.arrow. Both are read from the run of a model, "
+    "The labels lie beside the manifest, in OUT.labels.arrow. Both are read of the run of a model, "
     "where one is named. Where a source is not what it was, the error names its files.",
     argument(
         "manifest",

@@ -1,9 +1,10 @@
 """Turns models of MLflow's registry into a server of the Open Inference Protocol (version 2), which
 `featurekit serve --forward` sends features to: `python -m featurekit.plugins.mlflow.server`.
 
-It serves versions of models of scikit-learn that carry a feature contract, and takes the columns
-of the contract alone, in its order. It is a small server for one machine: nobody is asked who they
-are, and one request is predicted at a time.
+It serves versions of models of scikit-learn that carry a feature contract. It takes the columns of
+the contract alone, in its order, and of no other version of the service, where it is told one. It
+is a small server for one machine: nobody is asked who they are, and one request is predicted at a
+time.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from featurekit.define.feature_contract.contract import Contract
 from featurekit.errors import ConfigError, FeaturekitError, RequestRefused
 from featurekit.plugins.mlflow.client import mlflow
 from featurekit.plugins.mlflow.models import load_contract
+from featurekit.server.forward.oip import VERSION
 from featurekit.server.listen import bound
 
 try:
@@ -88,6 +90,17 @@ class Served:
         types = {one.name: from_text(one.type) for one in features}
         table = pa.table(columns, names=list(types))
         return to_pandas(table, types, [one.name for one in features if one.nulls == "may"])
+
+    def check_version(self, parameters: Any) -> None:
+        """RequestRefused where the features are of another version than the model learnt from: its
+        columns may have the same names and other values."""
+        told = parameters.get(VERSION) if isinstance(parameters, dict) else None
+        if told not in (None, self.contract.version):
+            raise RequestRefused(
+                f"{self.name} version {self.version} learnt from {self.contract.version}, and was "
+                f"given features of {told}; forward its own, as in "
+                f"service={self.contract.service}@{self.contract.fingerprint[:12]}"
+            )
 
     def predicted(self, inputs: Any) -> dict[str, Any]:
         """The output of a request: a value for each row, or one for each row and class. Of two
@@ -165,6 +178,7 @@ class Models:
             body = json.loads(await request.body())
             if not isinstance(body, dict):
                 raise RequestRefused("the body is no object")
+            one.check_version(body.get("parameters"))
             output = one.predicted(body.get("inputs"))
         except (RequestRefused, ValueError) as error:
             return JSONResponse({"error": str(error)}, 400)

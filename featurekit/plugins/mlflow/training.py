@@ -43,7 +43,8 @@ def log_training_set(
     content hash (F2), its schema has the features and labels, and its profile is that of the
     contract. Its source names what is logged below `featurekit/DIGEST/` of the first run with these
     rows, and each run has it: the contract, the manifest and the labels, which are the frame's own
-    columns, such as join keys and instants. `remake` makes the rows again of these. No feature is logged, but the profile has values of rows.
+    columns, such as join keys and instants. `remake` makes the rows again of these. No feature is
+    logged, but the profile has values of rows.
 
     `labels=False` logs no labels, so that no key of an entity leaves this machine, and nothing can
     be made again from the registry alone. `context` says what the rows are for, as in "training".
