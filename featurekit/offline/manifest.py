@@ -34,6 +34,16 @@ class ContentHash:
         for digest, column in zip(self.columns, batch.columns, strict=True):
             _feed(digest, column)
 
+    def by_column(self) -> dict[str, str]:
+        """The hash of each column by its name: of its type, its values and their order."""
+        rows = self.rows.to_bytes(8, "little")
+        return {
+            field.rpartition(":")[0]: hashlib.sha256(
+                field.encode() + rows + digest.digest()
+            ).hexdigest()
+            for field, digest in zip(self.fields, self.columns, strict=True)
+        }
+
     def hexdigest(self, first: int | None = None) -> str:
         """The hash of all that was taken, or of the `first` columns of it."""
         whole = hashlib.sha256("\n".join(self.fields[:first]).encode())
@@ -66,6 +76,13 @@ def read_manifest(path: Path) -> dict[str, Any]:
             "before 0.3; name the .manifest.json beside a training set"
         )
     return dict(told)
+
+
+def differing_columns(told: Mapping[str, Any], now: ContentHash) -> list[str]:
+    """The columns whose values are others than a manifest tells; none where it does not tell of
+    each, as one of an earlier release."""
+    found = now.by_column()
+    return [name for name, hash_ in told.get("columns", {}).items() if found.get(name) != hash_]
 
 
 def differences(told: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -44,6 +44,7 @@ from featurekit.offline.labels import with_newest
 from featurekit.offline.manifest import (
     ContentHash,
     differences,
+    differing_columns,
     labels_beside,
     manifest_beside,
 )
@@ -688,11 +689,13 @@ class _TrainingRun:
         told, before = self.owner._told, self.owner._manifest
         if told is not None and told["content_hash"] != digest.hexdigest():
             found = differences(told, self._manifest(digest, counts)) or [
-                "rows that were pushed, or the log of pushes, are others"
+                "rows that were pushed are others, or what computed them was"
             ]
+            columns = differing_columns(told, digest)
+            where = f" in {', '.join(columns)}" if columns else ""
             raise DataError(
                 f"training set of service {self.owner._service.name!r}: made again, its rows are "
-                f"others, though the files of its sources are the same; {'; '.join(found)}"
+                f"others{where}, though the files of its sources are the same; {'; '.join(found)}"
             )
         if before is None or before["content_hash"] == digest.hexdigest():
             return
@@ -775,6 +778,7 @@ class _TrainingRun:
             "sources": {n: self._about(n, s) for n, s in sorted(self._each().items())},
             "rows": digest.rows,
             "content_hash": digest.hexdigest(),
+            "columns": digest.by_column(),
             "labels": {"content_hash": digest.hexdigest(self.width)},
             "asked": {
                 "full_feature_names": self.owner._full_names,
