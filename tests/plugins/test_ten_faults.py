@@ -7,6 +7,7 @@ its model learnt from. Names and types of the columns may be the same, so no mod
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -17,7 +18,8 @@ from typing import Any
 
 import pytest
 import serving
-from contracted import training
+from contracted import frame, training
+from forwarding import predict
 from registered import (
     NUMBERS,
     TRUSTED,
@@ -32,6 +34,7 @@ from registered import (
 
 from featurekit import Contract, FeatureStore
 from featurekit.cli import main
+from featurekit.cli.demo.churn import processes
 from featurekit.define.feature_contract.document import Body, written
 from featurekit.errors import FeaturekitError
 from tests.planted.label_skews import reaching
@@ -197,8 +200,6 @@ def an_int_as_float(world: World) -> Iterator[None]:
 @contextmanager
 def a_stale_profile(world: World) -> Iterator[None]:
     """The profile is of the rows of an earlier training set."""
-    from contracted import frame
-
     with FeatureStore(".") as store:
         earlier = training(store, frame()[:40]).contract().body.profile
     said = {**world.contract.body.model_dump(mode="json"),
@@ -297,3 +298,34 @@ def test_a_fault_is_caught_by_name(
         passes, text = verb(world, capsys)
     assert not passes
     assert re.search(fault.says, text), text
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("uvicorn") is None, reason="not installed: featurekit[server]"
+)
+def test_the_model_server_refuses_features_of_another_version(
+    world: World, redis_url: str, tmp_path: Path
+) -> None:
+    """A mixed canary of which nobody named the contract: columns and types are those of the model,
+    and a transform is another one."""
+    from mlflow import get_tracking_uri
+
+    deploy("transform")
+    with FeatureStore(".") as store:
+        live = store.live()["churn"].fingerprint
+    rows = [{"k": k, "budget": 10 * k + 7} for k in range(5)]
+    words = ["--tracking-uri", get_tracking_uri(), "--model", world.uri.removeprefix("models:/")]
+    module = "featurekit.plugins.mlflow.server"
+    with processes.serving(module, words, log=tmp_path / "model.log") as address:
+        shared = f"{address},model=churn,model_version={world.uri.rpartition('/')[2]}"
+        with serving.serving(
+            "--redis-url", redis_url, "--project", "models", "--timeout", "20s",
+            "--forward", f"{shared},name=own@1,service={world.contract.version}",
+            "--forward", f"{shared},name=other@1,service=churn",
+        ) as server:  # fmt: skip
+            status, found = predict(server, rows, "own")
+            assert (status, len(found["predictions"])) == (200, 5)
+            status, found = predict(server, rows, "other")
+    assert (status, found["error"]["type"]) == (502, "ModelFailed")
+    assert f"learnt from {world.contract.version}" in found["error"]["what"]
+    assert f"was given features of churn@{live}" in found["error"]["what"]
