@@ -98,7 +98,9 @@ def test_a_model_on_a_version_that_is_gone_is_told_what_differs(
     repo: Path, capsys: pytest.CaptureFixture[str], variant: str, names: set[str]
 ) -> None:
     deploy(variant)
-    assert held(check(capsys, code=0)) == [True] * 5  # it is retained, and so still fed
+    found = check(capsys, code=0)
+    assert held(found) == [True] * 5
+    assert found["version"]["found"].endswith(" is filled, and retained")  # and so still fed
     with FeatureStore(".") as store:
         store.gc(retained=True)
     found = check(capsys, "--junit", "report.xml", code=3)

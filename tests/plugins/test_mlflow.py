@@ -247,6 +247,42 @@ class TestMlflow:
         with pytest.raises(ContractRefused, match="is not signed"):
             mlflow.load_contract(churn[2], public_keys=[KEY.public.text])
 
+    def test_a_model_with_a_signed_contract_is_believed_by_the_key_that_signed_it(
+        self,
+        mlflow: Any,
+        repo: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        from featurekit.cli import main
+
+        other = PrivateKey.make().public.text
+        with FeatureStore(".") as store, monkeypatch.context() as signing:
+            signing.setenv("FEATUREKIT_SIGNING_KEY", KEY.text)
+            store.apply()  # the plans have to be signed, too
+            model, contract, uri = log(mlflow, store)
+        assert contract.signed_by == KEY.public.text
+        assert mlflow.load_contract(uri) == contract  # nobody holds a key
+        assert mlflow.load_contract(uri, public_keys=[other, KEY.public.text]) == contract
+        with pytest.raises(ContractRefused, match="a signature that none of the keys held here"):
+            mlflow.load_contract(uri, public_keys=[other])
+        for held, code, said in (
+            (KEY.public.text, 0, f"unchanged, and signed by {KEY.public.text}"),
+            (other, 3, "a signature that none of the keys held here made"),
+        ):
+            monkeypatch.setenv("FEATUREKIT_PUBLIC_KEYS", held)
+            assert main(["deploy", "check", uri, "--json"]) == code
+            first = json.loads(capsys.readouterr().out)["checks"][0]
+            assert (first["check"], first["held"]) == ("contract", code == 0)
+            assert said in first["found"]
+        with FeatureStore(".") as store, pytest.raises(ContractRefused, match="none of the keys"):
+            mlflow.load_model(uri, store=store)
+        monkeypatch.setenv("FEATUREKIT_PUBLIC_KEYS", KEY.public.text)
+        with FeatureStore(".") as store:
+            served = mlflow.load_model(uri, store=store)
+            wanted = bits(model.predict_proba(served.features(ROWS, NOW)))
+            assert bits(served.predict(ROWS, NOW)) == wanted
+
     def test_what_cannot_be_logged_loaded_or_asked_is_told(
         self, mlflow: Any, churn: Any, repo: Path
     ) -> None:

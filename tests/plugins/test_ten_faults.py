@@ -303,8 +303,8 @@ def test_a_fault_is_caught_by_name(
 @pytest.mark.skipif(
     importlib.util.find_spec("uvicorn") is None, reason="not installed: featurekit[server]"
 )
-def test_the_model_server_refuses_features_of_another_version(
-    world: World, redis_url: str, tmp_path: Path
+def test_the_model_server_and_the_audit_refuse_features_of_another_version(
+    world: World, redis_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A mixed canary of which nobody named the contract: columns and types are those of the model,
     and a transform is another one."""
@@ -320,12 +320,24 @@ def test_the_model_server_refuses_features_of_another_version(
         shared = f"{address},model=churn,model_version={world.uri.rpartition('/')[2]}"
         with serving.serving(
             "--redis-url", redis_url, "--project", "models", "--timeout", "20s",
+            "--serving-log", str(tmp_path / "log"),
             "--forward", f"{shared},name=own@1,service={world.contract.version}",
             "--forward", f"{shared},name=other@1,service=churn",
         ) as server:  # fmt: skip
-            status, found = predict(server, rows, "own")
+            status, found = predict(server, rows, "own", request_id="own")
             assert (status, len(found["predictions"])) == (200, 5)
-            status, found = predict(server, rows, "other")
+            status, found = predict(server, rows, "other", request_id="other")
+            assert server.stop() == 0
     assert (status, found["error"]["type"]) == (502, "ModelFailed")
     assert f"learnt from {world.contract.version}" in found["error"]["what"]
     assert f"was given features of churn@{live}" in found["error"]["what"]
+    for request, mixed in (("own", False), ("other", True)):
+        words = ["--log", str(tmp_path / "log"), "--model", world.uri, "--no-events", "--json"]
+        capsys.readouterr()
+        assert main(["audit", "prediction", request, *words]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["training_set"]["content_hash"] == world.contract.content_hash
+        assert told["training_set"]["contract"] == world.contract.sha256
+        notes = [note for note in told["notes"] if "was not trained on what it was given" in note]
+        assert bool(notes) is mixed
+        assert all(f"answered by churn@{live[:12]} (other@1)" in note for note in notes)

@@ -304,7 +304,12 @@ def test_another_live_version_and_a_version_that_nobody_knows_are_told(
             store.apply()
             store.materialize()
         found = audited(canary, "split", row=0, events=True)
-        assert any("it was served at churn_v2@" in note for note in found.notes)
+        (note,) = [note for note in found.notes if "it was served at churn_v2@" in note]
+        assert ", which is retained; live now is " in note
+        with FeatureStore(canary.folder) as store:
+            store.pin(f"churn_v2@{found.rows[0].fingerprint}", by="models:/churn/4")
+        pinned = audited(canary, "split", row=0, events=False)
+        assert any(", which is pinned by models:/churn/4; live now" in n for n in pinned.notes)
         assert found.equal is True  # by the version that answered
         assert found.rows[0].features[0].explanation is not None
         (registry,) = canary.folder.rglob("registry.db")
