@@ -17,6 +17,7 @@ import pytest
 
 from featurekit.cli import main
 from featurekit.cli.demo.sample_data import write_sample_data
+from featurekit.core.waiting import until
 
 ROOT = Path(__file__).parents[2]
 RETAIL = ROOT.parent / "shared" / "data" / "online_retail.parquet"
@@ -107,7 +108,10 @@ def test_what_is_no_order_lines_or_a_port_in_use_is_said_at_once(tmp_path: Path)
 
 
 @needs_extras
-def test_an_interruption_while_it_serves_leaves_nothing_running(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda one: one.name)
+def test_an_end_while_it_serves_leaves_nothing_running(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     folder = tmp_path / "shop"
     process = subprocess.Popen(
         [*CHURN, "--folder", str(folder), "--rows", "200000"],
@@ -123,13 +127,12 @@ def test_an_interruption_while_it_serves_leaves_nothing_running(tmp_path: Path) 
         time.sleep(1.0)
         started = children(process.pid)
         assert len(started) >= 2  # the model server, and the one that forwards to it
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 130
+        process.send_signal(number)
+        assert process.wait(20) == (130 if number == signal.SIGINT else -signal.SIGKILL)
     finally:
         process.kill()
-    time.sleep(0.5)
+    assert until(lambda: not of_folder(folder), within_s=10, every_s=0.1)
     assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
-    assert not of_folder(folder)
 
 
 @needs_extras

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from featurekit.cli.demo.churn.processes import serving
+from featurekit.cli.demo.churn.processes import releasing, serving
 from featurekit.cli.demo.run import check_lines, workplace
 from featurekit.core.files import whole
 from featurekit.core.screen import Screen
@@ -69,7 +69,7 @@ def run_churn(
         server = place / ".featurekit" / "redis"
         try:
             url = redis_url or private_redis(server)
-            with FeatureStore(place, redis_url=url) as store:
+            with releasing(server), FeatureStore(place, redis_url=url) as store:
                 made = _Churn(screen, store, place, url, stays=folder is not None)
                 return made.run(data, rows=rows, port=port)
         finally:
