@@ -20,7 +20,7 @@ try:
 except ImportError as error:
     raise ConfigError(
         f"featurekit.plugins.mlflow: MLflow cannot be imported ({error}); install "
-        "featurekit[mlflow], and scikit-learn"
+        "featurekit[mlflow]"
     ) from None
 
 __all__ = ["active_run", "downloaded", "explained", "mlflow", "schema_of"]

@@ -34,8 +34,7 @@ try:
     from starlette.routing import Route
 except ImportError as error:
     raise ConfigError(
-        f"featurekit.plugins.mlflow.server: {error}; run `pip install 'featurekit[mlflow,server]' "
-        "scikit-learn`"
+        f"featurekit.plugins.mlflow.server: {error}; run `pip install 'featurekit[mlflow,server]'`"
     ) from None
 
 _KINDS = {"bool": "BOOL", "int": "INT64", "float": "FP64", "str": "BYTES"}

@@ -53,8 +53,7 @@ def run_churn(
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise ConfigError(
-            f"{', '.join(missing)} is not installed; run `pip install "
-            "'featurekit[mlflow,server]' scikit-learn skops`"
+            f"{', '.join(missing)} is not installed; run `pip install 'featurekit[mlflow,server]'`"
         )
     from featurekit.online.store.server import private_redis, release
     from featurekit.server.listen import bound
