@@ -25,6 +25,7 @@ class ContentHash:
 
     def __init__(self, schema: Any) -> None:
         self.rows = 0
+        self.names = [f.name for f in schema]
         self.fields = [f"{f.name}:{f.type}" for f in schema]
         self.columns = [hashlib.sha256() for _ in schema]
 
@@ -37,11 +38,10 @@ class ContentHash:
     def by_column(self) -> dict[str, str]:
         """The hash of each column by its name: of its type, its values and their order."""
         rows = self.rows.to_bytes(8, "little")
+        each = zip(self.names, self.fields, self.columns, strict=True)
         return {
-            field.rpartition(":")[0]: hashlib.sha256(
-                field.encode() + rows + digest.digest()
-            ).hexdigest()
-            for field, digest in zip(self.fields, self.columns, strict=True)
+            name: hashlib.sha256(field.encode() + rows + values.digest()).hexdigest()
+            for name, field, values in each
         }
 
     def hexdigest(self, first: int | None = None) -> str:
