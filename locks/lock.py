@@ -18,6 +18,7 @@ FILES = {
     "default.txt": ["--extra", "dev"],
     "lowest.txt": ["--extra", "dev", "--resolution", "lowest-direct"],
     "lakes.txt": ["--extra", "dev", "--extra", "lakes"],
+    "mlflow.txt": ["--extra", "dev", "--extra", "mlflow"],
     "bench.txt": ["--extra", "feast", "--extra", "server"],
     "server.txt": ["--extra", "server"],
 }

@@ -36,7 +36,7 @@ def contract_of(arguments: Namespace, store: FeatureStore) -> Contract:
     It is signed by one of the store's public keys, where there are some."""
     keys = [key.text for key in store.parts.trust.keys]
     if arguments.model is not None:
-        _know_mlflow()
+        know_mlflow()
         from featurekit.plugins.mlflow import load_contract
 
         return load_contract(arguments.model, public_keys=keys)
@@ -45,7 +45,12 @@ def contract_of(arguments: Namespace, store: FeatureStore) -> Contract:
     return Contract.load(arguments.contract, public_keys=keys)
 
 
-def _know_mlflow() -> None:
+def is_model(name: str) -> bool:
+    """Whether a word names a model in MLflow, as "models:/churn/3" does."""
+    return name.startswith(("models:/", "runs:/"))
+
+
+def know_mlflow() -> None:
     """ConfigError where MLflow would make a registry of its own in this folder, which is empty."""
     made_here = any(Path(name).exists() for name in ("mlflow.db", "mlruns"))
     if not made_here and not os.environ.get("MLFLOW_TRACKING_URI"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ _FIELDS = (
     "nan",
     "timeout",
     "token_env",
+    "protocol",
+    "contract",
 )
 
 FORWARD: tuple[Option, ...] = (
@@ -64,9 +67,17 @@ FORWARD: tuple[Option, ...] = (
 """The options of what is forwarded."""
 
 
-def forward_of(arguments: Namespace, own: ServeConfig | None) -> Forwarding | None:
+def forward_of(
+    arguments: Namespace,
+    own: ServeConfig | None,
+    *,
+    folder: Path = Path(),
+    keys: Sequence[str] | None = None,
+) -> Forwarding | None:
     """The models that are forwarded to: as the options say, else as the settings do; None for none.
-    ConfigError for targets and routes that do not fit together."""
+    ConfigError for targets and routes that do not fit together, ContractRefused for a contract that
+    is not believed, or that none of the public `keys` signed, where there are some. `folder` is
+    where contracts of the settings lie."""
     told = arguments.forward or arguments.route or arguments.shadow or arguments.fallback
     if not told and (own is None or not own.targets):
         return None
@@ -74,9 +85,10 @@ def forward_of(arguments: Namespace, own: ServeConfig | None) -> Forwarding | No
     from featurekit.server.forward.targets import forwarding, route_of, weight_of
 
     if arguments.forward:
-        targets = [_target(text) for text in arguments.forward]
+        targets = [_target(text, keys) for text in arguments.forward]
     else:
-        targets = [_configured(i, one) for i, one in enumerate(getattr(own, "targets", ()))]
+        configured = getattr(own, "targets", ())
+        targets = [_configured(i, one, folder, keys) for i, one in enumerate(configured)]
     if not targets:
         raise UsageError(
             "--route, --shadow and --fallback name targets, and there are none; write --forward "
@@ -99,7 +111,7 @@ def forward_of(arguments: Namespace, own: ServeConfig | None) -> Forwarding | No
     )
 
 
-def _target(text: str) -> Target:
+def _target(text: str, keys: Sequence[str] | None) -> Target:
     """The target of an option: a URL, and names with values behind it."""
     from featurekit.server.forward.targets import target_of
 
@@ -113,16 +125,46 @@ def _target(text: str) -> Target:
         if name in fields:
             raise ConfigError(f"--forward: {name} stands there twice; write it once")
         fields[name] = value
+    if "contract" in fields:
+        fields = _contracted(fields, Path(), keys, "--forward")
     return target_of(url, where="--forward", **_timed(fields, "--forward"))
 
 
-def _configured(i: int, one: Any) -> Target:
+def _configured(i: int, one: Any, folder: Path, keys: Sequence[str] | None) -> Target:
     """The target of the settings."""
     from featurekit.server.forward.targets import target_of
 
     where = f"featurekit.serve.targets[{i}]"
     fields = {name: value for name, value in one.model_dump().items() if value is not None}
+    if "contract" in fields:
+        fields = _contracted(fields, folder, keys, where)
     return target_of(fields.pop("url"), where=where, **_timed(fields, where))
+
+
+def _contracted(
+    fields: dict[str, Any], folder: Path, keys: Sequence[str] | None, where: str
+) -> dict[str, Any]:
+    """The fields, with the version of the contract of the target's model. ConfigError where they
+    name another version, of which the model would be given features that it did not learn from."""
+    from featurekit.define.feature_contract.contract import Contract
+    from featurekit.online.lookup.version import named_version
+
+    found = Contract.load(folder / fields["contract"], public_keys=keys)
+    named, version = named_version(fields.get("service", found.service))
+    what = f"{where}, target {fields.get('name', named)}"
+    if named != found.service or not found.fingerprint.startswith(version or ""):
+        short = f"{found.service}@{found.fingerprint[:12]}"
+        raise ConfigError(
+            f"{what}: its model learnt from {short}, as {fields['contract']} says, and it would be "
+            f"given features of {fields['service']}; write service={short}, or leave service out"
+        )
+    if found.full_feature_names:
+        raise ConfigError(
+            f"{what}: {fields['contract']} names features as view__feature, and model servers are "
+            "sent their short names; make the training set without full_feature_names"
+        )
+    left = {name: value for name, value in fields.items() if name != "contract"}
+    return {**left, "service": found.version}
 
 
 def _timed(fields: dict[str, Any], where: str) -> dict[str, Any]:

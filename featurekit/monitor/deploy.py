@@ -19,6 +19,7 @@ from featurekit.define.plan import Service
 from featurekit.errors import ContractRefused, OnlineError
 from featurekit.parity.budget import Budget
 from featurekit.project.deployment import materialized_marks
+from featurekit.project.pins import standing
 from featurekit.project.project import Project
 
 NAMES = ("contract", "version", "types", "freshness", "parity")
@@ -106,9 +107,9 @@ def check_version(project: Project, contract: Contract) -> tuple[Checked, Servic
         names = ", ".join(dict.fromkeys(one.name for one in differing))
         said = f"{error}. From it to what is live differ: {names}" if names else str(error)
         return Checked("version", False, said, differing), None
-    state = "live" if live is not None and live.fingerprint == service.fingerprint else "fed"
+    stands = standing(project, service.name, service.fingerprint)
     short = service.fingerprint[:12]
-    return Checked("version", True, f"{service.name}@{short} is {state} and filled"), service
+    return Checked("version", True, f"{service.name}@{short} is filled, and {stands}"), service
 
 
 def check_types(contract: Contract, service: Service) -> Checked:

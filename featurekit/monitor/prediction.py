@@ -24,6 +24,7 @@ from featurekit.parity.compare import Stated
 from featurekit.parity.diagnose.explain import explain_served
 from featurekit.parity.diagnose.explanation import Explanation
 from featurekit.parity.modes.replay import Judged, Versions, judge
+from featurekit.project.pins import standing
 from featurekit.project.project import Project
 
 EQUAL, LAG, DIFFERS, UNCHECKED = "equal", "lag", "differs", "unchecked"
@@ -147,7 +148,7 @@ class PredictionAudit(Named):
             "equal": self.equal,
             "verdicts": self.verdicts,
             "rows": [_row_document(row) for row in self.rows],
-            "training_set": None if self.contract is None else _trained_on(self.contract),
+            "training_set": None if self.contract is None else trained_on(self.contract),
             "steps": [{"at": s.at, "who": s.who, "did": s.did} for s in self.steps],
             "notes": self.notes,
         }
@@ -186,7 +187,7 @@ def _row_document(row: AuditedRow) -> dict[str, Any]:
     }
 
 
-def _trained_on(contract: Contract) -> dict[str, Any]:
+def trained_on(contract: Contract) -> dict[str, Any]:
     """What a contract says of the training set behind it."""
     code = contract.code
     return {
@@ -381,14 +382,31 @@ def _tell_model(made: PredictionAudit, contract: Contract | None) -> None:
                 "model's by --contract FILE or --model models:/NAME/VERSION"
             )
         return
-    served = {(row.service, row.fingerprint) for row in made.rows}
-    if (contract.service, contract.fingerprint) not in served:
-        names = ", ".join(f"{service}@{print_[:12]}" for service, print_ in sorted(served))
+    mine, served = f"{contract.service}@{contract.fingerprint[:12]}", _given(made)
+    others = {version: targets for version, targets in served.items() if version != mine}
+    names = ", ".join(
+        f"{version} ({', '.join(targets)})" if targets else version
+        for version, targets in others.items()
+    )
+    if mine not in served:
         made.notes.append(
-            f"the contract is of {contract.service}@{contract.fingerprint[:12]}, and the request "
-            f"was answered by {names}: the model was not trained on what it was given, or the "
-            "contract is another model's"
+            f"the contract is of {mine}, and the request was answered by {names}: the model was "
+            "not trained on what it was given, or the contract is another model's"
         )
+    elif others:
+        made.notes.append(
+            f"a mixed route: the contract is of {mine}, which was given to "
+            f"{', '.join(served[mine])}, and rows were answered by {names}, too"
+        )
+
+
+def _given(made: PredictionAudit) -> dict[str, list[str]]:
+    """The versions that answered, each with the targets that were given its features."""
+    found: dict[str, set[str]] = {}
+    for row in made.rows:
+        targets = found.setdefault(f"{row.service}@{row.fingerprint[:12]}", set())
+        targets.update(one.target for one in row.answers if one.target)
+    return {version: sorted(found[version]) for version in sorted(found)}
 
 
 def _steps(project: Project, made: PredictionAudit) -> Iterator[Step]:
@@ -460,5 +478,6 @@ def _tell_live(project: Project, made: PredictionAudit) -> None:
             made.notes.append(f"service {service} is not live any more")
         elif now.fingerprint != fingerprint:
             made.notes.append(
-                f"it was served at {service}@{fingerprint[:12]}; live now is {now.fingerprint[:12]}"
+                f"it was served at {service}@{fingerprint[:12]}, which is "
+                f"{standing(project, service, fingerprint)}; live now is {now.fingerprint[:12]}"
             )

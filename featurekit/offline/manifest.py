@@ -25,6 +25,7 @@ class ContentHash:
 
     def __init__(self, schema: Any) -> None:
         self.rows = 0
+        self.names = [f.name for f in schema]
         self.fields = [f"{f.name}:{f.type}" for f in schema]
         self.columns = [hashlib.sha256() for _ in schema]
 
@@ -33,6 +34,15 @@ class ContentHash:
         self.rows += batch.num_rows
         for digest, column in zip(self.columns, batch.columns, strict=True):
             _feed(digest, column)
+
+    def by_column(self) -> dict[str, str]:
+        """The hash of each column by its name: of its type, its values and their order."""
+        rows = self.rows.to_bytes(8, "little")
+        each = zip(self.names, self.fields, self.columns, strict=True)
+        return {
+            name: hashlib.sha256(field.encode() + rows + values.digest()).hexdigest()
+            for name, field, values in each
+        }
 
     def hexdigest(self, first: int | None = None) -> str:
         """The hash of all that was taken, or of the `first` columns of it."""
@@ -66,6 +76,13 @@ def read_manifest(path: Path) -> dict[str, Any]:
             "before 0.3; name the .manifest.json beside a training set"
         )
     return dict(told)
+
+
+def differing_columns(told: Mapping[str, Any], now: ContentHash) -> list[str]:
+    """The columns whose values are others than a manifest tells; none where it does not tell of
+    each, as one of an earlier release."""
+    found = now.by_column()
+    return [name for name, hash_ in told.get("columns", {}).items() if found.get(name) != hash_]
 
 
 def differences(told: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -44,6 +44,7 @@ from featurekit.offline.labels import with_newest
 from featurekit.offline.manifest import (
     ContentHash,
     differences,
+    differing_columns,
     labels_beside,
     manifest_beside,
 )
@@ -394,14 +395,7 @@ class TrainingSet(Named):
     def _write(self, target: Path, make: Callable[[Any, Any], Any]) -> dict[str, Any]:
         """Write the rows with what `make` makes of a path and a schema, the labels and the
         manifest."""
-        if target.is_dir():
-            raise DataError(f"{str(target)!r} is a folder; name a file, as in train.parquet")
-        if not target.parent.is_dir():
-            raise DataError(
-                f"{target}: the folder {str(target.parent)!r} does not exist; make it, or write "
-                "another path"
-            )
-        with self.home.telling(target) as tell:
+        with self.home.telling(_target(target)) as tell:
             tell(self._written(target, make))
         return self.manifest
 
@@ -417,6 +411,27 @@ class TrainingSet(Named):
             manifest = self.manifest
             about.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         return manifest
+
+    def save_manifest(self, path: str | os.PathLike[str]) -> Path:
+        """Write what `FeatureStore.remake` makes the training set again of, and no rows:
+        `<path>.manifest.json`, whose path comes back, and `<path>.labels.arrow` beside it, which
+        has the frame's own columns (F2). DataError where they cannot be written, or where the
+        frame is made of sources that have changed since the rows were computed.
+        """
+        target = _target(Path(path))
+        manifest, run = self.manifest, _TrainingRun(self, join=False)
+        beside = manifest_beside(target)
+        with whole(beside) as about, whole(labels_beside(beside)) as kept:
+            with run:
+                found = run.write_labels(kept)
+            if found != manifest["labels"]["content_hash"]:
+                raise DataError(
+                    f"training set of service {self._service.name!r}: its entities and instants "
+                    "are others than when its rows were computed; ask get_historical_features for "
+                    "a new training set"
+                )
+            about.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        return beside
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -557,9 +572,22 @@ class _TrainingRun:
         """A writer of the frame's own columns, which keeps their types."""
         import pyarrow as pa
 
-        schema = pa.schema([self.schema.field(i) for i in range(self.width)])
+        schema = pa.schema(list(self._given_schema()))
         options = pa.ipc.IpcWriteOptions(compression="zstd")
         return pa.ipc.new_file(str(path), schema, options=options)
+
+    def write_labels(self, path: Path) -> str:
+        """Write the frame's own columns alone; their content hash."""
+        import pyarrow as pa
+
+        schema = pa.schema(list(self._given_schema()))
+        digest = ContentHash(schema)
+        with self.labels(path) as writer:
+            for columns in self._given():
+                batch = pa.RecordBatch.from_arrays(columns, schema=schema)
+                digest.update(batch)
+                writer.write_batch(batch)
+        return digest.hexdigest()
 
     def _later(self) -> int:
         """The number of the frame's rows after the run's end. InstantsInFuture warns of those after
@@ -661,11 +689,13 @@ class _TrainingRun:
         told, before = self.owner._told, self.owner._manifest
         if told is not None and told["content_hash"] != digest.hexdigest():
             found = differences(told, self._manifest(digest, counts)) or [
-                "rows that were pushed, or the log of pushes, are others"
+                "rows that were pushed are others, or what computed them was"
             ]
+            columns = differing_columns(told, digest)
+            where = f" in {', '.join(columns)}" if columns else ""
             raise DataError(
                 f"training set of service {self.owner._service.name!r}: made again, its rows are "
-                f"others, though the files of its sources are the same; {'; '.join(found)}"
+                f"others{where}, though the files of its sources are the same; {'; '.join(found)}"
             )
         if before is None or before["content_hash"] == digest.hexdigest():
             return
@@ -748,6 +778,7 @@ class _TrainingRun:
             "sources": {n: self._about(n, s) for n, s in sorted(self._each().items())},
             "rows": digest.rows,
             "content_hash": digest.hexdigest(),
+            "columns": digest.by_column(),
             "labels": {"content_hash": digest.hexdigest(self.width)},
             "asked": {
                 "full_feature_names": self.owner._full_names,
@@ -778,6 +809,18 @@ class _TrainingRun:
             buckets = key_buckets(self.con, snapshot.copy, keys)
             about["files"] = [{**file, "buckets": buckets} for file in about["files"]]
         return about
+
+
+def _target(path: Path) -> Path:
+    """The path, where a file can be written there; DataError for another one."""
+    if path.is_dir():
+        raise DataError(f"{str(path)!r} is a folder; name a file, as in train.parquet")
+    if not path.parent.is_dir():
+        raise DataError(
+            f"{path}: the folder {str(path.parent)!r} does not exist; make it, or write "
+            "another path"
+        )
+    return path
 
 
 def _without_events(statistics: Mapping[str, Any] | None) -> dict[str, Any] | None:

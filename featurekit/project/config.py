@@ -87,9 +87,11 @@ class TargetConfig(BaseModel):
     serve: targets:`.
 
     `name` is its name here, as in churn@3, and `service` what is asked for its features, as in
-    churn_v1 or churn_v1@3f2a. The server at `url` speaks the Open Inference Protocol and calls the
-    model `model`, of `model_version`. `nan` says how a NaN is written, `timeout` how
-    long the server may take, and `token_env` which variable has a bearer token for it.
+    churn_v1 or churn_v1@3f2a. `contract` is the file of the model's feature contract, whose own
+    version is asked then. The server at `url` speaks `protocol`: the Open Inference Protocol, in
+    which it calls the model `model`, of `model_version`, or that of MLflow's scoring server. `nan`
+    says how a NaN is written, `timeout` how long the server may take, and `token_env` which
+    variable has a bearer token for it.
     """
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=(), coerce_numbers_to_str=True)
@@ -98,6 +100,8 @@ class TargetConfig(BaseModel):
     name: str | None = None
     model: str | None = None
     model_version: str | None = None
+    protocol: Literal["oip", "mlflow"] | None = None
+    contract: str | None = None
     nan: Literal["null", "NaN"] | None = None
     timeout: str | None = None
     token_env: str | None = Field(default=None, pattern=_NAME)

@@ -16,7 +16,7 @@ from featurekit.core.types import Instant, as_instant, instant
 from featurekit.core.who import user
 from featurekit.define.plan import Service, View
 from featurekit.define.published import Signer, look_at, plan_bytes
-from featurekit.errors import RegistryError
+from featurekit.errors import OnlineError, RegistryError
 from featurekit.online.store.marks import version_of
 from featurekit.online.store.notes import numbers, read_object, write_object
 from featurekit.online.store.protocol import OnlineStore
@@ -100,6 +100,22 @@ def expired(project: Project) -> list[Pin]:
     """The pins that have come to their end, and hold until the next `gc` or `apply`."""
     now = instant(project.online.now_us())
     return [pin for pin in project.registry.pins() if pin.expired(now)]
+
+
+def standing(project: Project, service: str, fingerprint: str) -> str:
+    """How a version of a service stands in the online store: "live"; "pinned by …", which names who
+    needs it; "retained", which it is until the next version goes live or `gc --retained`; or
+    "gone", where it is not fed or not filled, and cannot be asked."""
+    try:
+        project.online_service(f"{service}@{fingerprint}").current()
+    except OnlineError:
+        return "gone"
+    live = project.live().get(service)
+    if live is not None and live.fingerprint == fingerprint:
+        return "live"
+    asked = service, fingerprint
+    mine = [p.by for p in project.registry.pins() if (p.service, p.fingerprint) == asked]
+    return f"pinned by {', '.join(mine)}" if mine else "retained"
 
 
 def extra_views(project: Project, one: Pin) -> list[str]:

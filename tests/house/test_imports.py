@@ -172,12 +172,14 @@ def against_the_order(edges: dict[str, list[str]]) -> Iterator[str]:
 
 
 def about_names(modules: dict[str, Read]) -> Iterator[str]:
-    """A name with an underscore stays in its file, and Feast in its plugin."""
+    """A name with an underscore stays in its file, and Feast and MLflow in their plugins."""
     for name, module in modules.items():
         for one in imported(module):
             parts = one.split(".")
             if parts[0] == "feast" and room(name) != "plugins":
                 yield f"{name} imports feast"
+            if parts[0] == "mlflow" and name != "featurekit.plugins.mlflow.client":
+                yield f"{name} imports mlflow"
             own = parts[0] == "featurekit" and len(parts) > 1
             if own and any(p.startswith("_") and not p.startswith("__") for p in parts):
                 yield f"{name} imports {one}, which has an underscore"
@@ -244,6 +246,9 @@ if TYPE_CHECKING:
         ({"core/a.py": "from featurekit.core.b import _x\n", "core/b.py": "_x = 1\n"},
          "featurekit.core.a imports featurekit.core.b._x, which has an underscore"),
         ({"sources/a.py": "def f():\n    import feast\n"}, "featurekit.sources.a imports feast"),
+        ({"plugins/mlflow/a.py": "import mlflow.sklearn\n"},
+         "featurekit.plugins.mlflow.a imports mlflow"),
+        ({"plugins/mlflow/client.py": "import mlflow\n"}, None),
         ({"attic/a.py": ""}, "featurekit.attic.a stands in no room of the order"),
         ({"core/a.py": "def f():\n" + "    x = 1\n" * 60}, "featurekit.core.a.f has 61 lines"),
         ({f"e{i}.py": "" for i in range(22)}, "featurekit has 22 entries: " +

@@ -77,7 +77,7 @@ def test_a_version_that_is_live_can_be_served(
 ) -> None:
     found = check(capsys, "--junit", "report.xml", code=0)
     assert held(found) == [True] * 5
-    assert "is live and filled" in found["version"]["found"]
+    assert "is filled, and live" in found["version"]["found"]
     assert "agree bit for bit" in found["parity"]["found"]
     root = ET.parse("report.xml").getroot()
     assert (root.get("tests"), root.get("failures"), root.get("skipped")) == ("5", "0", "0")
@@ -98,7 +98,9 @@ def test_a_model_on_a_version_that_is_gone_is_told_what_differs(
     repo: Path, capsys: pytest.CaptureFixture[str], variant: str, names: set[str]
 ) -> None:
     deploy(variant)
-    assert held(check(capsys, code=0)) == [True] * 5  # it is retained, and so still fed
+    found = check(capsys, code=0)
+    assert held(found) == [True] * 5
+    assert found["version"]["found"].endswith(" is filled, and retained")  # and so still fed
     with FeatureStore(".") as store:
         store.gc(retained=True)
     found = check(capsys, "--junit", "report.xml", code=3)
@@ -121,7 +123,7 @@ def test_a_pinned_version_can_be_served_whatever_is_live(
     with FeatureStore(".") as store:
         store.gc(retained=True)
     found = check(capsys, code=0)
-    assert "is fed and filled" in found["version"]["found"]
+    assert "is filled, and pinned by models:/churn/3" in found["version"]["found"]
     assert "agree bit for bit" in found["parity"]["found"]
 
 

@@ -4,23 +4,32 @@ model predicts with the features of its contract or not at all."""
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import json
 import os
 import re
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import retail_models
-from contracted import at, events, training, write_repo
+from contracted import training
+from registered import (
+    LACKING,
+    NOW,
+    ROWS,
+    bits,
+    deploy,
+    edited,
+    files,
+    fitted,
+    log,
+    needs_mlflow,
+    offline,
+)
 
 from featurekit import Contract, FeatureStore
 from featurekit.core.signing import PrivateKey
@@ -35,139 +44,7 @@ from featurekit.errors import (
 )
 
 ROOT = Path(__file__).parents[2]
-LACKING = [n for n in ("mlflow", "sklearn", "alembic") if importlib.util.find_spec(n) is None]
-needs_mlflow = [
-    pytest.mark.skipif(
-        bool(LACKING), reason=f"not installed: {', '.join(LACKING)} (featurekit[mlflow], sklearn)"
-    ),
-    # MLflow, SQLAlchemy and scikit-learn warn of each other's newest releases.
-    pytest.mark.filterwarnings("ignore"),
-]
 KEY = PrivateKey.make()
-NUMBERS = ["x", "total", "orders", "events_7d", "share"]
-ROWS = [{"k": k, "budget": 10 * k + 7} for k in range(7)]
-NOW = at(58)
-
-
-@pytest.fixture(scope="module")
-def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The plugin, with a tracking store of its own."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import mlflow
-
-        from featurekit.plugins import mlflow as plugin
-
-        folder = tmp_path_factory.mktemp("mlflow")
-        mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
-        made = mlflow.create_experiment("churn", artifact_location=(folder / "files").as_uri())
-        mlflow.set_experiment(experiment_id=made)
-        yield plugin
-        mlflow.set_tracking_uri(None)
-
-
-@pytest.fixture
-def repo(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repo that is applied and filled, whose numbers are finite."""
-    monkeypatch.setenv("FEATUREKIT_REDIS_URL", redis_url)
-    folder = tmp_path / "repo"
-    folder.mkdir()
-    xs = [1.5, None, 0.1, -0.0, 0.3, 1e10, 2.5, 1e-300, -3.25, 7.0]
-    table = events()
-    values = pa.array([xs[i % len(xs)] for i in range(len(table))], pa.float64())
-    pq.write_table(table.set_column(1, "x", values), folder / "events.parquet")
-    monkeypatch.chdir(write_repo(folder))
-    deploy()
-    return folder
-
-
-def deploy(variant: str | None = None) -> None:
-    """Define the repo, or a variant of it, apply it and fill it."""
-    write_repo(Path(), variant)
-    with FeatureStore(".") as store:
-        store.apply(allow_breaking=True)
-        store.materialize()
-
-
-def fitted(made: Any, columns: list[str]) -> Any:
-    """A model of the numbers of a training set; whether the customer buys something."""
-    from sklearn.compose import ColumnTransformer
-    from sklearn.impute import SimpleImputer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    numbers = make_pipeline(SimpleImputer(), StandardScaler())
-    model = make_pipeline(ColumnTransformer([("n", numbers, NUMBERS)]), LogisticRegression())
-    table = made.to_pandas()
-    return model.fit(table[columns], table["next"].fillna(0) > 0)
-
-
-def log(plugin: Any, store: FeatureStore) -> tuple[Any, Contract, str]:
-    """A model of the store's features, its contract, and where it is registered."""
-    made = training(store)
-    contract = made.contract()
-    model = fitted(made, contract.names)
-    info = plugin.log_model(
-        model,
-        contract,
-        registered_model_name="churn",
-        pyfunc_predict_fn="predict_proba",
-        skops_trusted_types=["numpy.dtype"],
-    )
-    return model, contract, f"models:/churn/{info.registered_model_version}"
-
-
-@pytest.fixture(scope="module")
-def logged(mlflow: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What was logged by the first test that asks for it: all repos here are the same."""
-    return {}
-
-
-@pytest.fixture
-def churn(mlflow: Any, repo: Path, logged: dict[str, Any]) -> tuple[Any, Contract, str]:
-    if "churn" not in logged:
-        with FeatureStore(".") as store:
-            logged["churn"] = log(mlflow, store)
-    found: tuple[Any, Contract, str] = logged["churn"]
-    return found
-
-
-def files(uri: str) -> Path:
-    """The folder in which the tracking store keeps a model."""
-    from mlflow import artifacts
-
-    return Path(artifacts.download_artifacts(uri))
-
-
-@contextmanager
-def edited(uri: str, change: Callable[[Any], Any]) -> Iterator[None]:
-    """The signature of a model is another one meanwhile."""
-    import yaml
-
-    path = files(uri) / "MLmodel"
-    kept = path.read_text()
-    said = yaml.safe_load(kept)
-    columns = json.loads(said["signature"]["inputs"])
-    change(columns)
-    said["signature"]["inputs"] = json.dumps(columns)
-    path.write_text(yaml.safe_dump(said))
-    try:
-        yield
-    finally:
-        path.write_text(kept)
-
-
-def bits(values: Any) -> list[str]:
-    return [struct.pack("<d", v).hex() for v in values.ravel().tolist()]
-
-
-def offline(store: FeatureStore, names: list[str]) -> Any:
-    """The features of `ROWS` as of `NOW`, made of files."""
-    rows = [{**row, "event_timestamp": NOW} for row in ROWS]
-    return store.get_historical_features(rows, "churn", known_at=at(100)).to_pandas()[names]
 
 
 def assert_same(frame: Any, other: Any) -> None:
@@ -369,6 +246,42 @@ class TestMlflow:
     ) -> None:
         with pytest.raises(ContractRefused, match="is not signed"):
             mlflow.load_contract(churn[2], public_keys=[KEY.public.text])
+
+    def test_a_model_with_a_signed_contract_is_believed_by_the_key_that_signed_it(
+        self,
+        mlflow: Any,
+        repo: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        from featurekit.cli import main
+
+        other = PrivateKey.make().public.text
+        with FeatureStore(".") as store, monkeypatch.context() as signing:
+            signing.setenv("FEATUREKIT_SIGNING_KEY", KEY.text)
+            store.apply()  # the plans have to be signed, too
+            model, contract, uri = log(mlflow, store)
+        assert contract.signed_by == KEY.public.text
+        assert mlflow.load_contract(uri) == contract  # nobody holds a key
+        assert mlflow.load_contract(uri, public_keys=[other, KEY.public.text]) == contract
+        with pytest.raises(ContractRefused, match="a signature that none of the keys held here"):
+            mlflow.load_contract(uri, public_keys=[other])
+        for held, code, said in (
+            (KEY.public.text, 0, f"unchanged, and signed by {KEY.public.text}"),
+            (other, 3, "a signature that none of the keys held here made"),
+        ):
+            monkeypatch.setenv("FEATUREKIT_PUBLIC_KEYS", held)
+            assert main(["deploy", "check", uri, "--json"]) == code
+            first = json.loads(capsys.readouterr().out)["checks"][0]
+            assert (first["check"], first["held"]) == ("contract", code == 0)
+            assert said in first["found"]
+        with FeatureStore(".") as store, pytest.raises(ContractRefused, match="none of the keys"):
+            mlflow.load_model(uri, store=store)
+        monkeypatch.setenv("FEATUREKIT_PUBLIC_KEYS", KEY.public.text)
+        with FeatureStore(".") as store:
+            served = mlflow.load_model(uri, store=store)
+            wanted = bits(model.predict_proba(served.features(ROWS, NOW)))
+            assert bits(served.predict(ROWS, NOW)) == wanted
 
     def test_what_cannot_be_logged_loaded_or_asked_is_told(
         self, mlflow: Any, churn: Any, repo: Path

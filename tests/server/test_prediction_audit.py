@@ -270,6 +270,29 @@ def test_a_fallback_is_told_beside_the_target_that_failed(canary: Shop):
         assert told == wanted
 
 
+def test_a_mixed_route_is_told_by_its_targets(shop: Shop, tmp_path: Path):
+    """The contract is of what one target was given, and the other was given something else."""
+    with forwarding.model_server() as model, serving.serving(
+        "--redis-url", shop.url, "--project", "tests", "--serving-log", str(tmp_path),
+        "--forward", forwarding.target(model, "churn@3", "churn_v1"),
+        "--forward", forwarding.target(model, "churn@4", "churn_v2"),
+        "--route", "churn@3=50,churn@4=50",
+    ) as server:  # fmt: skip
+        status, _ = predict(server, shop.rows, as_of=AS_OF, request_id="mixed")
+        assert status == 200
+        assert server.stop() == 0
+    frame = [{**row, "event_timestamp": retail_models.instant()} for row in shop.rows]
+    with FeatureStore(shop.folder) as store:
+        contract = store.get_historical_features(pa.Table.from_pylist(frame), "churn_v1").contract()
+        mixed = store.audit_prediction("mixed", log=tmp_path, events=False, contract=contract)
+        alone = store.audit_prediction("first", log=shop.log, events=False, contract=contract)
+    (note,) = [note for note in mixed.notes if "a mixed route" in note]
+    assert f"the contract is of churn_v1@{contract.fingerprint[:12]}" in note
+    assert "given to churn@3, and rows were answered by churn_v2@" in note
+    assert "(churn@4), too" in note
+    assert not any("a mixed route" in note for note in alone.notes)
+
+
 def test_another_live_version_and_a_version_that_nobody_knows_are_told(
     canary: Shop, tmp_path: Path
 ):
@@ -281,7 +304,12 @@ def test_another_live_version_and_a_version_that_nobody_knows_are_told(
             store.apply()
             store.materialize()
         found = audited(canary, "split", row=0, events=True)
-        assert any("it was served at churn_v2@" in note for note in found.notes)
+        (note,) = [note for note in found.notes if "it was served at churn_v2@" in note]
+        assert ", which is retained; live now is " in note
+        with FeatureStore(canary.folder) as store:
+            store.pin(f"churn_v2@{found.rows[0].fingerprint}", by="models:/churn/4")
+        pinned = audited(canary, "split", row=0, events=False)
+        assert any(", which is pinned by models:/churn/4; live now" in n for n in pinned.notes)
         assert found.equal is True  # by the version that answered
         assert found.rows[0].features[0].explanation is not None
         (registry,) = canary.folder.rglob("registry.db")

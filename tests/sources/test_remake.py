@@ -272,6 +272,23 @@ def test_rows_that_are_others_name_what_differs(made: Made, write: Any) -> None:
     said = made.refused(options)
     assert "its rows are others, though the files of its sources are the same" in said
     assert "was {'duckdb': '1.0'}" in said
+    told["columns"]["n"] = "0" * 64
+    made.manifest.write_text(json.dumps(told))
+    assert "its rows are others in n, though the files of its sources" in made.refused(options)
+    del told["columns"]  # as one of an earlier release
+    made.manifest.write_text(json.dumps(told))
+    assert "its rows are others, though the files of its sources" in made.refused(options)
+
+
+def test_a_manifest_and_labels_alone_make_it_again(made: Made, write: Any) -> None:
+    options = write("parquet", table(0.1, 0.2))
+    with made.open(options) as store:
+        kept = store.get_historical_features(LABELS, "service")
+        path = kept.save_manifest(made.manifest.parent / "alone")
+        assert path.name == "alone.manifest.json"
+        again = store.remake(path).manifest
+        assert again["content_hash"] == kept.manifest["content_hash"]
+        assert again["columns"] == kept.manifest["columns"]
 
 
 def test_the_command_makes_it_again(

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from featurekit.cli.arguments import argument, verb
+from featurekit.cli.arguments import UsageError, argument, verb
+from featurekit.cli.contracts import is_model, know_mlflow
 from featurekit.cli.repo import open_store
+from featurekit.cli.show import short
 from featurekit.core.files import check_writable, write_named
-from featurekit.core.screen import Screen
+from featurekit.core.screen import Screen, as_text
 
 if TYPE_CHECKING:
     from featurekit.project.lineage.asked import Asked
+    from featurekit.project.lineage.models import ModelLineage
 
 MANIFESTS = argument(
     "--manifests",
@@ -33,7 +37,8 @@ MANIFESTS = argument(
         nargs="?",
         metavar="NAME",
         help="a feature (view:feature, or its name alone), a service or a column (source.column); "
-        "by default all that the repo defines",
+        "or a model in MLflow, as in models:/churn/3: what it was trained on; by default all that "
+        "the repo defines",
     ),
     MANIFESTS,
     argument("--svg", type=Path, metavar="FILE", help="write a picture"),
@@ -46,6 +51,9 @@ MANIFESTS = argument(
 )
 def lineage(arguments: Namespace, screen: Screen) -> None:
     """Show the lineage of a name, or of everything."""
+    if arguments.name is not None and is_model(arguments.name):
+        _of_model(arguments, screen)
+        return
     from featurekit.project.lineage.asked import asked
 
     for option in ("svg", "html"):
@@ -104,3 +112,75 @@ def _of(found: Asked, column: str, feature: str) -> bool:
     if found.kind == "feature":
         return feature in found.ids
     return feature in found.lineage.above(*found.ids)
+
+
+# --- models ---------------------------------------------------------------------------------------
+
+
+def _of_model(arguments: Namespace, screen: Screen) -> None:
+    """Show what a model was trained on. UsageError for an option that is about definitions."""
+    given = [
+        name for name in ("manifests", "svg", "html", "openlineage") if getattr(arguments, name)
+    ]
+    if given:
+        raise UsageError(
+            f"--{given[0]} is of what the repo defines, and {arguments.name} is a model; leave it "
+            "out"
+        )
+    know_mlflow()
+    from featurekit.plugins.mlflow import model_lineage
+
+    with open_store(arguments) as store:
+        found = model_lineage(arguments.name, store=store)
+    screen.document(found.to_dict())
+    _show_model(found, screen)
+
+
+def _show_model(found: ModelLineage, screen: Screen) -> None:
+    """Data, features, code and version, for people."""
+    model, made, told = found.model, found.contract, found.contract.manifest
+    named = f" ({', '.join(model['aliases'])})" if model["aliases"] else ""
+    code = "not known: the definitions were in no repository of git"
+    if made.code is not None:
+        code = f"commit {made.code.commit}" + (", and modules differed" if made.code.dirty else "")
+    screen.line(f"{model['uri']}{named}", style="bold")
+    screen.table(
+        ("what", "is"),
+        [
+            ("logged", f"{model['logged_at']} by {model['logged_by']}, run {found.kept['run']}"),
+            ("model file", f"SHA-256 {model['sha256']}"),
+            ("version", f"{made.version}, {found.standing}"),
+            ("code", f"{code}; featurekit {told['featurekit']}"),
+            ("contract", f"SHA-256 {made.sha256}; signed by {made.signed_by or 'nobody'}"),
+            ("training set", f"{told['rows']:,} rows, content hash {made.content_hash}"),
+            ("known at", as_text(told["known_at"])),
+            ("manifest", found.kept["manifest"] or "not logged (log_training_set)"),
+            ("labels", found.kept["labels"] or "not logged, so remake needs a file"),
+        ],
+    )
+    screen.line("\nData", style="bold")
+    screen.table(("source", "rows", "file", "hash"), list(_files(found)))
+    screen.line("\nFeatures", style="bold")
+    screen.table(
+        ("feature", "type", "fingerprint", "made of"),
+        [
+            (one.name, one.type, short(one.fingerprint), ", ".join(found.columns.get(one.name, ())))
+            for one in (*made.features,)
+        ],
+    )
+    labels = ", ".join(f"{one.name} ({one.label})" for one in made.labels)
+    screen.line(f"\nLabels: {labels or 'none of featurekit'}")
+
+
+def _hash_of(file: Mapping[str, Any]) -> str | None:
+    """What tells a file's content: a hash, or the version of a table or an object."""
+    names = ("sha256", "hash", "etag", "version", "snapshot", "commit")
+    return next((f"{name} {file[name]}" for name in names if file.get(name) is not None), None)
+
+
+def _files(found: ModelLineage) -> Iterator[tuple[object, ...]]:
+    """A line for each file of a source."""
+    for name, about in found.sources.items():
+        for i, file in enumerate(about.get("files") or [{}]):
+            shown = file.get("path") or file.get("name")
+            yield name if not i else "", about["rows"] if not i else "", shown, _hash_of(file)

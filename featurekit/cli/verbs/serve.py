@@ -179,13 +179,14 @@ def _settings(arguments: Namespace) -> Settings:
         pushes = _pushes(found, found / config.featurekit.state_dir, arguments)
     url = arguments.redis_url or config.redis_url()
     own = config.featurekit
+    keys = None if os.environ.get(KEYS_VARIABLE) else tuple(own.public_keys)
     return Settings(
         config.project,
         url=url,
         private=str((found / own.state_dir / "redis").absolute()) if url is None else None,
         named="--redis-url" if arguments.redis_url else config.redis_url_from(),
         on_mismatch=own.numeric_mismatch,
-        public_keys=None if os.environ.get(KEYS_VARIABLE) else tuple(own.public_keys),
+        public_keys=keys,
         run_python=None if os.environ.get(PYTHON_VARIABLE) else own.run_python,
         tolerance_us=own.tolerance_us,
         login=own.login(found),
@@ -193,7 +194,7 @@ def _settings(arguments: Namespace) -> Settings:
         limits=config.limits(),
         access=access_of(arguments, own.serve),
         pushes=pushes,
-        forward=forward_of(arguments, own.serve),
+        forward=forward_of(arguments, own.serve, folder=found, keys=keys),
         log=log_of(arguments, own.serving_log, folder=found, state_dir=found / own.state_dir),
         **limits,
     )

@@ -28,8 +28,8 @@ from featurekit.online.wire.http import (
     Stale,
     request,
 )
-from featurekit.server.forward import oip
-from featurekit.server.forward.inputs import Column
+from featurekit.server.forward.columns import Column
+from featurekit.server.forward.protocols import PROTOCOLS
 from featurekit.server.forward.replies import Garbled, Order, Predicted, said_of
 from featurekit.server.forward.targets import Target
 
@@ -50,6 +50,7 @@ class ModelServer:
         self, target: Target, limits: Limits, *, span: Span | None = None, traced: Told = dict
     ) -> None:
         self.target, self.limits, self.span, self.traced = target, limits, span, traced
+        self.protocol = PROTOCOLS[target.protocol]
         self.address = Address.of(target.url)
         context = ssl.create_default_context() if self.address.secure else None
         self.breaker = Breaker(limits)
@@ -70,15 +71,16 @@ class ModelServer:
         await self._connections.close()
 
     async def predict(
-        self, columns: tuple[Column, ...], n: int, request_id: str, end: float
+        self, columns: tuple[Column, ...], n: int, request_id: str, end: float, version: str
     ) -> Predicted:
-        """The predictions for `n` rows, before the instant `end` of the monotonic clock.
+        """The predictions for `n` rows of features of a `version`, before the instant `end` of the
+        monotonic clock.
 
         ModelFailed: 502 for a server that is gone, refuses or answers something else, 503 for one
         that is not asked now or asks to wait, 504 for one that does not answer in time.
         RequestRefused for a value that its protocol has no form for.
         """
-        order = oip.order(self.target, columns, n, request_id)
+        order = self.protocol.order(self.target, columns, n, request_id, version)
         if self.target.timeout_s is not None:
             end = min(end, time.monotonic() + self.target.timeout_s)
         self._enter()
@@ -144,16 +146,16 @@ class ModelServer:
         """What a reply predicts. ModelFailed where that is nothing."""
         if reply.status == 200:
             try:
-                found = oip.predicted(self.target, reply.body, n, request_id)
+                found = self.protocol.predicted(self.target, reply.body, n, request_id)
             except Garbled as error:
                 self.breaker.failed(error)
                 raise self._failed(
                     f"answered with no prediction for each row: {error}; see whether it speaks "
-                    "the Open Inference Protocol"
+                    f"{self.protocol.title}"
                 ) from None
             self._alive()
             return found
-        said = said_of(reply.body, oip.ERRORS)
+        said = said_of(reply.body, self.protocol.errors)
         if reply.status >= 500:
             self.breaker.failed(Garbled(f"it answered {reply.status}"))
         else:

@@ -3,61 +3,46 @@ those of the service's version, whatever the values are.
 
 What may lack a value has a type that can say so. A float is NaN where it is None. An int or a bool
 that may be None is a float, which is NaN there, as in a model that was trained on floats; one that
-may not is an int or a bool. No model server's protocol has a None of other types.
+may not is an int or a bool. No model server's protocol has a None of other types. Where a protocol
+reads columns by the model's own signature, an int or a bool stays one, and has no None.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from featurekit.core.types import Type
 from featurekit.define.lacking import may_lack
 from featurekit.define.plan import Service
 from featurekit.errors import ConfigError, RequestRefused
 from featurekit.online.lookup.result import OnlineResult
+from featurekit.server.forward.columns import Column, Input, Kind
+from featurekit.server.forward.protocols import PROTOCOLS
+from featurekit.server.forward.targets import Target
 
-Kind = Literal["bool", "int", "float", "str"]
 NAN = float("nan")
 _KINDS: dict[str, Kind] = {"bool": "bool", "int": "int", "float": "float", "str": "str"}
 
 
-@dataclass(frozen=True, slots=True)
-class Input:
-    """A column that a model server reads: its name, and the type in which it is sent. `whole` says
-    that it is an int that is sent as a float."""
-
-    name: str
-    kind: Kind
-    whole: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """The values of an input, one for each row, none of which is None."""
-
-    input: Input
-    values: Sequence[Any]
-
-
-def inputs_of(service: Service, target: str) -> tuple[Input, ...]:
-    """The columns of a service's version, in its order. ConfigError, which names the `target` and
+def inputs_of(service: Service, target: Target) -> tuple[Input, ...]:
+    """The columns of a service's version, in its order. ConfigError, which names the target and
     the feature, for a type that model servers do not read."""
+    as_floats = PROTOCOLS[target.protocol].lacking_as_float
     return tuple(
-        _input(output.name, output.type, lacks, f"target {target}, service {service.name}")
+        _input(output.name, output.type, lacks and as_floats, f"{target.title}, {service.name}")
         for output, lacks in zip(service.outputs, may_lack(service), strict=True)
     )
 
 
-def _input(name: str, type_: Type, lacks: bool, where: str) -> Input:
+def _input(name: str, type_: Type, as_float: bool, where: str) -> Input:
     kind = _KINDS.get(type_.name)
     if kind is None:
         raise ConfigError(
             f"{where}: feature {name!r} is {type_}, which model servers do not read; forward a "
             "service whose features are bool, int, float or str"
         )
-    if lacks and kind in ("bool", "int"):
+    if as_float and kind in ("bool", "int"):
         return Input(name, "float", whole=kind == "int")
     return Input(name, kind)
 

@@ -1,13 +1,12 @@
 """Speaks the Open Inference Protocol (version 2, over HTTP) as KServe, MLServer, Seldon and Triton
 do: a tensor of shape [rows, 1] for each column, in the order of the service.
 
-JSON has no NaN. A target says how one is written: as null, which the servers in Python read as NaN
-where a tensor is of floats, or as the token NaN, which Triton reads.
+Each order says of which version its features are, so that a server that knows what its model learnt
+from can refuse others.
 """
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Sequence
 from math import prod
@@ -15,8 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from featurekit.core.calls import found
-from featurekit.errors import RequestRefused
-from featurekit.server.forward.inputs import Column
+from featurekit.server.forward.columns import Column, floats
 from featurekit.server.forward.replies import (
     Garbled,
     Order,
@@ -31,16 +29,22 @@ from featurekit.server.forward.targets import Target
 ERRORS = ("error", "detail")
 """Where an answer that is an error says why."""
 
+VERSION = "featurekit_version"
+"""The parameter of a request that says of which version its features are."""
+
 _DATATYPES = {"bool": "BOOL", "int": "INT64", "float": "FP64", "str": "BYTES"}
 _NARROW = {"FP32": "<f", "FP16": "<e"}
 _INTS = {f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)}
 
 
-def order(target: Target, columns: Sequence[Column], n: int, request_id: str) -> Order:
-    """What the server is asked for `n` rows. RequestRefused, which names the feature, for an
-    infinity that the target has no form for."""
-    version = target.model_version
-    versions = "" if version is None else f"/versions/{quote(version, safe='')}"
+def order(
+    target: Target, columns: Sequence[Column], n: int, request_id: str, version: str
+) -> Order:
+    """What the server is asked for `n` rows of features of a `version`, as in "churn_v1@3f2a…",
+    which it is told. RequestRefused, which names the feature, for an infinity that the target has
+    no form for."""
+    number = target.model_version
+    versions = "" if number is None else f"/versions/{quote(number, safe='')}"
     path = f"/v2/models/{quote(target.model, safe='')}{versions}/infer"
     inputs = []
     for column in columns:
@@ -49,30 +53,14 @@ def order(target: Target, columns: Sequence[Column], n: int, request_id: str) ->
             "name": column.input.name,
             "shape": [n, 1],
             "datatype": _DATATYPES[kind],
-            "data": _nulls(target, column) if kind == "float" else column.values,
+            "data": floats(target, column) if kind == "float" else column.values,
         }
         if kind == "str":
             tensor["parameters"] = {"content_type": "str"}
         inputs.append(tensor)
-    body = {"id": request_id, "parameters": {"content_type": "pd"}, "inputs": inputs}
+    parameters = {"content_type": "pd", VERSION: version}
+    body = {"id": request_id, "parameters": parameters, "inputs": inputs}
     return Order(path, write_json(body))
-
-
-def _nulls(target: Target, column: Column) -> Sequence[Any]:
-    """The floats of a column, each NaN as the target reads it."""
-    values = column.values
-    if target.nan != "null" or all(map(math.isfinite, values)):
-        return values
-    infinite = next((i for i, value in enumerate(values) if math.isinf(value)), None)
-    if infinite is not None:
-        name = column.input.name
-        raise RequestRefused(
-            f"feature {name!r} is infinite, which JSON has no form for; write nan=NaN at target "
-            f"{target.name} where its server reads the tokens of Python",
-            status=422,
-            where=f"feature {name}",
-        )
-    return [None if value != value else value for value in values]
 
 
 def predicted(target: Target, body: bytes, n: int, request_id: str) -> Predicted:

@@ -28,7 +28,8 @@ from featurekit.log.served.log import ServingLog
 from featurekit.online.lookup.result import OnlineResult
 from featurekit.online.store.limits import Limits
 from featurekit.server.forward.asking import ModelServer, Told
-from featurekit.server.forward.inputs import Input, columns_of, inputs_of
+from featurekit.server.forward.columns import Input
+from featurekit.server.forward.inputs import columns_of, inputs_of
 from featurekit.server.forward.logged import Record, write
 from featurekit.server.forward.metrics import PredictionMetrics
 from featurekit.server.forward.routing import choices
@@ -112,7 +113,7 @@ def check(forwarding: Forwarding, lookups: Lookups) -> None:
             services[name] = lookups.known(*target.asks)
         except (NotServed, RequestRefused) as error:
             raise ConfigError(f"target {name}: {error}") from None
-        inputs_of(services[name], name)
+        inputs_of(services[name], target)
     for model in forwarding.models.values():
         first, *others = [*(name for name, _ in model.route), *model.shadows]
         for name in others:
@@ -316,7 +317,8 @@ class Predictor:
             columns = columns_of(looked.result, self._inputs_of(target, looked.service), places)
             end = self._end(asked, target) if end is None else end
             server = self._servers[target.name]
-            found = await server.predict(columns, len(share.rows), asked.id, end)
+            version = f"{looked.service.name}@{looked.service.fingerprint}"
+            found = await server.predict(columns, len(share.rows), asked.id, end, version)
             record.values, record.model_version = found.values, found.model_version
         except (ModelFailed, RequestRefused) as error:
             record.failure, record.error = error, f"{type(error).__name__}: {error}"
@@ -337,7 +339,7 @@ class Predictor:
         known = self._inputs.get((target.name, service.fingerprint))
         if known is None:
             try:
-                known = inputs_of(service, target.name)
+                known = inputs_of(service, target)
             except ConfigError as error:
                 raise ModelFailed(str(error), status=503) from None
             self._inputs[target.name, service.fingerprint] = known

@@ -14,7 +14,9 @@ from featurekit.errors import ConfigError
 from featurekit.online.lookup.version import named_version
 from featurekit.online.wire.http import Address
 
-NANS = ("null", "NaN")
+OIP, MLFLOW = "oip", "mlflow"
+NANS = {OIP: "null", MLFLOW: "NaN"}
+"""The protocols that servers speak, each with how a NaN is written unless a target says."""
 UNITS = 10_000
 """What the weights of a route add up to, in hundredths of a percent."""
 
@@ -29,10 +31,11 @@ class Target:
 
     `name` is its name here, as in churn@3: what stands before @ is the model that clients ask for.
     `service` is asked for the features, by its live version or by the `version` that is named. The
-    server at `url` speaks the Open Inference Protocol, and calls the model `model`, of
-    `model_version` where one is asked for. `nan` is how a NaN is written. A prediction is waited
-    for up to `timeout_s` seconds, and up to the end of the request where that is None. `token_env`
-    names the variable that has a bearer token for the server.
+    server at `url` speaks `protocol`: the Open Inference Protocol ("oip"), in which it calls the
+    model `model`, of `model_version` where one is asked for, or that of MLflow's scoring server
+    ("mlflow"). `nan` is how a NaN is written. A prediction is waited for up to `timeout_s` seconds,
+    and up to the end of the request where that is None. `token_env` names the variable that has a
+    bearer token for the server.
     """
 
     name: str
@@ -44,6 +47,12 @@ class Target:
     nan: str = "null"
     timeout_s: float | None = None
     token_env: str | None = None
+    protocol: str = OIP
+
+    @property
+    def title(self) -> str:
+        """What errors call it."""
+        return f"target {self.name}"
 
     @property
     def of(self) -> str:
@@ -89,9 +98,10 @@ def target_of(
     name: str | None = None,
     model: str | None = None,
     model_version: str | None = None,
-    nan: str = "null",
+    nan: str | None = None,
     timeout_s: float | None = None,
     token_env: str | None = None,
+    protocol: str = OIP,
 ) -> Target:
     """A target. Without a `name` it is called as its service is, and without a `service` as its
     model is. ConfigError, which begins with `where`, for what is none."""
@@ -105,8 +115,16 @@ def target_of(
     where = f"{where}, target {name}"
     if version == "":
         raise ConfigError(f"{where}: service {service!r} has no version behind @; write {bare}")
-    if nan not in NANS:
+    if protocol not in NANS:
+        raise ConfigError(f"{where}: protocol is {protocol!r}; write {' or '.join(NANS)}")
+    nan = NANS[protocol] if nan is None else nan
+    if nan not in NANS.values():
         raise ConfigError(f"{where}: nan is {nan!r}; write null, or NaN")
+    if protocol == MLFLOW and (model or model_version):
+        raise ConfigError(
+            f"{where}: a server of MLflow serves one model, and is not asked for others; leave "
+            "model and model_version out, or name its version in name=churn@3"
+        )
     if timeout_s is not None and not 0 < timeout_s <= _LONGEST_S:
         raise ConfigError(f"{where}: timeout is {timeout_s:g} s; write one of up to an hour")
     if token_env is not None and not _VARIABLE.fullmatch(token_env):
@@ -116,7 +134,8 @@ def target_of(
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
     called = model or name.partition("@")[0]
-    return Target(name, bare, url, version, called, model_version, nan, timeout_s, token_env)
+    asked = version, called, model_version
+    return Target(name, bare, url, *asked, nan, timeout_s, token_env, protocol)
 
 
 # --- routes ---------------------------------------------------------------------------------------

@@ -18,6 +18,15 @@ from featurekit.errors import ConfigError
 
 _START_S, _STOP_S = 60.0, 5.0
 _TOLD_LINES = 6
+_RELEASE = """
+import sys
+from pathlib import Path
+from featurekit.online.store.server import private_redis, release, runs
+folder = Path(sys.argv[1])
+if runs(folder):
+    private_redis(folder)
+    release(folder)
+"""
 
 
 @contextmanager
@@ -28,7 +37,8 @@ def serving(
     while the block does.
 
     What it says on standard error goes to `log`. ConfigError, with its last words, where it ends
-    before it serves. It has a session of its own, so that Ctrl-C reaches it by this process alone.
+    before it serves. It has a session of its own, so that Ctrl-C reaches it by this process alone,
+    and ends with this process, also where that is killed.
     """
     command = [sys.executable, "-W", "ignore", "-m", module, *arguments]
     env = dict(os.environ)
@@ -44,10 +54,14 @@ def serving(
             start_new_session=True,
         )
 
+    watch = _after_this("kill", "-9", f"-{process.pid}")
+
     def kill() -> None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        watch.kill()
+        watch.communicate()
 
     at_end(kill)
     try:
@@ -58,6 +72,30 @@ def serving(
         not_at_end(kill)
         if process.stdout is not None:
             process.stdout.close()
+
+
+@contextmanager
+def releasing(folder: Path) -> Iterator[None]:
+    """Where this process is killed in the block, the private Redis of a folder is let go of as at
+    its exit: it ends, with its data saved, unless somebody else uses it."""
+    watch = _after_this(sys.executable, "-c", _RELEASE, str(folder))
+    try:
+        yield
+    finally:
+        watch.kill()
+        watch.communicate()
+
+
+def _after_this(*command: str) -> subprocess.Popen[bytes]:
+    """A shell that waits until the pipe to this process closes, and then runs a command: a process
+    that is killed ends nothing by itself."""
+    return subprocess.Popen(
+        ["/bin/sh", "-c", 'read -r _; "$@"', "sh", *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def _address(process: subprocess.Popen[bytes], module: str, log: Path) -> str:

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from featurekit.cli.demo.churn.processes import serving
+from featurekit.cli.demo.churn.processes import releasing, serving
 from featurekit.cli.demo.run import check_lines, workplace
 from featurekit.core.files import whole
 from featurekit.core.screen import Screen
@@ -23,7 +23,7 @@ from featurekit.store import FeatureStore
 _FILES = {"feature_store.yaml": "feature_store.yaml", "features.py": "features.py.txt"}
 """The files of the repo, and what each is called here: they are the user's, and no modules."""
 _NEEDED = ("mlflow", "alembic", "sklearn", "skops", "fastapi", "uvicorn", "orjson", "ormsgpack")
-_SERVICE, _LABEL = "churn_v1", "future:churned"
+_MODEL, _SERVICE, _LABEL = "churn", "churn_v1", "future:churned"
 _DAY = dt.timedelta(days=1)
 _AHEAD, _GAP, _TEST = 90 * _DAY, 7 * _DAY, 120 * _DAY
 """How far the label looks ahead, what lies between the parts, and where the later part begins
@@ -53,8 +53,7 @@ def run_churn(
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise ConfigError(
-            f"{', '.join(missing)} is not installed; run `pip install "
-            "'featurekit[mlflow,server]' scikit-learn skops`"
+            f"{', '.join(missing)} is not installed; run `pip install 'featurekit[mlflow,server]'`"
         )
     from featurekit.online.store.server import private_redis, release
     from featurekit.server.listen import bound
@@ -69,7 +68,7 @@ def run_churn(
         server = place / ".featurekit" / "redis"
         try:
             url = redis_url or private_redis(server)
-            with FeatureStore(place, redis_url=url) as store:
+            with releasing(server), FeatureStore(place, redis_url=url) as store:
                 made = _Churn(screen, store, place, url, stays=folder is not None)
                 return made.run(data, rows=rows, port=port)
         finally:
@@ -94,12 +93,13 @@ class _Churn:
     def __init__(
         self, screen: Screen, store: FeatureStore, place: Path, url: str, *, stays: bool
     ) -> None:
-        from featurekit.cli.demo.churn.tracking import Tracking
+        from featurekit.cli.demo.churn.models import TRUSTED
+        from featurekit.plugins.mlflow.registry import Registry
 
         self.screen, self.store, self.place, self.url = screen, store, place, url
         self.stays = stays
         self.lines = place / "data" / "order_lines.parquet"
-        self.tracking = Tracking(place)
+        self.tracking = Registry(place, _MODEL, TRUSTED)
         self.result: dict[str, Any] = {}
         self.steps = 0
 
@@ -246,8 +246,6 @@ class _Churn:
         return trained
 
     def register(self, trained: Any, splits: Any) -> tuple[str, str]:
-        from featurekit.cli.demo.churn.tracking import uri
-
         self.step("MLflow", "Logs both models with the contract of what they learnt from.")
         contract, versions, rows = splits.train.contract(), [], []
         for kind in ("baseline", "forest"):
@@ -255,18 +253,16 @@ class _Churn:
             model = getattr(trained, kind)
             version = found or self.tracking.register(model, splits.train, kind, trained.scores)
             said = "was there already" if found else "is registered"
-            rows.append((uri(version), kind, said))
+            rows.append((self.tracking.uri_of(version), kind, said))
             versions.append(version)
         if self.tracking.champion() is None:
             self.tracking.promote(versions[0])
         self.screen.table(("model", "kind", ""), rows)
         self.screen.line(f"\nThe registry is {self.tracking.uri}")
-        self.result["registered"] = {kind: uri(version) for version, (_, kind, _) in
-                                     zip(versions, rows, strict=True)}  # fmt: skip
+        self.result["registered"] = {kind: made for made, kind, _ in rows}
         return versions[0], versions[1]
 
     def deployable(self, splits: Any, versions: tuple[str, str]) -> bool:
-        from featurekit.cli.demo.churn.tracking import uri
         from featurekit.monitor.deploy import deployable, documents
         from featurekit.parity.budget import Budget
 
@@ -275,7 +271,7 @@ class _Churn:
         contract = splits.train.contract()
         contract.save(self.place / "churn.contract.json")
         for version in versions:
-            self.store.pin(contract.version, by=uri(version))
+            self.store.pin(contract.version, by=self.tracking.uri_of(version))
         parts = self.store.parts
         said = {True: "holds", False: "FAILS", None: "–"}
         rows, kept = [], {}
@@ -287,8 +283,10 @@ class _Churn:
                 max_age_us=None,
                 budget=Budget(values=10_000),
             )
-            rows += [(uri(version), c.name, said[c.held], c.found) for c in found.checks]
-            kept[uri(version)] = {"ok": found.ok, "checks": list(documents(found))}
+            rows += [
+                (self.tracking.uri_of(version), c.name, said[c.held], c.found) for c in found.checks
+            ]
+            kept[self.tracking.uri_of(version)] = {"ok": found.ok, "checks": list(documents(found))}
         self.screen.table(("model", "check", "verdict", "found"), rows)
         self.result["deploy"] = kept
         self.version = contract.version
@@ -308,19 +306,18 @@ class _Churn:
 
     def serve(self, route: dict[str, int], asked: Any, port: int, title: str) -> bool:
         """Serve versions by their shares over HTTP, and compare what is answered."""
-        from featurekit.cli.demo.churn.tracking import MODEL
         from featurekit.client import Client
 
         shown = ", ".join(f"{share} % to churn@{number}" for number, share in route.items())
         self.step(title, f"Serves {shown}: a client sends entities, and gets predictions.")
-        models = [word for v in route for word in ("--model", f"{MODEL}/{v}")]
+        models = [word for v in route for word in ("--model", f"{_MODEL}/{v}")]
         where = ("--tracking-uri", self.tracking.uri)
-        server = "featurekit.plugins.mlflow_server"
+        server = "featurekit.plugins.mlflow.server"
         with serving(server, [*where, *models], log=self.place / "models.log") as address:
             options = ["--json", "serve", "--repo", str(self.place), "--port", str(port)]
             options += ["--drain", "10ms", "--timeout", "60s"]
             for number in route:
-                told = f"name=churn@{number},service={self.version},model={MODEL}"
+                told = f"name=churn@{number},service={self.version},model={_MODEL}"
                 options += ["--forward", f"{address},{told},model_version={number}"]
             if len(route) > 1:
                 shares = ",".join(f"churn@{n}={share}" for n, share in route.items())
@@ -330,7 +327,7 @@ class _Churn:
                 serving("featurekit.cli", options, log=log, redis_url=self.url) as url,
                 Client(url, timeout_s=60.0) as client,
             ):
-                answers = [client.predict(MODEL, rows, as_of) for as_of, rows in asked]
+                answers = [client.predict(_MODEL, rows, as_of) for as_of, rows in asked]
         return self.compare(route, asked, answers, title)
 
     def compare(self, route: dict[str, int], asked: Any, answers: Any, title: str) -> bool:
@@ -363,13 +360,13 @@ class _Churn:
         return not differing
 
     def promote(self, version: str) -> None:
-        from featurekit.cli.demo.churn.tracking import ALIAS, MODEL, uri
+        from featurekit.plugins.mlflow.registry import ALIAS
 
         before = self.tracking.champion()
         if before != version:
             self.tracking.promote(version)
         said = "is already" if before == version else "is now"
-        self.screen.line(f"{uri(version)} {said} models:/{MODEL}@{ALIAS}.")
+        self.screen.line(f"{self.tracking.uri_of(version)} {said} models:/{_MODEL}@{ALIAS}.")
         self.result["champion"] = {"was": before, "is": version}
 
     def next(self, version: str) -> str:

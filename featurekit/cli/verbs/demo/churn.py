@@ -10,7 +10,7 @@ from featurekit.core.screen import Screen
 
 
 @verb(
-    "Needs featurekit[mlflow,server], scikit-learn and skops. What it makes stands in a folder of "
+    "Needs featurekit[mlflow,server]. What it makes stands in a folder of "
     "its own, with the registry of MLflow on SQLite; a second run in the same folder goes on from "
     "there. The exit code is 1 where the model does not beat the baseline, so that nothing is "
     "registered, or where online and offline differ; it is 3 where a contract does not hold.",

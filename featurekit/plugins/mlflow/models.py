@@ -1,5 +1,4 @@
-"""Turns training sets and models into what MLflow keeps of a run, and a model that it keeps into
-predictions for entity rows.
+"""Turns models into what MLflow keeps of them, and a kept model into predictions for entity rows.
 
 A model carries its feature contract: as a file, by its SHA-256 in the model's metadata and in tags.
 A model that is loaded asks for the contract's own version of the service, and for no other.
@@ -8,106 +7,31 @@ A model that is loaded asks for the contract's own version of the service, and f
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from featurekit.core.attributes import Named
-from featurekit.core.types import Instant, from_text
+from featurekit.core.types import Instant
 from featurekit.core.version import VERSION
 from featurekit.define.feature_contract.contract import Contract
 from featurekit.define.published import Trust
-from featurekit.errors import ArgumentError, ConfigError, ContractRefused, DataError, NotServed
+from featurekit.errors import ArgumentError, ContractRefused, DataError, NotServed
 from featurekit.monitor.deploy import check_types, check_version
+from featurekit.plugins.mlflow.client import active_run, downloaded, explained, mlflow, schema_of
 from featurekit.store import FeatureStore
-
-try:
-    import mlflow
-    import mlflow.entities
-    import mlflow.models
-    import mlflow.sklearn
-    import mlflow.types
-    from mlflow.exceptions import MlflowException
-except ImportError as error:
-    raise ConfigError(
-        f"featurekit.plugins.mlflow: MLflow cannot be imported ({error}); install "
-        "featurekit[mlflow], and scikit-learn"
-    ) from None
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from featurekit.offline.training_set import TrainingSet
-
 _FILE = "featurekit_contract.json"
 _MODEL_TAG = "featurekit.model_sha256"
-_DIGEST = 32
-"""The digits of the content hash that MLflow has room for in a digest."""
-_MOST_SCHEMA, _MOST_PROFILE = 1_048_575, 16_777_215
-"""The characters of a schema and of a profile that MLflow keeps."""
 _OWN = ("signature", "metadata", "extra_files", "input_example", "artifact_path")
 _LIBRARIES = ("scikit-learn", "skops", "numpy", "pandas")
-_TYPES = {
-    "bool": "boolean",
-    "int": "long",
-    "float": "double",
-    "str": "string",
-    "bytes": "binary",
-    "datetime": "datetime",
-}
 _VERSION = re.compile(r"models:/([^/@]+)(?:/(\d+)|@([^/]+))")
-
-
-# --- training sets --------------------------------------------------------------------------------
-
-
-def log_training_set(training: TrainingSet, *, context: str = "training") -> Contract:
-    """Log a training set as an input of the active run, or of a new one; its feature contract.
-
-    The dataset is called as the service with its version. Its digest is the first 32 digits of the
-    content hash (F2), its schema has the features and labels, and its profile is that of the
-    contract. Its source names the manifest, which is logged with the contract below
-    `featurekit/DIGEST/`; `FeatureStore.remake` makes the rows again of that. No row is logged,
-    but the profile has values of rows. `context` says what they are for, as in "training".
-    DataError where MLflow does not take it.
-    """
-    contract, manifest = training.contract(), training.manifest
-    digest = contract.content_hash[:_DIGEST]
-    with _explained("the training set"), _run() as run:
-        folder = f"featurekit/{digest}"
-        with TemporaryDirectory(prefix="featurekit-") as made:
-            contract.save(Path(made, "contract.json"))
-            text = json.dumps(manifest, indent=2) + "\n"
-            Path(made, "manifest.json").write_text(text, encoding="utf-8")
-            mlflow.log_artifacts(made, folder)
-        source = {
-            "manifest": f"runs:/{run}/{folder}/manifest.json",
-            "contract": f"runs:/{run}/{folder}/contract.json",
-            **{n: manifest[n] for n in ("service", "fingerprint", "content_hash", "known_at")},
-        }
-        columns = [*contract.features, *contract.labels]
-        schema = json.dumps({"mlflow_colspec": _schema(columns).to_dict()})
-        profile = json.dumps(contract.body.profile.model_dump(mode="json"))
-        dataset = mlflow.entities.Dataset(
-            name=contract.version,
-            digest=digest,
-            source_type="featurekit",
-            source=json.dumps(source),
-            schema=schema if len(schema) <= _MOST_SCHEMA else None,
-            profile=profile if len(profile) <= _MOST_PROFILE else None,
-        )
-        tags = [mlflow.entities.InputTag("mlflow.data.context", context)]
-        logged = mlflow.entities.DatasetInput(dataset, tags)
-        mlflow.MlflowClient().log_inputs(run, datasets=[logged])
-    return contract
-
-
-# --- models ---------------------------------------------------------------------------------------
 
 
 def log_model(
@@ -143,16 +67,16 @@ def log_model(
     about = _about(contract)
     named = {f"featurekit.{key}": value for key, value in about.items()}
     with (
-        _explained(f"the model {name!r}"),
+        explained(f"the model {name!r}"),
         TemporaryDirectory(prefix="featurekit-") as made,
-        _run(),
+        active_run(),
     ):
         contract.save(Path(made, _FILE))
         info = mlflow.sklearn.log_model(
             model,
             name=name,
             registered_model_name=registered_model_name,
-            signature=mlflow.models.ModelSignature(inputs=_schema(contract.features)),
+            signature=mlflow.models.ModelSignature(inputs=schema_of(contract.features)),
             pip_requirements=list(pip_requirements or _requirements()),
             extra_files=[str(Path(made, _FILE))],
             metadata={"featurekit": about},
@@ -200,7 +124,7 @@ def load_model(uri: str, *, store: FeatureStore) -> ServedModel:
             "featurekit.plugins.mlflow.log_model"
         )
     _check_served(uri, store, contract)
-    with _explained(uri):
+    with explained(uri):
         model = mlflow.sklearn.load_model(info.model_uri)
     _check_columns(_fitted_on(model), contract, uri)
     return ServedModel(uri, contract, store, model, function)
@@ -275,10 +199,16 @@ class KeptModel(Named):
         DataError where MLflow has no such model."""
         self.uri = uri
         """Where it is."""
-        with _explained(uri):
+        with explained(uri):
             self.info: Any = mlflow.models.get_model_info(uri)
             self.version: Any = self._version()
         """Its version in the registry; None where the URI names none."""
+
+    @property
+    def run_id(self) -> str | None:
+        """The run in which it was logged."""
+        found = self.info.run_id or getattr(self.version, "run_id", None)
+        return None if found is None else str(found)
 
     def _version(self) -> Any:
         match = _VERSION.fullmatch(self.uri)
@@ -306,7 +236,7 @@ class KeptModel(Named):
                 f"{self.uri}: the model carries no feature contract; log it with "
                 "featurekit.plugins.mlflow.log_model"
             )
-        with _explained(self._file), TemporaryDirectory(prefix="featurekit-") as made:
+        with explained(self._file), TemporaryDirectory(prefix="featurekit-") as made:
             found = Contract(_bytes(self.info, f"extra_files/{_FILE}", made), where=self._file)
         found.check_signed(Trust.held("", keys).keys)
         return found
@@ -332,7 +262,7 @@ class KeptModel(Named):
                 "featurekit.plugins.mlflow.log_model"
             )
         _check_columns(signature.inputs.input_names(), contract, f"{self.uri}: its signature")
-        told, wanted = signature.inputs.to_dict(), _schema(contract.features).to_dict()
+        told, wanted = signature.inputs.to_dict(), schema_of(contract.features).to_dict()
         for one, other in zip(told, wanted, strict=True):
             if one != other:
                 raise ContractRefused(
@@ -344,10 +274,9 @@ class KeptModel(Named):
     def check_file(self) -> None:
         """ContractRefused where the model's file is another than was logged. Of models that are not
         of scikit-learn nothing is known."""
-        if "sklearn" not in self.info.flavors:
+        sha256 = self.sha256()
+        if sha256 is None:
             return
-        with _explained(self.uri):
-            sha256 = _model_sha256(self.info)
         for place, told in self._told():
             if place != "metadata" and told.get(_MODEL_TAG) != sha256:
                 raise ContractRefused(
@@ -355,6 +284,13 @@ class KeptModel(Named):
                     f"{sha256}, and the {place} of the model {told.get(_MODEL_TAG)}; log a model "
                     "that was fitted again, or in part, as a new version"
                 )
+
+    def sha256(self) -> str | None:
+        """The SHA-256 of the model's file; None for a model that is not of scikit-learn."""
+        if "sklearn" not in self.info.flavors:
+            return None
+        with explained(self.uri):
+            return _model_sha256(self.info)
 
     @property
     def _file(self) -> str:
@@ -367,7 +303,7 @@ class KeptModel(Named):
         """What metadata, the tags of the model and those of its registered version say."""
         yield "metadata", {f"featurekit.{k}": v for k, v in self._metadata().items()}
         if self.info.model_id is not None:
-            with _explained(self.uri):
+            with explained(self.uri):
                 yield "tags", mlflow.MlflowClient().get_logged_model(self.info.model_id).tags
         if self.version is not None:
             yield "registered version", self.version.tags
@@ -433,21 +369,6 @@ def _about(contract: Contract) -> dict[str, str]:
     }
 
 
-def _schema(columns: Sequence[Any]) -> Any:
-    """The columns of features and labels as MLflow describes them. What it has no type for, as a
-    list or a date, is of any type there. A label may be null."""
-    return mlflow.types.Schema([_spec_of(one) for one in columns])
-
-
-def _spec_of(column: Any) -> Any:
-    known = _TYPES.get(from_text(column.type).name)
-    return mlflow.types.ColSpec(
-        known or mlflow.types.schema.AnyType(),
-        column.name,
-        required=known is not None and getattr(column, "nulls", "may") == "never",
-    )
-
-
 def _requirements() -> list[str]:
     found = [f"featurekit=={VERSION}"]
     for name in _LIBRARIES:
@@ -463,8 +384,7 @@ def _bytes(info: Any, name: str, folder: str) -> bytes:
     base = info.model_uri
     if info.model_id is not None:  # MLflow takes no path behind the id of a model
         base = mlflow.MlflowClient().get_logged_model(info.model_id).artifact_location
-    path = mlflow.artifacts.download_artifacts(artifact_uri=f"{base}/{name}", dst_path=folder)
-    return Path(path).read_bytes()
+    return downloaded(f"{base}/{name}", folder).read_bytes()
 
 
 def _model_sha256(info: Any) -> str:
@@ -473,26 +393,3 @@ def _model_sha256(info: Any) -> str:
         return hashlib.sha256(
             _bytes(info, info.flavors["sklearn"]["pickled_model"], made)
         ).hexdigest()
-
-
-@contextmanager
-def _run() -> Iterator[str]:
-    """The id of the active run, or of a new one, which then ends."""
-    active = mlflow.active_run()
-    if active is not None:
-        yield active.info.run_id
-        return
-    with mlflow.start_run() as run:
-        yield run.info.run_id
-
-
-@contextmanager
-def _explained(what: str) -> Iterator[None]:
-    """Errors of MLflow as DataError, which names what they are about."""
-    try:
-        yield
-    except (MlflowException, OSError) as error:
-        first = str(error).strip().partition("\n")[0]
-        raise DataError(
-            f"{what}: MLflow at {mlflow.get_tracking_uri()} refuses it: {first}"
-        ) from error

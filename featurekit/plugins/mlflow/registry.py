@@ -1,4 +1,5 @@
-"""Turns models into versions in an MLflow registry on SQLite, which stands in the demo's folder."""
+"""Turns models into the versions of one name in a registry of MLflow on SQLite, which stands in a
+folder."""
 
 from __future__ import annotations
 
@@ -10,27 +11,28 @@ from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
-import mlflow
-
-from featurekit.cli.demo.churn.models import TRUSTED
 from featurekit.core.signing import PublicKey
 from featurekit.define.feature_contract.contract import Contract
-from featurekit.plugins.mlflow import load_contract, load_model, log_model, log_training_set
+from featurekit.plugins.mlflow.client import mlflow
+from featurekit.plugins.mlflow.models import load_contract, load_model, log_model
+from featurekit.plugins.mlflow.training import log_training_set
 
-MODEL, ALIAS = "churn", "champion"
-_KIND = "demo.kind"
+ALIAS = "champion"
+_KIND = "featurekit.kind"
 _HASH = "featurekit.content_hash"
 
 
-class Tracking:
-    """The registry of a folder. What MLflow says of its work is not shown."""
+class Registry:
+    """The versions of a model in the registry of a folder. What MLflow says of its work is not
+    shown. `trusted` are the types in it that skops is told to load."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, model: str, trusted: Sequence[str]) -> None:
+        self.model, self._trusted = model, list(trusted)
         self.uri = f"sqlite:///{folder.absolute()}/mlflow.db"
         self._files = (folder.absolute() / "mlflow").as_uri()
 
     @contextmanager
-    def _quiet(self) -> Iterator[mlflow.MlflowClient]:
+    def _quiet(self) -> Iterator[Any]:
         was, was_registry = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
         levels = {name: logging.getLogger(name).level for name in ("mlflow", "alembic")}
         with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
@@ -50,7 +52,7 @@ class Tracking:
     def find(self, contract: Contract, kind: str) -> str | None:
         """The version that was registered of this kind of model, of the rows of this contract."""
         with self._quiet() as client:
-            found = client.search_model_versions(f"name = '{MODEL}'")
+            found = client.search_model_versions(f"name = '{self.model}'")
         same = [
             int(one.version)
             for one in found
@@ -64,9 +66,9 @@ class Tracking:
         """Log the training set, the model with its contract and its score, and register it; its
         version."""
         with self._quiet() as client:
-            found = client.get_experiment_by_name(MODEL)
+            found = client.get_experiment_by_name(self.model)
             experiment = (
-                client.create_experiment(MODEL, artifact_location=self._files)
+                client.create_experiment(self.model, artifact_location=self._files)
                 if found is None
                 else found.experiment_id
             )
@@ -76,37 +78,36 @@ class Tracking:
                 info = log_model(
                     model,
                     contract,
-                    registered_model_name=MODEL,
+                    registered_model_name=self.model,
                     pyfunc_predict_fn="predict_proba",
-                    skops_trusted_types=list(TRUSTED),
+                    skops_trusted_types=self._trusted,
                 )
                 version = str(info.registered_model_version)
-                client.set_model_version_tag(MODEL, version, _KIND, kind)
+                client.set_model_version_tag(self.model, version, _KIND, kind)
         return version
 
     def contract(self, version: str, keys: Sequence[PublicKey]) -> Contract:
         """The contract that a version carries, signed by one of `keys` where there are some."""
         with self._quiet():
-            return load_contract(uri(version), public_keys=[key.text for key in keys])
+            return load_contract(self.uri_of(version), public_keys=[key.text for key in keys])
 
     def load(self, version: str, store: Any) -> Any:
         """A version as `featurekit.plugins.mlflow.load_model` loads it."""
         with self._quiet():
-            return load_model(uri(version), store=store)
+            return load_model(self.uri_of(version), store=store)
 
     def champion(self) -> str | None:
         """The version that the alias names; None before there is one."""
         with self._quiet() as client:
-            found = client.search_registered_models(f"name = '{MODEL}'")
+            found = client.search_registered_models(f"name = '{self.model}'")
         aliases = found[0].aliases if found else {}
         return None if ALIAS not in aliases else str(aliases[ALIAS])
 
     def promote(self, version: str) -> None:
         """Let the alias name a version."""
         with self._quiet() as client:
-            client.set_registered_model_alias(MODEL, ALIAS, version)
+            client.set_registered_model_alias(self.model, ALIAS, version)
 
-
-def uri(version: str) -> str:
-    """How MLflow calls a version."""
-    return f"models:/{MODEL}/{version}"
+    def uri_of(self, version: str) -> str:
+        """How MLflow calls a version."""
+        return f"models:/{self.model}/{version}"

@@ -1,9 +1,10 @@
 """Turns models of MLflow's registry into a server of the Open Inference Protocol (version 2), which
-`featurekit serve --forward` sends features to: `python -m featurekit.plugins.mlflow_server`.
+`featurekit serve --forward` sends features to: `python -m featurekit.plugins.mlflow.server`.
 
-It serves versions of models of scikit-learn that carry a feature contract, and takes the columns
-of the contract alone, in its order. It is a small server for one machine: nobody is asked who they
-are, and one request is predicted at a time.
+It serves versions of models of scikit-learn that carry a feature contract. It takes the columns of
+the contract alone, in its order, and of no other version of the service, where it is told one. It
+is a small server for one machine: nobody is asked who they are, and one request is predicted at a
+time.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from featurekit.core.conversions import to_pandas
 from featurekit.core.types import from_text
 from featurekit.define.feature_contract.contract import Contract
 from featurekit.errors import ConfigError, FeaturekitError, RequestRefused
-from featurekit.plugins.mlflow import load_contract
+from featurekit.plugins.mlflow.client import mlflow
+from featurekit.plugins.mlflow.models import load_contract
+from featurekit.server.forward.oip import VERSION
 from featurekit.server.listen import bound
 
 try:
-    import mlflow.models
-    import mlflow.sklearn
     import uvicorn
     from starlette.applications import Starlette
     from starlette.requests import Request
@@ -33,8 +34,7 @@ try:
     from starlette.routing import Route
 except ImportError as error:
     raise ConfigError(
-        f"featurekit.plugins.mlflow_server: {error}; run `pip install 'featurekit[mlflow,server]' "
-        "scikit-learn`"
+        f"featurekit.plugins.mlflow.server: {error}; run `pip install 'featurekit[mlflow,server]'`"
     ) from None
 
 _KINDS = {"bool": "BOOL", "int": "INT64", "float": "FP64", "str": "BYTES"}
@@ -89,6 +89,17 @@ class Served:
         types = {one.name: from_text(one.type) for one in features}
         table = pa.table(columns, names=list(types))
         return to_pandas(table, types, [one.name for one in features if one.nulls == "may"])
+
+    def check_version(self, parameters: Any) -> None:
+        """RequestRefused where the features are of another version than the model learnt from: its
+        columns may have the same names and other values."""
+        told = parameters.get(VERSION) if isinstance(parameters, dict) else None
+        if told not in (None, self.contract.version):
+            raise RequestRefused(
+                f"{self.name} version {self.version} learnt from {self.contract.version}, and was "
+                f"given features of {told}; forward its own, as in "
+                f"service={self.contract.service}@{self.contract.fingerprint[:12]}"
+            )
 
     def predicted(self, inputs: Any) -> dict[str, Any]:
         """The output of a request: a value for each row, or one for each row and class. Of two
@@ -166,6 +177,7 @@ class Models:
             body = json.loads(await request.body())
             if not isinstance(body, dict):
                 raise RequestRefused("the body is no object")
+            one.check_version(body.get("parameters"))
             output = one.predicted(body.get("inputs"))
         except (RequestRefused, ValueError) as error:
             return JSONResponse({"error": str(error)}, 400)
@@ -209,7 +221,7 @@ class Models:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m featurekit.plugins.mlflow_server",
+        prog="python -m featurekit.plugins.mlflow.server",
         description="Serve models of MLflow's registry by the Open Inference Protocol, version 2.",
     )
     parser.add_argument("--tracking-uri", required=True, metavar="URI")
@@ -241,4 +253,4 @@ if __name__ == "__main__":
     try:
         main()
     except FeaturekitError as problem:
-        raise SystemExit(f"featurekit.plugins.mlflow_server: error: {problem}") from None
+        raise SystemExit(f"featurekit.plugins.mlflow.server: error: {problem}") from None
