@@ -58,7 +58,8 @@ _CATALOG = "/catalog"
 _OPEN = {"/health", "/ready"}
 _PAGES = {"/v1/services", "/openapi.json", "/docs"}
 """The routes that everybody may ask: who watches a process has no key."""
-_SHOWN = {"/openapi.json", "/docs"}
+_SHOWN = {"/openapi.json", "/docs", "/favicon.ico"}
+"""What a browser asks for beside pages, too: it forgets a password that is refused anywhere."""
 _RETRY_S = 0.5
 _log = logging.getLogger("featurekit.server")
 
