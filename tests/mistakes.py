@@ -383,9 +383,9 @@ SOURCE_MISTAKES = [
         'timestamp_field="ordered_at", event_id="order_id"',
     ),
     edit(
-        "dedupe_without_event_id",
+        "op_without_event_id",
         'timestamp_field="ordered_at"',
-        'timestamp_field="ordered_at", dedupe_within="30d"',
+        'timestamp_field="ordered_at", op="country"',
     ),
     edit(
         "on_bad_row_of_another_name",

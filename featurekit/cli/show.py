@@ -82,7 +82,8 @@ def _show_reasons(screen: Screen, change: Change) -> None:
 
 
 def notes_of(store: FeatureStore) -> dict[str, Any]:
-    """What to know of the definitions: sources whose rows do not say when they arrived (T3),
+    """What to know of the definitions: sources whose rows do not say when they arrived (T3), those
+    whose ids are to be remembered and that have none,
     features with parts that DuckDB computes by calling Python (R5), and patterns that may take
     long. `unnamed` are views and services that a module made and does not hold,
     `deprecated` what is to be given up, and `forgetting` are forgettings that did not end."""
@@ -117,6 +118,11 @@ def notes_of(store: FeatureStore) -> dict[str, Any]:
     ]
     return {
         "arrival_unknown": unknown,
+        "ids_unknown": [
+            name
+            for name in sorted(read)
+            if (source := store.parts.source(name)).event_id is None and source.dedupe_within
+        ],
         "python_in_duckdb": called,
         "slow_patterns": slow_patterns(repo.transforms()),
         "unnamed": lost,
@@ -168,6 +174,11 @@ def show_notes(screen: Screen, notes: Mapping[str, Any]) -> None:
         screen.line(
             f"\narrival unknown: {', '.join(notes['arrival_unknown'])} – rows of files count as "
             "known from their own instant on; name a created_timestamp_column, or say arrives="
+        )
+    if notes["ids_unknown"]:
+        screen.line(
+            f"\nids unknown: {', '.join(notes['ids_unknown'])} – dedupe_within says how long keys "
+            "of pushes are known, and equal rows count each; name an event_id if they are copies"
         )
     for text in notes["slow_patterns"]:
         screen.line(f"\nwarning: {text}")

@@ -183,7 +183,9 @@ class EventSource(Described):
     `dedupe_within`, each view remembers ids for as long as its own windows (with offset and hop) or
     its ttl reach back. Then a copy of an event that happened before it arrived is never counted
     beside the event, and no other view changes the values of this one. A latest row without a ttl,
-    and anything else that reaches back without end, must state `dedupe_within`.
+    and anything else that reaches back without end, must state `dedupe_within`. A source without an
+    `event_id` may have it, too: it is how long the `Idempotency-Key` of a push over HTTP is known,
+    24 hours by default, and no two of its events are one.
 
     `op`, a column of str, makes each row a version of its event. "upsert" replaces the version
     before it, "delete" removes the event; both hold from the row's own arrival. If a version
@@ -455,12 +457,12 @@ class EventSource(Described):
 
     def _check_ids(self, what: str, schema: Mapping[str, Type]) -> None:
         if self.event_id is None:
-            for name in ("dedupe_within", "op"):
-                if getattr(self, name) is not None:
-                    raise DefinitionError(
-                        f"{what}: {name} is about the ids of events; name their column, as in "
-                        f"{assigned('EventSource', 'event_id')}, or leave {name} out"
-                    )
+            if self.op is not None:
+                raise DefinitionError(
+                    f"{what}: op is about the ids of events; name their column, as in "
+                    f"{assigned('EventSource', 'event_id')}, or leave op out"
+                )
+            self._check_memory(what)
             return
         wanted = {"event_id": ("str", "int", "bytes"), "op": ("str",)}
         for role, names in wanted.items():
@@ -479,6 +481,9 @@ class EventSource(Described):
                 )
         if self.op == self.event_id:
             raise DefinitionError(f"{what}: op and event_id are two columns, found {self.op!r}")
+        self._check_memory(what)
+
+    def _check_memory(self, what: str) -> None:
         if self.dedupe_within is not None:
             duration_us(self.dedupe_within, what=f"{what}, dedupe_within")
 

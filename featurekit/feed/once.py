@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featurekit.core.durations import duration_us
 from featurekit.core.files import locked
 from featurekit.core.keys import project_key
 from featurekit.core.openness import make_folder
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
     from featurekit.define.definitions import EventSource
 
 KEPT_S = 24 * 3600
-"""How long a key is known after its push."""
+"""How long a key is known after its push, where its source does not say."""
 _LOCKS = 256
 _PATIENCE_S, _POLL_S, _SETTLES_S = 30.0, 0.002, 0.02
 _CLAIM = 32
@@ -97,13 +98,13 @@ class Claim:
     over: bool
     pushed: Pushed
 
-    def written(self, *, over: bool) -> Lasting:
-        """The note as it is kept."""
+    def written(self, kept_s: int, *, over: bool) -> Lasting:
+        """The note as it is kept, for so many seconds."""
         about = _fields(self.pushed)
         for name in _INSTANTS:
             about[name] = None if about[name] is None else micros(about[name])
         note = {"body": self.body, "claim": self.claim, "token": self.token, "over": over}
-        return Lasting(write_object(_NOTE, {**note, "pushed": about}), KEPT_S)
+        return Lasting(write_object(_NOTE, {**note, "pushed": about}), kept_s)
 
 
 def _fields(pushed: Pushed) -> dict[str, Any]:
@@ -135,14 +136,23 @@ def claim_key(project: str, source: str, id_: str) -> bytes:
     return project_key(project, "once", source, id_)
 
 
+def kept_s(source: EventSource) -> int:
+    """How many seconds a key of a push to a source is known: as long as the source's
+    `dedupe_within` says, to the next whole second, else KEPT_S."""
+    if source.dedupe_within is None:
+        return KEPT_S
+    return -(-duration_us(source.dedupe_within, what="dedupe_within") // 1_000_000)
+
+
 @dataclass(slots=True)
 class Once:
-    """A push under its key, whose lock is held. `again` is the answer of an earlier one, where that
-    was taken."""
+    """A push under its key, which is known for `kept_s` seconds and whose lock is held. `again` is
+    the answer of an earlier one, where that was taken."""
 
     project: Project
     source: str
     key: Key
+    kept_s: int = KEPT_S
     again: Pushed | None = None
     name: str = field(default_factory=lambda: uuid.uuid4().hex[:16])
     _made: Claim | None = None
@@ -178,7 +188,7 @@ class Once:
             if not has_claim(self.project.state_dir, self.source, found.claim):
                 return
             self._fill(rows, found)
-            online.write({self._at: found.written(over=True)})
+            online.write({self._at: found.written(self.kept_s, over=True)})
         self.again = found.pushed
 
     def _let_go(self, found: Claim) -> None:
@@ -230,12 +240,12 @@ class Once:
         self._made = Claim(self.key.body, self.claim, token.decode(), False, pushed)
         # No lease is asked for: the lock is held, so nobody else writes this key, and a claim alone
         # does nothing.
-        self.project.online.write({self._at: self._made.written(over=False)})
+        self.project.online.write({self._at: self._made.written(self.kept_s, over=False)})
 
     def ending(self, online: OnlineStore) -> OnlineStore:
         """The store, in which the claim is over with what ends the push."""
         assert self._made is not None
-        return _Ending(online, self._at, self._made.written(over=True))
+        return _Ending(online, self._at, self._made.written(self.kept_s, over=True))
 
 
 class _Ending(Fenced):
@@ -286,7 +296,7 @@ def once(project: Project, definition: EventSource, key: Key) -> Iterator[Once]:
                     f"a push to {definition.name!r} with this key has been under way for "
                     f"{_PATIENCE_S:g} s, so it may have been taken; ask again with the same key"
                 )
-            yield Once(project, definition.name, key)
+            yield Once(project, definition.name, key, kept_s(definition))
     except OSError as error:
         if isinstance(error, WriteError):
             raise

@@ -2,11 +2,15 @@
 asks too often.
 
 A token is read as it came: neither decoded, nor folded, nor trimmed beyond the spaces behind
-`Bearer`. No error and no log has it.
+`Bearer`. No error and no log has it. A browser can send none for a page that a person opens, so
+there it may be the password of HTTP's Basic, which a browser asks for and keeps until it is closed.
+It counts for pages alone, which change nothing: a browser sends it along whoever leads there.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
 
 _LONGEST = 8192
 _PREFIX = PREFIX.encode()
+BASIC = b'Basic realm="featurekit: any name, and an API key or a token as the password"'
+"""The challenge by which a browser asks a person."""
 _WRITE = "write the header `authorization: Bearer TOKEN`"
 _NO_KEY = "ask with a key that `featurekit keys list` shows as open"
 
@@ -62,16 +68,18 @@ class Access:
         if self._tokens is not None:
             await self._tokens.close()
 
-    async def caller(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[Caller, float | None]:
+    async def caller(
+        self, headers: Iterable[tuple[bytes, bytes]], *, page: bool = False
+    ) -> tuple[Caller, float | None]:
         """Who asks, by the headers of a request, whose names are in lower case, and how often a
-        second they may.
+        second they may. For a `page` that people open, a password is a token, too.
 
         RequestRefused: 401 without a token that is known and valid. StoreUnavailable where nobody
         can say whether the token is known. What the caller may do, `Caller.need` says.
         """
         if self._keys is None and self._tokens is None:
             return ANYONE, None
-        token = _bearer(headers)
+        token = _token(headers, page=page)
         if self._keys is not None and token.startswith(_PREFIX):
             return await self._by_key(self._keys, token)
         if self._tokens is not None:
@@ -107,20 +115,38 @@ class Access:
             )
 
 
-def _bearer(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+def _token(headers: Iterable[tuple[bytes, bytes]], *, page: bool) -> bytes:
     """The token of a request. RequestRefused where there is none, or more than one."""
     found: bytes | None = None
+    site = mode = b""
     for name, value in headers:
         if name == b"authorization":
             if found is not None:
                 raise unknown("there are two headers authorization", "write one")
             found = value
+        elif name == b"sec-fetch-site":
+            site = value
+        elif name == b"sec-fetch-mode":
+            mode = value
     if found is None:
         raise unknown("the request says not who asks", _WRITE, token=False)
     scheme, _, token = found.partition(b" ")
     token = token.strip(b" ")
-    if scheme.lower() != b"bearer" or not token:
+    if scheme.lower() == b"basic" and page:
+        # What another site's page loads without being led away by it is for nobody's eyes.
+        if site not in (b"", b"none", b"same-origin") and mode != b"navigate":
+            raise unknown("a page of another site asks", "open the page itself", token=False)
+        token = _password(token)
+    elif scheme.lower() != b"bearer" or not token:
         raise unknown("the header authorization has no bearer token", _WRITE, token=False)
     if len(token) > _LONGEST:
         raise unknown(f"the token has {len(token)} bytes", f"write at most {_LONGEST}")
     return token
+
+
+def _password(pair: bytes) -> bytes:
+    """The password of a name and a password, as HTTP's Basic has them."""
+    try:
+        return base64.b64decode(pair, validate=True).partition(b":")[2]
+    except binascii.Error:
+        raise unknown("the header authorization has no password", _WRITE, token=False) from None

@@ -283,7 +283,7 @@ def document(
 _ERRORS = {"401", "403", "404", "405", "422", "429", "503"}
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>featurekit</title>
+<title>featurekit</title><link rel="icon" href="data:,">
 <style>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto;
        padding: 0 1rem; color: #1d2433; background: #fff }}

@@ -19,7 +19,7 @@ from featurekit.errors import FeaturekitError, ModelFailed, RequestRefused
 from featurekit.online.lookup.result import OnlineResult
 from featurekit.server import as_json, failures
 from featurekit.server.accept import ARROW, JSON, MSGPACK, WRITTEN_OF_PUSHES, accepted
-from featurekit.server.access import Access
+from featurekit.server.access import BASIC, Access
 from featurekit.server.as_json import Said
 from featurekit.server.callers import ADMIN, ANYONE, LIST, METRICS, Caller
 from featurekit.server.cors import Cors
@@ -58,6 +58,8 @@ _CATALOG = "/catalog"
 _OPEN = {"/health", "/ready"}
 _PAGES = {"/v1/services", "/openapi.json", "/docs"}
 """The routes that everybody may ask: who watches a process has no key."""
+_SHOWN = {"/openapi.json", "/docs", "/favicon.ico"}
+"""What a browser asks for beside pages, too: it forgets a password that is refused anywhere."""
 _RETRY_S = 0.5
 _log = logging.getLogger("featurekit.server")
 
@@ -269,12 +271,15 @@ class App:
         try:
             handler = self._handler(request)
             if request.path not in _OPEN:
-                request.caller, rate = await self.access.caller(scope["headers"])
+                page = _is_for_eyes(request)
+                request.caller, rate = await self.access.caller(scope["headers"], page=page)
                 self.access.count(request.caller, rate)
             # What is for people is sent by its own application.
             answer = await (self._to_admin(request, send) if handler is None else handler(request))
         except Exception as error:
             answer = self._failed(request, error)
+            if answer.status == 401 and _is_for_eyes(request):
+                answer.headers.append((b"www-authenticate", BASIC))
         if answer is not None:
             await self._send(request, answer, send)
         self.metrics.took(request.route, request.service, time.perf_counter() - began)
@@ -628,6 +633,12 @@ class App:
 
 def _is_of_catalog(path: str) -> bool:
     return path == _CATALOG or path.startswith(f"{_CATALOG}/")
+
+
+def _is_for_eyes(request: Request) -> bool:
+    """Whether a request is for a page that a person opens in a browser, or for a part of one."""
+    shown = request.path in _SHOWN or request.route == _CATALOG
+    return shown and request.scope["method"] in ("GET", "HEAD")
 
 
 def _page_route(path: str) -> str:

@@ -16,7 +16,8 @@ from featurekit.define.definitions import EventSource
 from featurekit.errors import RequestRefused
 from featurekit.online.wire.frames import rows_of_pandas
 from featurekit.server.failures import no_value
-from featurekit.server.orders import ARROW, FEAST, JSON, MSGPACK, Order
+from featurekit.server.orders import FEAST, JSON, MSGPACK, Order
+from featurekit.server.tables import Tables, check_number
 from featurekit.sources.written import written_types
 
 _BOTH = "online_and_offline"
@@ -30,14 +31,15 @@ _OWN_FORM = '{"rows": [{"customer_id": 1, "event_timestamp": "2011-09-30T12:00:0
 
 
 def source_and_rows(
-    order: Order, body: bytes, source: Callable[[str], EventSource], *, most_rows: int
+    order: Order, body: bytes, source: Callable[[str], EventSource], tables: Tables
 ) -> tuple[EventSource, Any]:
-    """The source of a push and its rows, dicts or an Arrow table. RequestRefused for another form;
-    what `source` raises for a name."""
+    """The source of a push and its rows, dicts or an Arrow table, which `tables` reads.
+    RequestRefused for another form; what `source` raises for a name."""
+    most_rows = tables.most_rows
     if order.kind not in (JSON, MSGPACK):
         assert order.source is not None
         definition = source(order.source)
-        table = _table(order.kind, body, most_rows)
+        table = tables.read(order.kind, body)
         return definition, rows_of_pandas(table, written_types(definition))
     given = _value(order.kind, body)
     if not isinstance(given, dict):
@@ -109,7 +111,7 @@ def _own(given: Mapping[str, Any], most_rows: int) -> list[dict[str, Any]]:
     rows = given["rows"]
     if not isinstance(rows, list):
         raise _wrong("rows", rows, f"a list, as in {_OWN_FORM}")
-    _check_number(len(rows), most_rows, "rows")
+    check_number(len(rows), most_rows, "rows")
     for i, row in enumerate(rows):
         if not isinstance(row, dict) or not all(isinstance(name, str) for name in row):
             raise _wrong(f"rows[{i}]", row, 'an object, as in {"customer_id": 1}')
@@ -145,45 +147,8 @@ def _columns(given: Any, where: str, most_rows: int) -> list[dict[str, Any]]:
                 where=f"{where}.{name}",
             )
         number = len(values)
-    _check_number(number or 0, most_rows, where)
+    check_number(number or 0, most_rows, where)
     return [dict(zip(given, values, strict=True)) for values in zip(*given.values(), strict=True)]
-
-
-def _table(kind: str, body: bytes, most_rows: int) -> Any:
-    """The table in a body of Arrow or Parquet. It is looked at to its last value, since DuckDB
-    trusts what stands in it."""
-    import pyarrow as pa
-
-    try:
-        if kind == ARROW:
-            with pa.ipc.open_stream(pa.BufferReader(body)) as stream:
-                batches, rows = [], 0
-                for batch in stream:
-                    rows += batch.num_rows
-                    _check_number(rows, most_rows, "body")
-                    batch.validate(full=True)
-                    batches.append(batch)
-                return pa.Table.from_batches(batches, stream.schema)
-        import pyarrow.parquet as pq
-
-        with pq.ParquetFile(pa.BufferReader(body)) as file:
-            _check_number(file.metadata.num_rows, most_rows, "body")
-            table = file.read(use_threads=False)
-            table.validate(full=True)
-            return table
-    except (pa.ArrowException, OSError, ValueError) as error:
-        what = "stream of Arrow" if kind == ARROW else "file of Parquet"
-        text = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise RequestRefused(
-            f"the body is no {what} ({text[:200]}); write it by pyarrow, or in another language by "
-            "its library for it",
-            where="body",
-        ) from None
-
-
-def _check_number(rows: int, most: int, where: str) -> None:
-    if rows > most:
-        raise RequestRefused(f"{rows} rows; push at most {most} at once", status=413, where=where)
 
 
 def _wrong(where: str, value: Any, wanted: str) -> RequestRefused:

@@ -22,7 +22,6 @@ from prometheus_client import (
     Gauge,
     Histogram,
     generate_latest,
-    multiprocess,
 )
 
 from featurekit.core.status import PRESENT
@@ -30,6 +29,7 @@ from featurekit.errors import FeaturekitError
 from featurekit.online.lookup.result import OnlineResult, all_present, shape_of
 from featurekit.online.store.connections import PoolWaits
 from featurekit.project.freshness import Freshness
+from featurekit.server.counted import summed
 from featurekit.server.settings import FOLDER_VARIABLE
 
 if TYPE_CHECKING:
@@ -247,8 +247,7 @@ class Metrics:
         the store, and blocks meanwhile."""
         self._look()
         self._count_waits()
-        if os.environ.get(FOLDER_VARIABLE):
-            registry = CollectorRegistry()
-            multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-            return generate_latest(registry)
+        folder = os.environ.get(FOLDER_VARIABLE)
+        if folder:
+            return summed(folder)
         return generate_latest(self.registry)

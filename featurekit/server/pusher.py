@@ -34,6 +34,7 @@ from featurekit.server.logs import Sparing
 from featurekit.server.metrics import PushMetrics
 from featurekit.server.orders import FEAST, Done, Order, received, send
 from featurekit.server.settings import PushSettings, Settings
+from featurekit.server.tables import Tables
 
 _LOOK_S = 1.0
 # Its successor takes orders at the same place.
@@ -66,7 +67,13 @@ class Pusher:
 
     def __init__(self, settings: Settings) -> None:
         assert settings.pushes is not None
-        self.told, self.most_rows = settings.pushes, settings.most_push_rows
+        self.told = settings.pushes
+        self.tables = Tables(
+            most_bytes=settings.most_bytes,
+            most_unpacked=settings.most_unpacked,
+            most_rows=settings.most_push_rows,
+            limit_s=settings.push_timeout_s,
+        )
         self.metrics = PushMetrics()
         self.waiting = self._answering = 0
         self._using = threading.Lock()
@@ -92,6 +99,7 @@ class Pusher:
         for writer in list(self._writers):
             writer.close()
         self._pool.shutdown()
+        self.tables.close()
         self._opened.project.close()
 
     async def _look(self) -> None:
@@ -208,7 +216,7 @@ class Pusher:
             order.caller.need(f"push:{name}")  # before anything is said of the source
             return project.source(name)
 
-        definition, rows = source_and_rows(order, body, source, most_rows=self.most_rows)
+        definition, rows = source_and_rows(order, body, source, self.tables)
         with self._using:
             mine = opened.locks[definition.name]
         own = definition.created_timestamp_column is not None

@@ -23,6 +23,9 @@ FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 KEYS, TOKENS = "keys", "jwt"
 """How callers show who they are: by an API key, or by a token that an issuer signed."""
 
+UNPACKED = 16
+"""How many times as large a body may be once it is unpacked."""
+
 _OF_REQUEST = 0.9
 """The share of a request's time for which Redis is waited for."""
 
@@ -95,11 +98,12 @@ class Settings:
     `login` says who connects, where the URL does not. `limits` has the numbers of the breaker.
     `timeout_s` is how long a request may take, and `connect_timeout_s` how long a connection to
     Redis may take to open. A body has at most `most_bytes` bytes and names at most `most_rows`
-    rows. `log_format` is "text" or "json"; `access_log` says whether each request has a line in the
-    log, and `traces` whether it is a span of OpenTelemetry. After SIGTERM, requests are answered
-    for `drain_s` seconds, on connections that then close. `access` says who may ask, and `pushes`
-    how it pushes, which it does where that is said. A push may take `push_timeout_s` and has at
-    most `most_push_rows` rows. `catalog` is the folder of the pages under /catalog, where there are
+    rows; one of Arrow or Parquet may be `unpacked` times as large once it is unpacked. `log_format`
+    is "text" or "json"; `access_log` says whether each request has a line in the log, and `traces`
+    whether it is a span of OpenTelemetry. After SIGTERM, requests are answered for `drain_s`
+    seconds, on connections that then close. `access` says who may ask, and `pushes` how it pushes,
+    which it does where that is said. A push may take `push_timeout_s` and has at most
+    `most_push_rows` rows. `catalog` is the folder of the pages under /catalog, where there are
     some. `forward` has the models that are forwarded to, and `log` says where answers are logged;
     None for none and nowhere.
     """
@@ -118,6 +122,7 @@ class Settings:
     connections: int = 100
     limits: Limits = DEFAULT
     most_bytes: int = 4 * 1024 * 1024
+    unpacked: int = UNPACKED
     most_rows: int = 10_000
     drain_s: float = 1.0
     access: AccessSettings = EVERYBODY
@@ -130,6 +135,11 @@ class Settings:
     catalog: str | None = None
     forward: Forwarding | None = None
     log: LogSettings | None = None
+
+    @property
+    def most_unpacked(self) -> int:
+        """How many bytes a body of Arrow or Parquet may have once it is unpacked."""
+        return self.unpacked * self.most_bytes
 
     def store(self) -> OnlineStore:
         """The online store; nothing is asked of it yet."""

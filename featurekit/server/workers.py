@@ -61,14 +61,18 @@ def supervise(handover: Handover, workers: int) -> int:
             handover, pushing = _with_pusher(handover, folder)
             pushers.append(Worker(pushing))
         serving = [Worker(handover) for _ in range(workers)]
+        gone: set[int] = set()
         while not stop.wait(_LOOK_S):
             for running in (pushers, serving):
                 for place, worker in enumerate(running):
                     if worker.ended() and time.monotonic() - worker.began > _PAUSE_S:
                         _say(worker)
-                        _forget_gauges(worker.process.pid, folder)
                         worker.let_go()
+                        gone = _not_folded(gone | {worker.process.pid}, folder)
                         running[place] = Worker(worker.told)
+            # Another process may have the number of one that is gone, and goes on with its files.
+            gone -= {worker.process.pid for worker in (*pushers, *serving)}
+            gone = _not_folded(gone, folder)
         # What is connected to a socket that is open here alone waits for nobody.
         os.close(handover.descriptor)
         # The pusher is needed until the last request is answered.
@@ -113,11 +117,18 @@ def _say(worker: Worker) -> None:
     _log.warning("%s ended (%s); another one starts", what, how)
 
 
-def _forget_gauges(pid: int, folder: str) -> None:
-    """Forget what a process that is gone said of itself, as how many pushes wait in it."""
-    from prometheus_client import multiprocess
+def _not_folded(gone: set[int], folder: str) -> set[int]:
+    """Fold what processes that are gone have counted; those of which that is still to be done."""
+    if not gone:
+        return gone
+    # Loaded here: most servers lose no worker.
+    from featurekit.server.counted import fold
 
-    multiprocess.mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]
+    try:
+        return {pid for pid in gone if not fold(pid, folder)}
+    except OSError as error:
+        _log.warning("what a process that is gone has counted cannot be folded: %s", error)
+        return gone
 
 
 def end_with(alive: int) -> None:

@@ -348,6 +348,13 @@ def test_plan_names_sources_that_do_not_say_when_rows_arrived(repo: Path, run: R
     assert "arrival unknown: orders" in run("plan").out
 
 
+def test_plan_says_where_ids_are_to_be_remembered_and_none_is_named(repo: Path, run: Run) -> None:
+    assert run("plan", "--json").json["notes"]["ids_unknown"] == []
+    edit(repo / "features.py", 'timestamp_field="', 'dedupe_within="2d", timestamp_field="')
+    assert run("plan", "--json").json["notes"]["ids_unknown"] == ["orders"]
+    assert "ids unknown: orders – dedupe_within says how long keys of pushes" in run("plan").out
+
+
 def test_plan_names_features_that_duckdb_computes_by_calling_python(repo: Path, run: Run) -> None:
     assert run("plan", "--json").json["notes"]["python_in_duckdb"] == {}
     edit(repo / "features.py", "return quantity * unit_price", "return quantity ** 2 * unit_price")

@@ -42,11 +42,13 @@ set_aside = EventSource("set_aside", path="data/set_aside.parquet", on_bad_row="
                         **KNOWN)
 named = EventSource("named", path="data/named.parquet", event_id="n", dedupe_within="10d",
                     schema={"key": int, "n": int}, timestamp_field="at")
+brief = EventSource("brief", path="data/brief.parquet", dedupe_within="90s", **KNOWN)
+long = EventSource("long", path="data/long.parquet", dedupe_within="30d", **KNOWN)
 WEEK = {"sum": Sum("n", window="7d"), "rows": Count(window="7d")}
 services = [
     FeatureService(source.name, features=[
         FeatureView(source.name, entities=[user], source=source, features=WEEK)])
-    for source in (plain, dated, set_aside, named)
+    for source in (plain, dated, set_aside, named, brief, long)
 ]
 paired = FeatureView("paired", entities=[pair], source=plain, features={"both": Count(window="7d")})
 pairs = FeatureService("pairs", features=[paired])
@@ -121,7 +123,7 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 def store(make_repo: Callable[..., Path], redis_store: RedisStore) -> Iterator[FeatureStore]:
     at = pa.array([NOW - dt.timedelta(hours=3)] * 3, pa.timestamp("us", "UTC"))
     table = pa.table({"key": [1, 1, 2], "n": [1, 2, 3], "at": at})
-    files = dict.fromkeys(("plain", "set_aside", "named"), table)
+    files = dict.fromkeys(("plain", "set_aside", "named", "brief", "long"), table)
     repo = make_repo(MODULE, {**files, "dated": table.append_column("known", at)})
     with FeatureStore(repo, redis_url=redis_store.url) as opened:
         opened.apply()
@@ -208,6 +210,20 @@ def test_a_claim_is_over_with_its_push_and_gone_after_a_day(
     name = claim_key("tests", "plain", key().id)
     assert b'"over": true' in (redis_store.read([name])[0] or b"")
     assert once_module.KEPT_S - 60 < redis_store.client.ttl(name) <= once_module.KEPT_S
+
+
+@pytest.mark.parametrize(("source", "kept_s"), [("brief", 90), ("long", 30 * 86_400)])
+def test_a_source_says_how_long_its_keys_are_known(
+    store: FeatureStore, redis_store: RedisStore, source: str, kept_s: int
+):
+    first = push(store, source)
+    name = claim_key("tests", source, key().id)
+    assert kept_s - 60 < redis_store.client.ttl(name) <= kept_s
+    assert push(store, source) == Taken(first.pushed, again=True)
+    assert counted(store, source) == [3, 1, 0, 1]
+    redis_store.client.expire(name, 0)  # its time is over
+    assert not push(store, source).again
+    assert counted(store, source) == [4, 1, 0, 2]
 
 
 def test_many_at_once_with_one_key_are_one(store: FeatureStore):

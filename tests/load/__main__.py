@@ -39,6 +39,14 @@ _LEAST_S = 8.0
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
+def _rate(text: str) -> float:
+    """How often a second."""
+    rate = float(text)
+    if not 0 <= rate < float("inf"):
+        raise argparse.ArgumentTypeError(f"found {text!r}; write 0 or more, as in 10")
+    return rate
+
+
 def main() -> int:
     """The exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.load", description=__doc__)
@@ -46,7 +54,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--clients", type=int, default=4, help="processes that look rows up")
     parser.add_argument("--rate", type=float, default=40.0, help="lookups of a client per second")
-    parser.add_argument("--pushes", type=float, default=10.0, help="pushes per second")
+    parser.add_argument("--pushes", type=_rate, default=10.0, help="a second; 0 for none")
     parser.add_argument("--seed", type=int, default=0)
     told = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, scratch_redis() as url:

@@ -73,6 +73,8 @@ def push(url: str, rate: float, end: float, seed: int) -> dict[str, Any]:
     """Push at a rate, until the end."""
     from featurekit.client import Client
 
+    if rate == 0:
+        return {"pushes": [], "errors": Counter()}
     rng = random.Random(-1 - seed)
     pushes: list[Push] = []
     errors: Counter[str] = Counter()

@@ -46,6 +46,7 @@ from featurekit.server.orders import (  # noqa: E402
     PARQUET,
     Order,
 )
+from featurekit.server.tables import Tables  # noqa: E402
 from featurekit.sources.rows import read_rows  # noqa: E402
 from tests.mangling.mangled import mangled  # noqa: E402
 
@@ -264,6 +265,7 @@ def pushes(source: EventSource) -> Try:
             values[form].append(json.loads(body))
     assert source.created_timestamp_column is not None
     own = [source.timestamp_field, source.created_timestamp_column]
+    tables = Tables(most_bytes=2**22, most_unpacked=2**26, most_rows=1_000, limit_s=10.0)
 
     def given(row: Mapping[str, Any]) -> dict[str, Any]:
         instants = [None if row[c] is None else instant(row[c]) for c in ("__ts", "__created")]
@@ -278,7 +280,7 @@ def pushes(source: EventSource) -> Try:
             body = mangled(seeds[form, kind], rng)
         order = Order(form, kind, source.name, None, "id", 1.0, ANYONE)
         try:
-            definition, asked = source_and_rows(order, body, lambda _: source, most_rows=1_000)
+            definition, asked = source_and_rows(order, body, lambda _: source, tables)
             found = read_rows(definition, asked, state_dir=None).pushed
         except FeaturekitError:
             return f"{kind} refused"

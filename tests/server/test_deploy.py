@@ -21,6 +21,7 @@ from urllib.parse import urlencode
 from urllib.request import urlopen
 
 import pytest
+import serving
 import yaml
 from prometheus_client import generate_latest
 from serving import Served
@@ -35,6 +36,7 @@ from featurekit.monitor.drift.report import Drift
 from featurekit.monitor.jobs import JobMetrics
 from featurekit.monitor.metrics import Metrics as Checked
 from featurekit.monitor.metrics import served
+from featurekit.online.store.server import scratch_redis
 from featurekit.server.metrics import Metrics as Serving
 
 ROOT = Path(__file__).parents[2]
@@ -74,6 +76,20 @@ def documents() -> list[dict[str, Any]]:
     return [d for p in MANIFESTS for d in yaml.safe_load_all(p.read_text(encoding="utf-8"))]
 
 
+def pod(document: dict[str, Any]) -> dict[str, Any]:
+    """The template of a deployment's or a timer's pods."""
+    made: dict[str, Any] = document["spec"].get("jobTemplate", document)["spec"]["template"]
+    return made
+
+
+def serve_of(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """The deployment that serves."""
+    name = "featurekit-serve"
+    (made,) = [d for d in found
+               if (d["kind"], d["metadata"]["name"]) == ("Deployment", name)]  # fmt: skip
+    return made
+
+
 def test_the_dockerfile_has_nothing_to_be_warned_of() -> None:
     program = shutil.which("hadolint") or shutil.which("hadolint", path=Path(sys.executable).parent)
     if program is None:
@@ -92,6 +108,54 @@ def test_every_manifest_is_of_its_kind_s_schema(path: Path) -> None:
             schemas.validate(document, version, strict=True)
 
 
+def test_the_compose_file_is_of_the_compose_specification() -> None:
+    library = pytest.importorskip(
+        "compose_spec", reason="compose-spec has the specification, and is not there"
+    )
+    text = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
+    made = library.PyCompose.from_yaml(text)
+    assert {*made.service_names()} == compose()["services"].keys()
+    with pytest.raises(Exception, match="imge"):
+        library.PyCompose.from_yaml(text.replace("image:", "imge:", 1))
+
+
+def test_who_mounts_a_volume_of_one_node_goes_where_the_others_are() -> None:
+    claims = {d["metadata"]["name"]: d["spec"] for d in documents()
+              if d["kind"] == "PersistentVolumeClaim"}  # fmt: skip
+    assert {*claims} == {"featurekit-state", "featurekit-events"}
+    assert all(claim["accessModes"] == ["ReadWriteOnce"] for claim in claims.values())
+    mounting = {}
+    for document in documents():
+        if document["kind"] not in ("Deployment", "CronJob"):
+            continue
+        volumes = {v["name"]: v for v in pod(document)["spec"].get("volumes", ())}
+        if any("persistentVolumeClaim" in v for v in volumes.values()):
+            mounting[document["metadata"]["name"]] = pod(document)
+        for container in _containers(document):
+            assert {m["name"] for m in container.get("volumeMounts", ())} <= volumes.keys()
+    assert {name.removeprefix("featurekit-") for name in mounting} == {
+        "apply", "materialize", "parity", "shell"}  # fmt: skip
+    for made in mounting.values():
+        assert made["metadata"]["labels"]["featurekit-state"] == "mounted"
+        (term,) = made["spec"]["affinity"]["podAffinity"].popitem()[1]
+        assert term["labelSelector"] == {"matchLabels": {"featurekit-state": "mounted"}}
+
+
+def test_a_release_is_applied_and_then_filled() -> None:
+    (job,) = [d for d in documents() if d["metadata"]["name"] == "featurekit-apply"]
+    assert job["spec"]["suspend"] is True  # no timer starts it
+    assert [c["args"] for c in _containers(job)] == [["apply"], ["materialize"]]
+    assert "create job --from=cronjob/featurekit-apply" in (ROOT / "docs/deploy.md").read_text()
+
+
+def test_every_command_of_the_files_is_one() -> None:
+    for document in documents():
+        for container in _containers(document):
+            if container.get("command") != ["sleep"]:
+                parser().parse_args([re.sub(r"\$\(\w+\)", "none", w) for w in container["args"]])
+    parser().parse_args(compose()["services"]["parity"]["command"])
+
+
 def test_every_image_runs_as_a_user_without_rights() -> None:
     users = [(stage, rest) for stage, word, rest in steps() if word == "USER"]
     assert users == [("base", "10001:10001")]
@@ -100,10 +164,10 @@ def test_every_image_runs_as_a_user_without_rights() -> None:
     for document in documents():
         if document["kind"] not in ("Deployment", "CronJob"):
             continue
-        spec = document["spec"].get("jobTemplate", document)["spec"]["template"]["spec"]
+        spec = pod(document)["spec"]
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert f"{spec['securityContext']['runAsUser']}:10001" == users[0][1]
-        for container in spec["containers"]:
+        for container in _containers(document):
             assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
             assert {"requests", "limits"} <= container["resources"].keys()
 
@@ -130,12 +194,12 @@ def test_what_the_files_name_is_there() -> None:
 
 
 USERS = {"serve": "reader", "push": "writer", "consume": "writer", "apply": "admin",
-         "materialize": "admin"}  # fmt: skip
+         "materialize": "admin", "parity": "admin", "infinity": "admin"}  # fmt: skip
 """Which user of Redis does what: tests/project/test_access.py tries each."""
 
 
 def test_each_job_gets_the_user_of_redis_that_may_do_its_work() -> None:
-    made = set(re.findall(r"--from-literal=([a-z-]+)=", (ROOT / "docs/deploy.md").read_text()))
+    made = set(re.findall(r"--from-literal=([a-z]+-url)=", (ROOT / "docs/deploy.md").read_text()))
     met = set()
     for document in documents():
         for container in _containers(document):
@@ -150,6 +214,7 @@ def test_each_job_gets_the_user_of_redis_that_may_do_its_work() -> None:
 def _containers(value: Any) -> Iterator[dict[str, Any]]:
     """Every container in a manifest."""
     if isinstance(value, dict):
+        yield from value.get("initContainers", ())
         yield from value.get("containers", ())
         for one in value.values():
             yield from _containers(one)
@@ -162,8 +227,7 @@ def served_words() -> dict[str, list[str]]:
     composed = [
         re.sub(r"\$\{\w+:-(.*?)\}", r"\1", w) for w in compose()["services"]["serve"]["command"]
     ]
-    (deployment,) = [d for d in documents() if d["kind"] == "Deployment"]
-    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    (container,) = pod(serve_of(documents()))["spec"]["containers"]
     kustomization = yaml.safe_load((BASE / "kustomization.yaml").read_text(encoding="utf-8"))
     (generated,) = kustomization["configMapGenerator"]
     values = dict(one.split("=", 1) for one in generated["literals"])
@@ -199,8 +263,7 @@ def test_the_manifests_are_put_together(folder: str) -> None:
     kinds = {d["kind"] for d in found}
     assert {"Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget", "CronJob"} <= kinds
     maps = [d["metadata"]["name"] for d in found if d["kind"] == "ConfigMap"]
-    (deployment,) = [d for d in found if d["kind"] == "Deployment"]
-    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    (container,) = pod(serve_of(found))["spec"]["containers"]
     assert [e["configMapRef"]["name"] for e in container["envFrom"]] == maps
 
 
@@ -262,6 +325,92 @@ def test_the_docs_say_of_every_alert_what_to_look_at() -> None:
     alerts = {r["alert"] for group in rules["groups"] for r in group["rules"] if "alert" in r}
     page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
     assert {*re.findall(r"^\| (Featurekit\w+) \|", page, re.M)} == alerts
+
+
+CONFIGS = ("prometheus.yml", "kubernetes.yml")
+
+
+def scraped(config: str) -> list[dict[str, Any]]:
+    text = (DEPLOY / "prometheus" / config).read_text(encoding="utf-8")
+    made: list[dict[str, Any]] = yaml.safe_load(text)["scrape_configs"]
+    return made
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_prometheus_reads_each_configuration(config: str, tmp_path: Path) -> None:
+    """Debian's build of Prometheus finds nothing in a cluster, so that is one address here."""
+    made = yaml.safe_load((DEPLOY / "prometheus" / config).read_text(encoding="utf-8"))
+    for one in made["scrape_configs"]:
+        if one.pop("kubernetes_sd_configs", None) is not None:
+            one["static_configs"] = [{"targets": ["pod:6566"]}]
+    (tmp_path / config).write_text(yaml.safe_dump(made), encoding="utf-8")
+    promtool("check", "config", "--syntax-only", str(tmp_path / config))
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_every_job_that_an_alert_names_is_scraped(config: str) -> None:
+    named = {name for e in expressions() for name in re.findall(r'job="([^"]*)"', e)}
+    assert named == {"featurekit"}
+    assert named <= {one["job_name"] for one in scraped(config)}
+
+
+def test_whom_prometheus_asks_there_is_one() -> None:
+    """In compose by the names of services; in a cluster by the labels, ports and rights of pods."""
+    services = compose()["services"]
+    for one in scraped("prometheus.yml"):
+        (target,) = one["static_configs"][0]["targets"]
+        name, _, port = target.partition(":")
+        assert port in services[name]["command"]
+    watched = [d for d in documents() if d["kind"] == "Deployment"
+               and "annotations" in pod(d)["metadata"]]  # fmt: skip
+    assert {d["metadata"]["name"] for d in watched} == {"featurekit-serve", "featurekit-parity"}
+    policies = [d["spec"] for d in documents() if d["kind"] == "NetworkPolicy"]
+    for deployment in watched:
+        made = pod(deployment)
+        labels, notes = made["metadata"]["labels"], made["metadata"]["annotations"]
+        (port,) = made["spec"]["containers"][0]["ports"]
+        assert notes["prometheus.io/port"] == str(port["containerPort"])
+        assert port["name"] in ("http", "metrics")
+        (policy,) = [p for p in policies
+                     if p["podSelector"]["matchLabels"].items() <= labels.items()]  # fmt: skip
+        (rule,) = policy["ingress"]
+        assert {"port": port["containerPort"]} in rule["ports"]
+        (other,) = [f["namespaceSelector"] for f in rule["from"] if "namespaceSelector" in f]
+        (label,) = other["matchLabels"].items()
+        assert "=".join(label) in (ROOT / "docs/deploy.md").read_text()
+    (relabelled,) = [r["regex"] for r in scraped("kubernetes.yml")[0]["relabel_configs"]
+                     if "port_name" in r["source_labels"][0]]  # fmt: skip
+    assert relabelled == "http|metrics"
+
+
+def test_the_key_that_compose_makes_opens_the_metrics(tmp_path: Path) -> None:
+    """What `fill` runs, with a repo of its own; once more, it makes no other key."""
+    (file,) = [one["authorization"]["credentials_file"] for one in scraped("prometheus.yml")
+               if "authorization" in one]  # fmt: skip
+    services = compose()["services"]
+    folder, name = file.rsplit("/", 1)
+    assert f"keys:{folder}:ro" in services["prometheus"]["volumes"]
+    assert "keys:/home/featurekit/keys" in services["fill"]["volumes"]
+    repo, keys = tmp_path / "repo", tmp_path / "keys"
+    repo.mkdir()
+    keys.mkdir()
+    made = keys / name
+    with scratch_redis() as url:
+        serving.write(repo, url)
+        script = services["fill"]["entrypoint"][-1].replace("$$", "$")
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        program = f'featurekit() {{ {sys.executable} -m featurekit.cli "$@"; }}\n'
+        program += script.replace("/tmp/made", str(tmp_path / "made"))
+        for _ in range(2):
+            subprocess.run(["sh", "-ec", program], cwd=repo, env={**os.environ, "PATH": path},
+                           check=True, stdout=subprocess.DEVNULL)  # fmt: skip
+            key = made.read_text()
+        words = ("--project", "tests", "--redis-url", url, "--auth", "keys")
+        with serving.serving(*words) as server:
+            bearer = {"authorization": f"Bearer {key.strip()}"}
+            assert server.ask("GET", "/metrics", headers=bearer)[0] == 200
+            assert server.ask("GET", "/metrics")[0] == 401
+            assert server.ask("POST", "/v1/services/plain/features", {"rows": []}, bearer)[0] == 403
 
 
 def expressions() -> list[str]:

@@ -113,6 +113,17 @@ def test_every_form_gives_the_bits_of_a_push_in_process(pushes: World):
         key += 1000
 
 
+def test_a_body_that_unpacks_to_too_much_is_refused_and_the_next_is_taken(pushes: World):
+    many = pa.DictionaryArray.from_arrays(pa.array([0] * 50_000, pa.int8()), ["x" * 100_000])
+    given = pa.table({"key": [45_000] * 50_000, "n": many, "at": [AT] * 50_000})
+    good = pa.table({"key": [45_000], "n": [1], "at": [AT]})
+    for written, kind in ((pushing.arrow_bytes, ARROW), (pushing.parquet_bytes, PARQUET)):
+        status, _, data = pushes.server.ask("POST", CLICKS, written(given), kind)
+        assert (status, b"unpacks to" in data) == (413, True), data
+        assert pushes.server.ask("POST", CLICKS, written(good), kind)[0] == 200
+    assert counts(pushes.store, "clicks", [45_000]) == [2]
+
+
 def test_rows_with_arrivals_of_their_own_keep_them(pushes: World):
     known = serving.NOW + dt.timedelta(minutes=3)
     rows = [{**one, "known": known} for one in _typed(30_000)]

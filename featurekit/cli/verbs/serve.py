@@ -62,6 +62,14 @@ _EXPORTER = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
         help="bytes of one body (default: 4194304)",
     ),
     argument(
+        "--max-unpacked",
+        type=positive,
+        default=16,
+        metavar="TIMES",
+        help="a body of Arrow or Parquet may have so many times --max-bytes once it is unpacked "
+        "(default: 16)",
+    ),
+    argument(
         "--log",
         nargs="?",
         const="",
@@ -207,6 +215,7 @@ def _limits(arguments: Namespace) -> dict[str, Any]:
         "drain_s": arguments.drain,
         "most_rows": arguments.max_rows,
         "most_bytes": arguments.max_bytes,
+        "unpacked": arguments.max_unpacked,
         "push_timeout_s": arguments.push_timeout,
         "log_format": arguments.log_format,
         "access_log": arguments.access_log,
