@@ -1,9 +1,9 @@
 """Starts processes of Python as forks of one that has loaded featurekit and its libraries.
 
 Loading them is most of what a short command costs: 0.6 s of 0.7 s. A fork has memory, files,
-signals and a death of its own. It differs from a process in three things, and a test of one of them starts
-a process by `subprocess`: what is imported already, how Python starts and ends, and the seed of
-`hash`, which all forks of a test run share.
+signals and a death of its own. It differs from a process in three things, and a test of one of them
+starts a process by `subprocess`: what is imported already, how Python starts and ends, and the seed
+of `hash`, which all forks of a test run share.
 """
 
 from __future__ import annotations
