@@ -12,6 +12,7 @@ import atexit
 import ctypes
 import functools
 import json
+import multiprocessing.context
 import os
 import socket
 import subprocess
@@ -19,6 +20,8 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from tests.forks.server import LOADED
 
 ROOT = Path(__file__).parents[2]
 _PR_SET_CHILD_SUBREAPER = 36
@@ -89,6 +92,14 @@ class Forked(subprocess.Popen[str]):
         self._child_created = True
         for fd in {p2cread, c2pwrite, errwrite} - {-1}:
             os.close(fd)
+
+
+@functools.cache
+def context() -> multiprocessing.context.ForkServerContext:
+    """For processes of `multiprocessing`, which are forks of a server of its own."""
+    made = multiprocessing.get_context("forkserver")
+    made.set_forkserver_preload([*LOADED])
+    return made
 
 
 def run(words: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
