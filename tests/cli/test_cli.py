@@ -32,6 +32,7 @@ from featurekit.core.types import from_hint
 from featurekit.errors import FeaturekitError
 from featurekit.online.store.server import release, scratch_redis
 from featurekit.parity.budget import Budget
+from tests import forks
 
 ROOT = Path(__file__).parents[2]
 VERBS = tuple(SUMMARIES)
@@ -921,11 +922,9 @@ def test_a_time_zone_that_does_not_exist(served: Path, run: Run) -> None:
 
 def shell(*argv: object, cwd: Path, text: str = "", env: dict[str, str] | None = None) -> Done:
     """Run a command in a process of its own."""
-    done = subprocess.run(
+    done = forks.run(
         [sys.executable, "-m", "featurekit.cli", *map(str, argv)],
         input=text,
-        capture_output=True,
-        text=True,
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
     )

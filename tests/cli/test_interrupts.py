@@ -28,6 +28,7 @@ from featurekit.core.types import instant
 from featurekit.online.store.redis import RedisStore
 from featurekit.online.store.server import _alive, scratch_redis
 from featurekit.project import leases
+from tests.forks import Forked
 
 ROOT = Path(__file__).parents[2]
 INSTANTS = 2 * int(os.environ.get("FEATUREKIT_EXAMPLES", "1"))
@@ -75,11 +76,13 @@ class Commands:
     def __init__(self, folder: Path, url: str | None) -> None:
         self.folder, self.url = folder, url
 
-    def start(self, *arguments: object) -> subprocess.Popen[str]:
+    def start(
+        self, *arguments: object, how: type[subprocess.Popen[str]] = subprocess.Popen
+    ) -> subprocess.Popen[str]:
         url = [] if self.url is None else ["--redis-url", self.url]
         command = [sys.executable, "-m", "featurekit.cli", *map(str, arguments), *url]
         env = {k: v for k, v in os.environ.items() if k != "FEATUREKIT_REDIS_URL"}
-        return subprocess.Popen(
+        return how(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -91,7 +94,7 @@ class Commands:
 
     def run(self, *arguments: object) -> str:
         """A command that nothing interrupts; what it shows."""
-        process = self.start(*arguments)
+        process = self.start(*arguments, how=Forked)
         out, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
         return out

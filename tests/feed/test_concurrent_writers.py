@@ -3,7 +3,6 @@ lost. Batches overlap, come late and in any order, and some events come twice (F
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from featurekit.feed.settle import write
 from featurekit.log.segments import read_segment, segments
 from featurekit.online.store.memory import MemoryStore
 from featurekit.online.store.redis import RedisStore
+from tests import forks
 
 WRITERS = 3
 S = 1_000_000
@@ -59,7 +59,7 @@ def push_part(url: str, name: str, writer: int, start: Any) -> None:
 def test_processes_that_push_at_once_leave_the_bytes_of_one_push(
     redis_url: str, redis_store: RedisStore, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    context = multiprocessing.get_context("spawn")
+    context = forks.context()
     start = context.Barrier(WRITERS)
     arguments = [(redis_url, name, writer, start) for writer in range(WRITERS)]
     processes = [context.Process(target=push_part, args=a) for a in arguments]

@@ -6,7 +6,6 @@ from __future__ import annotations
 import datetime as dt
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from featurekit.feed import materialise
 from featurekit.log.writer import PushLog
 from featurekit.online.store.redis import RedisStore
 from featurekit.project import leases
+from tests import forks
 
 MODULE = """
 from featurekit import Entity, EventSource, FeatureService, FeatureView
@@ -110,11 +110,10 @@ def test_a_killed_push_leaves_nothing_behind(
     store: FeatureStore, redis_store: RedisStore, source: str
 ) -> None:
     before = same(store, source)
-    done = subprocess.run(
+    done = forks.run(
         [sys.executable, "-c", CHILD, str(store.path), redis_store.url, source],
         cwd=Path(__file__).parents[2],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-        check=False,
     )
     assert done.returncode == -signal.SIGKILL
     is_dead(store, source)

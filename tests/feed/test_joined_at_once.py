@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import multiprocessing
 import random
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from oracle import bits
 
 from featurekit import FeatureStore
+from tests import forks
 
 MODULE = """
 from featurekit import Entity, EventSource, FeatureService, FeatureView
@@ -61,7 +61,7 @@ def test_pushes_to_both_sides_at_once_agree_with_a_training_set(
     store.push("prices", [{"item": 1, "price": 0.5, "at": at}])
     store.push("orders", [{"id": 999, "person": 1, "item": 1, "at": at}])
     store.materialize()
-    context = multiprocessing.get_context("spawn")
+    context = forks.context()
     start = context.Barrier(4)
     processes = [
         context.Process(target=push_part, args=(str(tmp_path), redis_url, source, number, start))

@@ -7,7 +7,6 @@ import datetime as dt
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from featurekit.errors import DataError, OnlineError, WriteError
 from featurekit.log.writer import PushLog
 from featurekit.online.store.redis import RedisStore
 from featurekit.project import leases
+from tests import forks
 
 MODULE = """
 from featurekit import Entity, EventSource, FeatureService, FeatureView
@@ -135,7 +135,7 @@ DYING = {"orders": [order(5, 7, 1, 4)], "prices": [price(5, 1, 8.0, 3)]}
 def test_a_push_that_died_about_the_log_comes_again(
     store: FeatureStore, redis_store: RedisStore, source: str, when: str
 ) -> None:
-    done = subprocess.run(
+    done = forks.run(
         [sys.executable, "-c", CHILD, str(store.path), redis_store.url, when, source],
         cwd=Path(__file__).parents[2],
         env={
@@ -143,7 +143,6 @@ def test_a_push_that_died_about_the_log_comes_again(
             "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
             "NOW_OF_THE_TEST": NOW.isoformat(),  # the rows that come again are the same
         },
-        check=False,
     )
     assert done.returncode == -signal.SIGKILL
     # A push to the other side waits until the lease of who died has ended.

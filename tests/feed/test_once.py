@@ -28,6 +28,7 @@ from featurekit.log.segments import claims_of, has_claim, segments
 from featurekit.log.writer import PushLog
 from featurekit.online.store.redis import RedisStore
 from featurekit.project import leases
+from tests.forks import Forked
 
 MODULE = """
 from featurekit import Entity, EventSource, FeatureService, FeatureView
@@ -149,7 +150,7 @@ def push(store: FeatureStore, source: str = "plain", many: int = 1, **named: Any
 
 def child(store: FeatureStore, point: Point, source: str, many: int = 1) -> Any:
     words = [*map(str, point), str(store.path), store.parts.online.url, source, str(many)]  # type: ignore[attr-defined]
-    return subprocess.Popen(
+    return Forked(
         [sys.executable, "-c", CHILD, *words],
         stdout=subprocess.PIPE,
         text=True,

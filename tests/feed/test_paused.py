@@ -21,6 +21,7 @@ from slow import slow_unless
 from featurekit import FeatureStore
 from featurekit.online.store.redis import RedisStore
 from featurekit.project import leases
+from tests.forks import Forked
 
 LEASE_S = 1.0
 MODULE = """
@@ -117,7 +118,7 @@ class Child:
         dies_after: bool = False,
     ):
         last = "dies" if dies_after else ""
-        self.process = subprocess.Popen(
+        self.process = Forked(
             [sys.executable, "-c", CHILD, place, how, str(store.path), redis.url, what, last],
             stdout=subprocess.PIPE,
             text=True,

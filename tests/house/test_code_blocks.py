@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests import forks
+
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^(<!-- not run: [^\n]+ -->\n)?```(python|sh)\n(.*?)^```", re.M | re.S)
 PAGES = {
@@ -44,7 +46,7 @@ def environment(folder: Path) -> dict[str, str]:
     """An environment with a `featurekit` on PATH and no other Redis."""
     script = folder / "bin" / "featurekit"
     script.parent.mkdir()
-    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m featurekit.cli "$@"\n')
+    script.write_text(f'#!/bin/sh\nexec {forks.command("-m", "featurekit.cli")} "$@"\n')
     script.chmod(0o755)
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{script.parent}:{os.environ['PATH']}"}
     env.pop("FEATUREKIT_REDIS_URL", None)
@@ -60,7 +62,7 @@ def run(blocks: list[tuple[str, str]], page: str, repo: Path, env: dict[str, str
     """Run blocks one after another; Python's share their names."""
     code = f"BLOCKS, PAGE = {blocks!r}, {page!r}\n{RUNNER}"
     command = [sys.executable, "-c", code]
-    return subprocess.run(command, cwd=repo, env=env, capture_output=True, text=True, timeout=300)
+    return forks.run(command, cwd=repo, env=env, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +85,7 @@ def test_the_blocks_of_a_page_run(tmp_path: Path, starter: Path, page: str) -> N
     if tests:
         (repo / "test_page.py").write_text("\n\n".join(tests), encoding="utf-8")
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_page.py"]
-        done = subprocess.run(command, cwd=repo, env=env, capture_output=True, text=True)
+        done = forks.run(command, cwd=repo, env=env)
         assert done.returncode == 0, done.stdout + done.stderr
 
 

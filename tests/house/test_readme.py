@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import forks
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -41,7 +43,7 @@ def test_the_example_runs_as_it_stands(tmp_path: Path) -> None:
     (data,) = re.findall(r"`\.venv/bin/(featurekit demo --write-data [^`]+)`", README)
     copy = in_copy(tmp_path)
     subprocess.run(["sh", "-euc", data], check=True, **copy)  # type: ignore[call-overload]
-    done = subprocess.run([sys.executable, "-c", example], **copy)  # type: ignore[call-overload]
+    done = forks.run([sys.executable, "-c", example], cwd=copy["cwd"], env=copy["env"])
     assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
 
 

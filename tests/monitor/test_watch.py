@@ -32,6 +32,7 @@ from featurekit.monitor.metrics import Metrics, served
 from featurekit.monitor.watch import Watch
 from featurekit.parity.budget import Budget
 from featurekit.parity.report import FeatureReport, Report
+from tests.forks import Forked
 
 __all__ = ["open_store"]
 LINE = re.compile(r'^([a-z_]+)\{((?:[a-z]+="(?:[^"\\\n]|\\.)*",?)*)\} (-?[0-9.e+-]+)$')
@@ -87,7 +88,7 @@ class Running:
     def __init__(self, folder: Path, *options: str) -> None:
         command = [sys.executable, "-m", "featurekit.cli", "--repo", str(folder), "parity",
                    "sample", "--budget", "500", *options]  # fmt: skip
-        self.process = subprocess.Popen(
+        self.process = Forked(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             cwd=Path(__file__).parents[2],
         )  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +28,7 @@ from featurekit.project import registry_server, registry_tables
 from featurekit.project.registry import Definition, Registry
 from featurekit.project.registry_file import RegistryFile
 from featurekit.project.registry_server import RegistryServer, schema_of
+from tests import forks
 
 ROWS = [(1, 5, 0), (1, 7, 1), (2, 11, 2)]
 
@@ -181,7 +181,7 @@ def _applied(url: str, redis: str, folder: str, window: str, start: Any) -> None
 def test_two_people_apply_at_once(shared: Repo, url: str, tmp_path: Path) -> None:
     """Each version is recorded, each change follows the one before, and one of them is in force."""
     shared.deploy()
-    context = multiprocessing.get_context("spawn")
+    context = forks.context()
     start = context.Barrier(2)
     windows = ("11d", "12d")
     people = []
