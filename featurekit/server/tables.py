@@ -103,7 +103,7 @@ class Tables:
             process.stdin.write(body)
             process.stdin.flush()
             said, size = _HEAD.unpack(_exactly(process.stdout, _HEAD.size))
-            if size > self.room:
+            if size > unpack.most_sent(self.most_unpacked):
                 raise EOFError
             return said, _exactly(process.stdout, size)
         except (OSError, EOFError):
@@ -119,6 +119,12 @@ class Tables:
             status=413,
             where="body",
         )
+
+    def __enter__(self) -> Tables:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """End the processes."""

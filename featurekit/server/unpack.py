@@ -211,16 +211,27 @@ def main() -> None:
     os.dup2(2, 1)
     while head := sys.stdin.buffer.read(HEAD.size):
         kind, size = HEAD.unpack(head)
-        _reply(out, *_answer(kind, sys.stdin.buffer.read(size), unpacked_most, most_rows))
+        said, answer = _answer(kind, sys.stdin.buffer.read(size), unpacked_most, most_rows)
+        _reply(out, said, answer, most_sent(unpacked_most))
 
 
-def _reply(out: IO[bytes], said: bytes, answer: Any) -> None:
+def most_sent(unpacked_most: int) -> int:
+    """How many bytes an answer may have: those of its values, of what says which are None, and of
+    what lies between. A body may have values, too, that no row refers to."""
+    return unpacked_most + unpacked_most // 4 + 2**20
+
+
+def _reply(out: IO[bytes], said: bytes, answer: Any, most: int) -> None:
     import pyarrow as pa
 
     if said == PLAIN:
         counted = pa.MockOutputStream()
         _write(answer, counted)
-        out.write(HEAD.pack(said, counted.size()))
+        size = counted.size()
+        if size > most:
+            said, answer = LARGE, b"%d" % size
+    if said == PLAIN:
+        out.write(HEAD.pack(said, size))
         _write(answer, out)
     else:
         out.write(HEAD.pack(said, len(answer)) + answer)

@@ -250,7 +250,8 @@ def bodies(url: str) -> Iterator[Try]:
         loop.close()
 
 
-def pushes(source: EventSource) -> Try:
+@contextmanager
+def pushes(source: EventSource) -> Iterator[Try]:
     """Bodies of pushes to a source: refused by an error of ours, or rows that are the same ones
     when they are read again."""
     table = serving.events().slice(0, 3)
@@ -265,7 +266,6 @@ def pushes(source: EventSource) -> Try:
             values[form].append(json.loads(body))
     assert source.created_timestamp_column is not None
     own = [source.timestamp_field, source.created_timestamp_column]
-    tables = Tables(most_bytes=2**22, most_unpacked=2**26, most_rows=1_000, limit_s=10.0)
 
     def given(row: Mapping[str, Any]) -> dict[str, Any]:
         instants = [None if row[c] is None else instant(row[c]) for c in ("__ts", "__created")]
@@ -288,7 +288,9 @@ def pushes(source: EventSource) -> Try:
         assert [bits([*r.values()]) for r in again] == [bits([*r.values()]) for r in found], body
         return f"{kind} read"
 
-    return one
+    limits = {"most_bytes": 2**22, "most_unpacked": 2**26, "most_rows": 1_000}
+    with Tables(**limits, limit_s=10.0) as tables:
+        yield one
 
 
 SHARES = {"states": 8, "plans": 2, "packed": 28, "replies": 20, "blocks": 20, "answers": 8,
@@ -299,10 +301,14 @@ SHARES = {"states": 8, "plans": 2, "packed": 28, "replies": 20, "blocks": 20, "a
 @contextmanager
 def targets() -> Iterator[dict[str, Try]]:
     """Every target by its name."""
-    with _served() as (store, url), bodies(url) as of_bodies:
+    with (
+        _served() as (store, url),
+        bodies(url) as of_bodies,
+        pushes(store.parts.source("events")) as of_pushes,
+    ):
         yield {
             "states": states(), "plans": plans(), "packed": packed(),
             "replies": replies(), "blocks": blocks(), "answers": answers(store),
             "bodies": of_bodies,
-            "pushes": pushes(store.parts.source("events")),
+            "pushes": of_pushes,
         }  # fmt: skip

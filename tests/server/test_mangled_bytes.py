@@ -37,8 +37,8 @@ def test_no_mangled_body_is_a_fault_of_the_server(world: Any) -> None:
 
 def test_no_mangled_push_is_a_raw_error_or_other_rows(world: Any) -> None:
     rng = random.Random(1)
-    one = targets.pushes(world.store.parts.source("events"))
-    found = {one(rng) for _ in range(1_000)}
+    with targets.pushes(world.store.parts.source("events")) as one:
+        found = {one(rng) for _ in range(1_000)}
     kinds = ("json", "msgpack", "arrow", "parquet")
     assert found == {f"{kind} {what}" for kind in kinds for what in ("read", "refused")}
 

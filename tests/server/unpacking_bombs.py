@@ -1,5 +1,6 @@
-"""Bodies that are small and unpack to much. `write FOLDER` writes them; `read FOLDER` reads them,
-and says what became of each, and how much memory this process and those that read took at most.
+"""Bodies that are small and unpack to much. `write FOLDER NAME …` writes some of them, or all;
+`read FOLDER` reads them, and says what became of each, and how much memory this process and those
+that read took at most.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import resource
 import struct
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -61,40 +63,68 @@ def nested_parquet(levels: int) -> bytes:
     return b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1"
 
 
-def bombs() -> dict[str, tuple[str, bytes]]:
-    """Each by its name: its kind and its bytes."""
-    zeros, texts = np.zeros(12_000_000, np.int64), ["x" * 1_000_000]
-    many = pa.DictionaryArray.from_arrays(pa.array(np.zeros(MOST_ROWS, np.int8)), texts)
-    blob = pa.table({"a": pa.array([b"\0" * 120_000_000], pa.large_binary())})
-    runs = pa.RunEndEncodedArray.from_arrays(pa.array([MOST_ROWS], pa.int32()), pa.array(texts))
-    nothing = _nulls(2**31 - 1)
-    nulls = {f"c{i}": pa.nulls(MOST_ROWS) for i in range(2_000)}
-    one = struct.pack("<i4sii", len(texts[0]), b"xxxx", 0, 0)  # its length, its beginning, where
-    parts = [None, pa.py_buffer(one * MOST_ROWS), pa.py_buffer(texts[0].encode())]
-    views = pa.Array.from_buffers(pa.string_view(), MOST_ROWS, parts)
-    return {
-        "equal values in runs": (PARQUET, parquet(_listed(pa.array(zeros)))),
-        "no values in runs": (PARQUET, parquet(_listed(_nulls(100_000_000)))),
-        "a dictionary of Parquet": (PARQUET, parquet(pa.table({"a": many}), store_schema=False)),
-        "a dictionary of both": (PARQUET, parquet(pa.table({"a": many}))),
-        "a page of zeros": (PARQUET, parquet(blob, compression="zstd", use_dictionary=False)),
-        "prefixes": (PARQUET, parquet(
-            pa.table({"a": pa.array(texts * 120)}), use_dictionary=False,
-            compression="zstd", column_encoding="DELTA_BYTE_ARRAY")),
-        "levels of groups": (PARQUET, nested_parquet(500_000)),
-        "zstd": (ARROW, arrow(blob, "zstd")),
-        "lz4": (ARROW, arrow(blob, "lz4")),
-        "a dictionary of Arrow": (ARROW, arrow(pa.table({"a": many}))),
-        "a view of one text": (ARROW, arrow(pa.table({"a": views}))),
-        "one run": (ARROW, arrow(pa.table({"a": runs}))),
-        "lists of nothing": (ARROW, arrow(_listed(nothing))),
-        "columns of nothing": (ARROW, arrow(pa.table(nulls))),
-    }  # fmt: skip
+def _texts() -> list[str]:
+    return ["x" * 1_000_000]
 
 
-def write(folder: Path) -> None:
-    for name, (kind, body) in bombs().items():
-        (folder / f"{name}.{kind}").write_bytes(body)
+def _many() -> pa.Table:
+    indices = pa.array(np.zeros(MOST_ROWS, np.int8))
+    return pa.table({"a": pa.DictionaryArray.from_arrays(indices, _texts())})
+
+
+def _idle() -> pa.Table:
+    values = ["x", "\0" * 100_000_000]
+    return pa.table({"a": pa.DictionaryArray.from_arrays(pa.array([0], pa.int8()), values)})
+
+
+def _blob() -> pa.Table:
+    return pa.table({"a": pa.array([b"\0" * 120_000_000], pa.large_binary())})
+
+
+def _views() -> pa.Table:
+    (text,) = _texts()
+    one = struct.pack("<i4sii", len(text), b"xxxx", 0, 0)  # its length, its beginning, where
+    parts = [None, pa.py_buffer(one * MOST_ROWS), pa.py_buffer(text.encode())]
+    return pa.table({"a": pa.Array.from_buffers(pa.string_view(), MOST_ROWS, parts)})
+
+
+def _run() -> pa.Table:
+    ends = pa.array([MOST_ROWS], pa.int32())
+    return pa.table({"a": pa.RunEndEncodedArray.from_arrays(ends, pa.array(_texts()))})
+
+
+def _prefixes() -> bytes:
+    how = {"compression": "zstd", "column_encoding": "DELTA_BYTE_ARRAY"}
+    return parquet(pa.table({"a": _texts() * 120}), use_dictionary=False, **how)
+
+
+BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "equal values in runs": (
+        PARQUET, lambda: parquet(_listed(pa.array(np.zeros(12_000_000, np.int64))))),
+    "no values in runs": (PARQUET, lambda: parquet(_listed(_nulls(100_000_000)))),
+    "a dictionary of Parquet": (PARQUET, lambda: parquet(_many(), store_schema=False)),
+    "a dictionary of both": (PARQUET, lambda: parquet(_many())),
+    "a page of zeros": (
+        PARQUET, lambda: parquet(_blob(), compression="zstd", use_dictionary=False)),
+    "prefixes": (PARQUET, _prefixes),
+    "levels of groups": (PARQUET, lambda: nested_parquet(500_000)),
+    "zstd": (ARROW, lambda: arrow(_blob(), "zstd")),
+    "lz4": (ARROW, lambda: arrow(_blob(), "lz4")),
+    "a dictionary of Arrow": (ARROW, lambda: arrow(_many())),
+    "a dictionary of idle values": (ARROW, lambda: arrow(_idle(), "zstd")),
+    "a view of one text": (ARROW, lambda: arrow(_views())),
+    "one run": (ARROW, lambda: arrow(_run())),
+    "lists of nothing": (ARROW, lambda: arrow(_listed(_nulls(2**31 - 1)))),
+    "columns of nothing": (
+        ARROW, lambda: arrow(pa.table({f"c{i}": pa.nulls(MOST_ROWS) for i in range(2_000)}))),
+}  # fmt: skip
+"""Each by its name: its kind, and what makes its bytes."""
+
+
+def write(folder: Path, *names: str) -> None:
+    for name in names or BOMBS:
+        kind, make = BOMBS[name]
+        (folder / f"{name}.{kind}").write_bytes(make())
 
 
 def read(folder: Path) -> None:
@@ -117,4 +147,4 @@ def read(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    {"write": write, "read": read}[sys.argv[1]](Path(sys.argv[2]))
+    {"write": write, "read": read}[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])
