@@ -55,6 +55,9 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=4, help="processes that look rows up")
     parser.add_argument("--rate", type=float, default=40.0, help="lookups of a client per second")
     parser.add_argument("--pushes", type=_rate, default=10.0, help="a second; 0 for none")
+    parser.add_argument(
+        "--steady", action="store_true", help="no worker ends: does the memory of one grow?"
+    )
     parser.add_argument("--seed", type=int, default=0)
     told = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, scratch_redis() as url:
@@ -71,7 +74,7 @@ def main() -> int:
 def _load(told: argparse.Namespace, folder: Path, server: serving.Served) -> dict[str, Any]:
     """What was answered and pushed, and what went wrong, in so many minutes."""
     end = time.time() + told.minutes * 60
-    life = _Life(folder, server, told.minutes * 60)
+    life = _Life(folder, server, told.minutes * 60, steady=told.steady)
     threads = [threading.Thread(target=work, daemon=True) for work in life.works()]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(told.clients + 1, mp_context=context) as pool:
@@ -96,8 +99,10 @@ def _load(told: argparse.Namespace, folder: Path, server: serving.Served) -> dic
 class _Life:
     """What happens to a service that is asked all the while."""
 
-    def __init__(self, folder: Path, server: serving.Served, seconds: float) -> None:
-        self.folder, self.server, self.seconds = folder, server, seconds
+    def __init__(
+        self, folder: Path, server: serving.Served, seconds: float, *, steady: bool
+    ) -> None:
+        self.folder, self.server, self.seconds, self.steady = folder, server, seconds, steady
         self.stop = threading.Event()
         self.errors: Counter[str] = Counter()
         self.done: Counter[str] = Counter()
@@ -106,7 +111,8 @@ class _Life:
 
     def works(self) -> list[Any]:
         """The threads of it."""
-        return [self._guarded(work) for work in (self._versions, self._restarts, self._watch)]
+        every = [self._versions, self._watch, *([] if self.steady else [self._restarts])]
+        return [self._guarded(work) for work in every]
 
     def _guarded(self, work: Any) -> Any:
         def run() -> None:
@@ -188,7 +194,8 @@ def _report(told: argparse.Namespace, done: dict[str, Any], found: dict[str, Any
     took = sorted(answer.end - answer.begin for answer in done["answers"])
     life: _Life = done["life"]
     most = [max(sample.values(), default=0) for sample in life.memory]
-    half = len(most) // 2
+    quarter = max(1, -(-len(most) // 4))
+    quarters = [most[at : at + quarter] for at in range(0, len(most), quarter)]
     said = {
         "minutes": told.minutes,
         "lookups": len(took),
@@ -198,8 +205,7 @@ def _report(told: argparse.Namespace, done: dict[str, Any], found: dict[str, Any
         **life.done,
         "ms": {f"p{100 * q:g}": round(1000 * _quantile(took, q), 2) for q in (0.5, 0.99, 0.999)},
         "worker_mb": {
-            "first half": round(statistics.median(most[:half] or [0]) / 1e6, 1),
-            "second half": round(statistics.median(most[half:] or [0]) / 1e6, 1),
+            "quarters": [round(statistics.median(part) / 1e6, 1) for part in quarters],
             "most": round(max(most, default=0) / 1e6, 1),
         },
         **found,
