@@ -116,7 +116,8 @@ def figures(found: Columns, asked: Asked) -> tuple[Scores, Mapping[str, tuple[fl
     def score(rows: Rows) -> Scores:
         return of_numbers(rows) if found.kind == "number" else of_classes(rows, asked.cut)
 
-    return score(found.rows), intervals(found.rows, groups(found.judged), score)
+    whole = score(found.rows)
+    return whole, intervals(found.rows, groups(found.judged), score, whole)
 
 
 def groups(judged: Sequence[Judged]) -> list[int] | None:

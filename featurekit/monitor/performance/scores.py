@@ -77,13 +77,12 @@ def of_classes(given: Rows, cut: float) -> Scores:
     found: dict[str, float | None] = {
         "auc": float(metrics.roc_auc_score(y, p)) if both else None,  # type: ignore[attr-defined]
     }
-    for name, defined in (
-        ("f1", bool(said.any() or y.any())),
-        ("precision", bool(said.any())),
-        ("recall", bool(y.any())),
-    ):
-        score = getattr(metrics, f"{name}_score")
-        found[name] = float(score(y, said, zero_division=0.0)) if defined else None
+    defined = {"precision": said.any(), "recall": y.any(), "f1": said.any() or y.any()}
+    shares = metrics.precision_recall_fscore_support(  # type: ignore[attr-defined]
+        y, said, average="binary", pos_label=1.0, zero_division=0.0
+    )
+    for (name, there), value in zip(defined.items(), shares, strict=False):
+        found[name] = float(value) if there else None
     sure = rows.are_probabilities
     for name, function in (("log_loss", "log_loss"), ("brier", "brier_score_loss")):
         score = getattr(metrics, function)
@@ -133,15 +132,14 @@ _T = 2.045229642132703
 
 
 def intervals(
-    rows: Rows, groups: Sequence[int] | None, score: Callable[[Rows], Scores]
+    rows: Rows, groups: Sequence[int] | None, score: Callable[[Rows], Scores], whole: Scores
 ) -> Mapping[str, tuple[float, float]]:
-    """An interval of 95 % for each figure, by the jackknife over groups of entities, since rows of
-    one entity tell much the same. None of a figure that a part of the rows has not; none at all
-    where entities are too few for `groups`."""
+    """An interval of 95 % for each figure of the `whole`, by the jackknife over groups of entities,
+    since rows of one entity tell much the same. None of a figure that a part of the rows has not;
+    none at all where entities are too few for `groups`."""
     if groups is None:
         return {}
     number = np.asarray(groups)
-    whole = score(rows)
     parts = [score(rows.some(number != group)) for group in range(GROUPS)]
     found = {}
     for name, value in whole.items():
