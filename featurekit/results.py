@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from featurekit.feed.events import Pushed as Pushed
     from featurekit.feed.forget import Forgot as Forgot
     from featurekit.feed.materialise import Materialization as Materialization
+    from featurekit.feed.push_outcomes import PushedOutcomes as PushedOutcomes
     from featurekit.monitor.compare import ModelComparison as ModelComparison
+    from featurekit.monitor.performance.report import Performance as Performance
     from featurekit.monitor.prediction import PredictionAudit as PredictionAudit
     from featurekit.offline.splits import Splits as Splits
     from featurekit.offline.training_set import TrainingSet as TrainingSet

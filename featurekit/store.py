@@ -60,10 +60,12 @@ if TYPE_CHECKING:
     from featurekit.feed.events import Pushed
     from featurekit.feed.forget import Forgot
     from featurekit.feed.materialise import Materialization
+    from featurekit.feed.push_outcomes import PushedOutcomes
     from featurekit.log.served.block import ServedBlock
     from featurekit.log.served.log import ServingLog
     from featurekit.monitor.compare import ModelComparison
     from featurekit.monitor.drift.report import Drift
+    from featurekit.monitor.performance.report import Performance
     from featurekit.monitor.prediction import PredictionAudit
     from featurekit.offline.training_set import TrainingSet
     from featurekit.parity.budget import Budget
@@ -911,6 +913,61 @@ class FeatureStore(Named):
         return drift(
             self.parts, service, reference, window=window, end=end, log=log, progress=progress
         )
+
+    @checked
+    def push_outcomes(self, service: str, rows: Any) -> PushedOutcomes:
+        """Keep what became of rows of a service: a dict, a list of dicts, or a frame.
+
+        Each row has an `outcome`, which is true or false, a number or a text, and says what it is
+        of: a `request_id` and the place `row` in the request, 0 by default, or the service's join
+        keys and `at`, an instant. `known_at` is when it was known, by default now. Of several
+        outcomes of one name the one that was known last is in force, in whatever order they come;
+        what is pushed again is counted and not kept. `prediction` may say what was predicted, where
+        the serving log does not. Numbers are kept as floats. Outcomes are kept in the state folder
+        and matched when performance is asked for, so they may come before the log's rows.
+
+        DataError for a row that cannot be taken, of which none is kept then; DefinitionError for a
+        service that is not there.
+        """
+        from featurekit.feed.push_outcomes import push_outcomes
+
+        return push_outcomes(self.parts, service, rows)
+
+    @checked
+    def performance(
+        self,
+        service: str,
+        *,
+        prediction: str | None = None,
+        target: str | None = None,
+        positive: bool | int | float | str | None = None,
+        cut: float = 0.5,
+        horizon: Duration = "30d",
+        window: Duration = "1d",
+        end: Instant | None = None,
+        log: str | Path | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Performance:
+        """How well the predictions of a service did, by the outcomes that were pushed.
+
+        The rows that the serving log (or `log`) has of the `window` before `end`, by default now,
+        are joined to outcomes: by the id of a request, or as the entity's latest row at or before
+        the outcome's instant, by `as_of` and at most `horizon` before it. The prediction is the
+        served feature `prediction`, by default what the log has of the model and else what came
+        with the outcome. `target` names the model, by default the one that answered. Outcomes of
+        true and false, or any with `positive`, are classes, for which a prediction of at least
+        `cut` says yes; numbers are compared as numbers. `featurekit: monitoring: performance:` sets
+        thresholds. `progress` is told of the rows of the log that were read.
+
+        DataError where no row can be judged or outcomes are of several kinds, ConfigError without a
+        log or without scikit-learn.
+        """
+        from featurekit.monitor.performance.ask import performance
+
+        return performance(
+            self.parts, service, prediction=prediction, target=target, positive=positive, cut=cut,
+            horizon=horizon, window=window, end=end, log=log, progress=progress,
+        )  # fmt: skip
 
     @checked
     def compare(

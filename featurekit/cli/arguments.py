@@ -158,6 +158,8 @@ def _is_instant(word: str) -> bool:
 
 _VALUES = {
     "T": "2026-10-04",
+    "P": "0.5",
+    "VALUE": "true",
     "TIME": "30s",
     "DURATION": "1d",
     "SECONDS": "60",

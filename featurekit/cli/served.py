@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 from featurekit.cli.arguments import Option, argument, duration, instant
 
 LOG = argument(
@@ -28,3 +30,13 @@ def window(default: str) -> tuple[Option, Option]:
             help="the end of the window, not in it (default: now)",
         ),
     )
+
+
+def at_second(at: dt.datetime) -> str:
+    """An instant as a table shows it."""
+    return at.isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")
+
+
+def rounded(value: float | None) -> float | None:
+    """A figure as a table shows it, to four digits."""
+    return value if value is None else float(f"{value:.4g}")

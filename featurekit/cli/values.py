@@ -81,3 +81,16 @@ def _lines(where: str) -> Iterator[tuple[str, IO[str]]]:
         raise DataError(f"{where} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{where} is not UTF-8: {error.reason} at byte {error.start}") from None
+
+
+def parquet_rows(path: Path) -> Any:
+    """The rows of a Parquet file, as a table. DataError where it cannot be read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+    except pa.ArrowException as error:
+        raise DataError(f"{path} is no Parquet file: {error}") from None

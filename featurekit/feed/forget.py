@@ -42,7 +42,7 @@ from featurekit.errors import (
     OnlineError,
     RegistryError,
 )
-from featurekit.feed.forget_served import strip_served
+from featurekit.feed.forget_served import strip_outcomes_of, strip_served
 from featurekit.feed.materialise import materialize_view, remake
 from featurekit.feed.naming import naming
 from featurekit.feed.repair import Repair
@@ -102,7 +102,8 @@ class Forgot(Named):
     the events. `log_rows` are rows of the log of pushes that were removed, or whose list lost the
     entity. `files` are source files that hold or held rows, and `set_aside` files of quarantined
     rows that may hold some. `unknown` are versions with states whose keys cannot be read; `gc`
-    removes them. `served_rows` of the serving log say FORGOTTEN now. `told` are contracts and
+    removes them. `served_rows` of the serving log say FORGOTTEN now, and `outcomes` of them
+    are gone. `told` are contracts and
     manifests below the folder of the repo that name the entity, which only their owner can make
     anew.
     """
@@ -116,6 +117,7 @@ class Forgot(Named):
     set_aside: tuple[FileRows, ...]
     unknown: tuple[str, ...]
     served_rows: int = 0
+    outcomes: int = 0
     told: tuple[str, ...] = ()
 
 
@@ -190,19 +192,31 @@ def _forget(
         known = project.registry.tombstones()
         project.marks.carried(fed, known[:number], but=tombstone, store=online)
     served = strip_served(project, tombstone, logs)
+    outcomes = strip_outcomes_of(project, [tombstone], logs, ever=True)
     removed = {
         "states": sum(states.values()),
         "repaired": sum(repaired.values()),
         "log_rows": log_rows,
         "file_rows": sum(f.rows for f in files if f.rewritten),
         "served_rows": served,
+        "outcomes": outcomes,
     }
     found |= {"tombstone": number, "digest": tombstone.digest[:16], **removed}
     project.registry.forgot(number, removed)
     project.record()
     told = naming(project.path, project.state_dir, values.values())
     return Forgot(
-        name, instant(until), states, repaired, log_rows, files, aside, unknown, served, told
+        name,
+        instant(until),
+        states,
+        repaired,
+        log_rows,
+        files,
+        aside,
+        unknown,
+        served,
+        outcomes,
+        told,
     )
 
 

@@ -38,6 +38,8 @@ _NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 Measure = Literal["psi", "jensen_shannon", "kolmogorov_smirnov", "wasserstein", "chi_squared",
                   "null_share", "error_share", "nan_share"]  # fmt: skip
 """What `featurekit monitor drift` measures."""
+Performed = Literal["auc", "f1", "precision", "recall", "log_loss", "brier", "ece", "rmse", "mae"]
+"""What `featurekit monitor performance` judges."""
 _HARMLESS = re.compile(r"[\w.-]{0,30}( [\w.-]{1,30})?")
 _VARIABLE = re.compile(r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(:-(?P<default>[^}]*))?\}")
 
@@ -155,17 +157,20 @@ class OpenLineageConfig(BaseModel):
 
 
 class MonitoringConfig(BaseModel):
-    """What says drift (`featurekit monitor drift`); under `featurekit: monitoring:`.
+    """What says drift (`featurekit monitor drift`) and that predictions did worse than they may
+    (`featurekit monitor performance`); under `featurekit: monitoring:`.
 
     `thresholds` has what a measure must pass, for every feature; `features` the same for some
     features, which are named view__feature. null switches a measure off. `chance` is how rarely
-    chance alone may pass for drift, in one figure.
+    chance alone may pass for drift, in one figure. `performance` has by service what its
+    predictions must reach: `auc`, `f1`, `precision` and `recall` at least, the others at most.
     """
 
     model_config = ConfigDict(extra="forbid")
     thresholds: dict[Measure, float | None] = Field(default_factory=dict)
     features: dict[str, dict[Measure, float | None]] = Field(default_factory=dict)
     chance: float = Field(default=1e-6, gt=0.0, lt=0.5)
+    performance: dict[str, dict[Performed, float | None]] = Field(default_factory=dict)
 
 
 class FeaturekitConfig(BaseModel):
@@ -654,6 +659,7 @@ EXAMPLES = {
     "featurekit.monitoring.thresholds": "{psi: 0.1}",
     "featurekit.monitoring.features": "{orders__spend_7d: {psi: 0.3}}",
     "featurekit.monitoring.chance": "1.0e-6",
+    "featurekit.monitoring.performance": "{churn_v1: {auc: 0.75}}",
 }
 """How each setting that featurekit reads may be written."""
 

@@ -162,6 +162,16 @@ class Place:
     key: str = ""
     login: Login = NO_LOGIN
 
+    def blocks(self) -> Iterator[ServedBlock]:
+        """What was logged there, with the rows that `forget` emptied."""
+        if self.path is None:
+            from featurekit.log.served.stream import read_stream
+
+            return read_stream(self.url, self.key, self.login)
+        from featurekit.log.served.parquet import read_parquet
+
+        return read_parquet(self.path) if self.path.exists() else iter(())
+
     def strip(self, gone: Gone) -> int:
         """Take rows out of it; how many."""
         from featurekit.log.served.forget import strip_parquet, strip_stream

@@ -42,7 +42,8 @@ VERBS = {
     "compare": "show two models beside one another, by what they predicted",
     "explain": "show how one value came about, offline and online",
     "parity": "prove that both paths agree, or show where they do not",
-    "monitor": "watch what is served: whether its values have moved away",
+    "monitor": "watch what is served: whether its values have moved away, and how it did",
+    "outcomes": "keep what became of what was served",
     "completion": "print a script that completes verbs and options in your shell",
     "demo": "do all of it on the example shop",
 }

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 
 from featurekit.cli.arguments import argument, verb
 from featurekit.cli.repo import open_store
-from featurekit.cli.served import LOG, window
+from featurekit.cli.served import LOG, rounded, window
 from featurekit.core.screen import Screen
 
 if TYPE_CHECKING:
     from featurekit.monitor.compare import ModelComparison
-
-_DIGITS = 4
 
 
 @verb(
@@ -47,13 +45,13 @@ def _show(screen: Screen, found: ModelComparison) -> None:
         [
             (
                 s.target, s.rows, s.answered, s.failed, s.requests,
-                *map(_short, (s.p50_ms, s.p99_ms, s.mean)),
+                *map(rounded, (s.p50_ms, s.p99_ms, s.mean)),
             )
             for s in (found.one, found.other)
         ],
     )  # fmt: skip
     if found.both:
-        apart = "" if found.furthest is None else f", {_short(found.furthest)} apart at most"
+        apart = "" if found.furthest is None else f", {rounded(found.furthest)} apart at most"
         screen.line(
             f"\n{found.both:,} rows were predicted by both: {found.agreeing:,} alike, bit for "
             f"bit{apart}."
@@ -65,11 +63,7 @@ def _show(screen: Screen, found: ModelComparison) -> None:
         screen.table(
             ("measure of all predictions", "value", "±", "chance", "verdict"),
             [
-                (f.measure, *map(_short, (f.value, f.bound, f.chance)), f.verdict)
+                (f.measure, *map(rounded, (f.value, f.bound, f.chance)), f.verdict)
                 for f in found.figures
             ],
         )
-
-
-def _short(value: float | None) -> float | None:
-    return value if value is None else float(f"{value:.{_DIGITS}g}")

@@ -71,6 +71,7 @@ def forget(arguments: Namespace, screen: Screen) -> None:
             ],
             "unknown_versions": list(done.unknown),
             "served_rows": done.served_rows,
+            "outcomes": done.outcomes,
             "told": list(done.told),
         }
     )
@@ -89,6 +90,8 @@ def _show(screen: Screen, done: Forgot, files: Sequence[tuple[str, int, bool, st
     )
     screen.line(f"\n{done.log_rows} rows were removed from the log of pushes.")
     screen.line(f"{done.served_rows} rows of the serving log say FORGOTTEN now.")
+    if done.outcomes:
+        screen.line(f"{done.outcomes} outcomes of them were removed.")
     if files:
         screen.table(
             ("file", "rows", "", ""),

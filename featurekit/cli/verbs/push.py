@@ -12,7 +12,7 @@ from featurekit.cli.arguments import UsageError, argument, verb
 from featurekit.cli.job_metrics import METRICS, measured
 from featurekit.cli.job_metrics import counts as counted
 from featurekit.cli.repo import open_store
-from featurekit.cli.values import check_file, json_rows
+from featurekit.cli.values import check_file, json_rows, parquet_rows
 from featurekit.core.screen import Screen
 from featurekit.core.types import Type
 from featurekit.define.dialect import FixedDialect, ending_of, packed_as
@@ -103,7 +103,7 @@ def _event_rows(store: FeatureStore, source: str, file: str) -> Any:
     if ending_of(file) == "csv":
         return _csv(Path(file), types, definition)
     if Path(file).suffix.lower() in (".parquet", ".pq"):
-        return _parquet(Path(file))
+        return parquet_rows(Path(file))
     return json_rows(file, types)
 
 
@@ -119,15 +119,3 @@ def _csv(path: Path, types: Mapping[str, Type], source: EventSource | None) -> l
     if faults:
         raise DataError(f"{path}, {faults[0]}; nothing was pushed. Mend the line or take it out")
     return values_of(table, types, dialect)
-
-
-def _parquet(path: Path) -> Any:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return pq.read_table(path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
-    except pa.ArrowException as error:
-        raise DataError(f"{path} is no Parquet file: {error}") from None

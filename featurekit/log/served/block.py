@@ -176,6 +176,22 @@ def is_forgotten(block: ServedBlock, i: int) -> bool:
     return all(statuses[i] == FORGOTTEN for statuses in block.statuses)
 
 
+def rows_by_request(block: ServedBlock) -> Iterator[tuple[int, list[tuple[str, int]]]]:
+    """Each row's place in the block with the names that it has: the id of its request, if it has
+    one, and the process with the request's number, as PROCESS:NUMBER, each with the row's place in
+    that request. The block has every row that was served, those that are forgotten among them."""
+    places: dict[int, int] = {}
+    told = dict(zip(block.head.predicted, block.predicted, strict=True))
+    for i, number in enumerate(block.request):
+        by_process = f"{block.process}:{number}"
+        if told:
+            row = told["row"][i]
+            yield i, [(told["request_id"][i], row), (by_process, row)]
+        else:
+            row = places[number] = places.get(number, -1) + 1
+            yield i, [(by_process, row)]
+
+
 def encode(block: ServedBlock) -> Iterator[bytes]:
     """The block's bytes, column by column, so that the caller may pause in between."""
     yield HEADER.pack(FORMAT, block.rows)

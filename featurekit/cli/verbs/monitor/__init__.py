@@ -7,7 +7,10 @@ from argparse import Namespace
 from featurekit.cli.arguments import load, modes, verb
 from featurekit.core.screen import Screen
 
-MODES = {"drift": "say whether the values that are served have moved away from a reference"}
+MODES = {
+    "drift": "say whether the values that are served have moved away from a reference",
+    "performance": "say how well predictions did, by what happened later",
+}
 
 
 @verb("Without a MODE it is drift.", modes(__name__, MODES, default="drift"))

@@ -3,20 +3,17 @@ reference."""
 
 from __future__ import annotations
 
-import datetime as dt
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from featurekit.cli.arguments import argument, verb
 from featurekit.cli.repo import open_store
-from featurekit.cli.served import LOG, window
+from featurekit.cli.served import LOG, at_second, rounded, window
 from featurekit.core.screen import Screen
 
 if TYPE_CHECKING:
     from featurekit.monitor.drift.report import Drift
-
-_DIGITS = 4
 
 
 @verb(
@@ -82,8 +79,8 @@ def drift(arguments: Namespace, screen: Screen) -> bool:
 
 def _show(screen: Screen, found: Drift, *, every: bool) -> None:
     screen.line(
-        f"{found.service}: {found.rows:,} rows served from {_at(found.start)} to {_at(found.end)}, "
-        f"beside {found.reference_rows:,} rows of {found.reference}\n"
+        f"{found.service}: {found.rows:,} rows served from {at_second(found.start)} to "
+        f"{at_second(found.end)}, beside {found.reference_rows:,} rows of {found.reference}\n"
     )
     figures = [f for f in found.figures if every or f.verdict]
     columns = ("feature", "measure", "value", "±", "threshold", "chance", "verdict")
@@ -93,7 +90,7 @@ def _show(screen: Screen, found: Drift, *, every: bool) -> None:
             (
                 f.feature,
                 f.measure,
-                *map(_short, (f.value, f.bound, f.threshold, f.chance)),
+                *map(rounded, (f.value, f.bound, f.threshold, f.chance)),
                 f.verdict,
             )
             for f in figures
@@ -106,11 +103,3 @@ def _show(screen: Screen, found: Drift, *, every: bool) -> None:
         f"\n{len(found.drifting)} of {features} features drift"
         + (f": {', '.join(found.drifting)}." if found.drifting else ".")
     )
-
-
-def _at(at: dt.datetime) -> str:
-    return at.isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")
-
-
-def _short(value: Any) -> Any:
-    return value if value is None else float(f"{value:.{_DIGITS}g}")

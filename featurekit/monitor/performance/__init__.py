@@ -1,0 +1,1 @@
+"""How well predictions did, by what happened later."""
