@@ -615,9 +615,16 @@ def _joined_keys(source: Joined, view: FeatureView, on: Any, *, what: str) -> di
                 f"{near(str(column), schema)}"
             )
         if type_.base != keys[key]:
+            then = "write one type at both"
+            if type_.item is not None and type_.item.base == keys[key]:
+                then = (
+                    "a row takes features before explode= makes events of its elements, and a list "
+                    "names no one row of the view; write the elements as rows of a source, each "
+                    "with the columns of its list's row, and join that one"
+                )
             raise DefinitionError(
                 f"{what}: the join key {key!r} is {keys[key]}, and the column {column!r} of source "
-                f"{source.name!r} is {type_}; write one type at both"
+                f"{source.name!r} is {type_}; {then}"
             )
     return {key: on[key] for key in keys}
 

@@ -100,10 +100,10 @@ class Forgot(Named):
     Events that arrived up to `until` are gone. `states` counts the states that were removed, by
     "view:fingerprint", and `repaired` the states of other views that were computed again without
     the events. `log_rows` are rows of the log of pushes that were removed, or whose list lost the
-    entity. `files` are source files that hold or held rows, and `set_aside` files of quarantined
-    rows that may hold some. `unknown` are versions with states whose keys cannot be read; `gc`
-    removes them. `served_rows` of the serving log say FORGOTTEN now, and `outcomes` of them
-    are gone. `told` are contracts and
+    entity; the latter, which stay with the rest of their list, are `log_lists`. `files` are source
+    files that hold or held rows, and `set_aside` files of quarantined rows that may hold some.
+    `unknown` are versions with states whose keys cannot be read; `gc` removes them. `served_rows`
+    of the serving log say FORGOTTEN now, and `outcomes` of them are gone. `told` are contracts and
     manifests below the folder of the repo that name the entity, which only their owner can make
     anew.
     """
@@ -119,6 +119,7 @@ class Forgot(Named):
     served_rows: int = 0
     outcomes: int = 0
     told: tuple[str, ...] = ()
+    log_lists: int = 0
 
 
 def forget(
@@ -183,7 +184,7 @@ def _forget(
         tell = progress or (lambda what, done, total: None)
         states, unknown = _remove_states(project, online, con, name, types, values, mine, tell)
         repaired |= _fill_again(project, online, con, taking)
-        log_rows = sum(mine.strip_log(project.state_dir, s.name) for s in sources)
+        log = [gone for s in sources for gone in mine.strip_log(project.state_dir, s.name)]
         files = tuple(
             f for s in sources for f in _files(project, con, s, mine, rewrite=rewrite_files)
         )
@@ -193,6 +194,8 @@ def _forget(
         project.marks.carried(fed, known[:number], but=tombstone, store=online)
     served = strip_served(project, tombstone, logs)
     outcomes = strip_outcomes_of(project, [tombstone], logs, ever=True)
+    log_rows = sum(len(gone.touched) for gone in log)
+    log_lists = log_rows - sum(len(gone.rows) for gone in log)
     removed = {
         "states": sum(states.values()),
         "repaired": sum(repaired.values()),
@@ -217,6 +220,7 @@ def _forget(
         served,
         outcomes,
         told,
+        log_lists,
     )
 
 
@@ -415,16 +419,16 @@ class _Rows:
         cut = {c: {n: at for n, at in of.items() if n not in whole} for c, of in elements.items()}
         return Gone(whole, {column: of for column, of in cut.items() if of})
 
-    def strip_log(self, state_dir: Path, source: str) -> int:
-        """Rewrite the segments of a source's log that hold some of the rows; the number of rows
-        that are removed, or whose list loses the entity.
+    def strip_log(self, state_dir: Path, source: str) -> list[Gone]:
+        """Rewrite the segments of a source's log that hold some of the rows; what is taken out of
+        each.
 
         It also rewrites segments that were joined into others and wait for their removal; their
         rows do not count.
         """
         folder = log_folder(state_dir, source)
         if not folder.is_dir():
-            return 0
+            return []
         with alone_in(folder, wait=True) as mine:
             if mine is None:
                 raise OnlineError(
@@ -439,13 +443,13 @@ class _Rows:
                     journal.end(path)  # a writer that appends to it goes on in another
             counted = segments(state_dir, source)
             gone = {path: self._strip(path, source) for path in found}
-        return sum(gone.get(path, 0) for path in counted)
+        return [gone[path] for path in counted if path in gone]
 
-    def _strip(self, path: Path, source: str) -> int:
+    def _strip(self, path: Path, source: str) -> Gone:
         if path.suffix == SUFFIX:
             table = read_segment(path)
             if table is None:
-                return 0
+                return Gone()
             relation, put = journal_table(self.con, table), put_journal
         else:
             check(path)
@@ -457,7 +461,7 @@ class _Rows:
         gone = self.gone(source, numbered, "__row", when)
         if gone:
             put(path, gone.without(read_segment(path)))
-        return len(gone.touched)
+        return gone
 
 
 def _is_who(columns: Columns) -> str:

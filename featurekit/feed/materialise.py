@@ -48,7 +48,7 @@ from featurekit.online.state.state import State
 from featurekit.online.state.update import update_states
 from featurekit.online.store.marks import version_of
 from featurekit.online.store.protocol import Health, OnlineStore
-from featurekit.project.contracts import enforce
+from featurekit.project.contracts import Passed, enforce, enforce_again
 from featurekit.project.deployment import (
     materialized_until,
     promote,
@@ -144,7 +144,7 @@ def materialize(
     with project.audit.doing("materialize", asked) as found:
         now = _stamp(project, restart=restart_clock)
         until = now if end is None else micros(end)
-        begun = replace(begun, views=chosen, until=until, waiting=end is None)
+        begun = replace(begun, views=chosen, until=until, waiting=end is None, judged=judged)
         done = _fill_all(project, begun, only, incremental=incremental, progress=progress)
         found |= {
             "until": done.until.isoformat(),
@@ -152,8 +152,6 @@ def materialize(
             "events": sum(one.events for one in done.views),
             "live": list(done.live),
         }
-    if judged is not None:
-        judged.remember()
     return replace(done, asked=None if end is None else instant(micros(end)))
 
 
@@ -182,6 +180,9 @@ def _fill_all(
         tombstones = project.registry.tombstones()
         aside = sum(_aside(project, name) for name in held)
         con = stack.enter_context(closing(project.connect()))
+        judged = begun.judged
+        if judged is not None:
+            judged = enforce_again(project, con, _sources(project, chosen), judged)
         logs = {} if only is not None else logs_now(project, con, chosen, until)
         for i, view in enumerate(chosen):
             after = _after(project, logs, view, until) if incremental and logs else NEVER
@@ -203,6 +204,8 @@ def _fill_all(
                     until=until,
                     tombstones=tombstones,
                 )
+    if judged is not None:
+        judged.remember()
     return Materialization(
         instant(until),
         tuple(done),
@@ -244,14 +247,15 @@ def _together(views: Sequence[View]) -> list[list[str]]:
 @dataclass(frozen=True, slots=True)
 class _Begun:
     """A run as it begins: what the server says of itself, the versions to fill, the instant from
-    which damage that is seen is another one, the arrival up to which it is to read, and whether it
-    waits for pushes that are under way."""
+    which damage that is seen is another one, the arrival up to which it is to read, whether it
+    waits for pushes that are under way, and the contracts that were judged."""
 
     health: Health
     views: list[View]
     at: int
     until: int = 0
     waiting: bool = True
+    judged: Passed | None = None
 
 
 def _begun(project: Project, names: Sequence[str] | None) -> _Begun:

@@ -28,6 +28,7 @@ from featurekit.offline.contract import Measures, Outcome, measure, outcomes
 from featurekit.offline.events import Snapshot, source_events
 from featurekit.project.kept_results import keep_judged
 from featurekit.sources.identity import kept_folder
+from featurekit.sources.reading import reads_once
 from featurekit.sources.verdicts import measures_name
 
 if TYPE_CHECKING:
@@ -129,10 +130,12 @@ def _outcomes(project: Project, source: EventSource, found: Measures) -> list[Ou
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """Contracts that hold. `rows` has how many rows each source has, to compare the next with."""
+    """Contracts that hold. `rows` has how many rows each source has, to compare the next with, and
+    `warned` what was warned of."""
 
     state_dir: Path
     rows: Mapping[str, int]
+    warned: frozenset[str] = frozenset()
 
     def remember(self) -> None:
         """Keep the numbers of rows, once the work is done."""
@@ -152,7 +155,25 @@ def enforce(project: Project, sources: Iterable[EventSource]) -> Passed:
         return _enforce(project, con, ruled)
 
 
-def _enforce(project: Project, con: Any, sources: Iterable[EventSource]) -> Passed:
+def enforce_again(
+    project: Project, con: Any, sources: Iterable[EventSource], before: Passed
+) -> Passed:
+    """`enforce` for what `con` reads of these sources, which is then what the work reads: a row may
+    have come to a database or a lake since they were judged `before`. The rows of a content that
+    was judged are not measured again, and what was warned of is not said twice. Files of this
+    machine are looked for at each reading, so these are not judged again."""
+    moving = [source for source in sources if source.expect and reads_once(source)]
+    again = _enforce(project, con, moving, warned=before.warned)
+    return Passed(project.state_dir, {**before.rows, **again.rows}, again.warned)
+
+
+def _enforce(
+    project: Project,
+    con: Any,
+    sources: Iterable[EventSource],
+    *,
+    warned: frozenset[str] = frozenset(),
+) -> Passed:
     found: dict[str, list[Outcome]] = {}
     rows: dict[str, int] = {}
     ruled = {source.name: source for source in sources if source.expect}
@@ -164,12 +185,14 @@ def _enforce(project: Project, con: Any, sources: Iterable[EventSource]) -> Pass
         found[name] = [outcome for outcome in every if not outcome.held]
     for name, broken in found.items():
         for outcome in broken:
-            if outcome.severity == "warn":
-                warnings.warn(f"source {name!r}, {_said(outcome)}", ContractWarning, stacklevel=3)
+            text = f"source {name!r}, {_said(outcome)}"
+            if outcome.severity == "warn" and text not in warned:
+                warned |= {text}
+                warnings.warn(text, ContractWarning, stacklevel=3)
     stopping = [(name, o) for name, broken in found.items() for o in broken if o.stops]
     if stopping:
         raise ContractBroken(_stopped(stopping))
-    return Passed(project.state_dir, rows)
+    return Passed(project.state_dir, rows, warned)
 
 
 def judge(project: Project, repo: Repo, service: Service, con: Any) -> None:

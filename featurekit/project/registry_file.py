@@ -16,7 +16,7 @@ from featurekit.core.files import whole
 from featurekit.core.openness import make_folder, opened
 from featurekit.errors import RegistryError, WriteError
 from featurekit.project import registry_tables
-from featurekit.project.registry_tables import TABLES, Fill, T, Tables, statements
+from featurekit.project.registry_tables import Fill, T, Tables, bring_up, is_behind, version_of
 
 
 class _Tables:
@@ -69,9 +69,11 @@ class RegistryFile:
             raise RegistryError(f"the registry {self.path} cannot be opened: {error}") from None
         try:
             tables = _Tables(connection)
-            _make_tables(tables)
+            _make_tables(tables, self.place, write=write)
             connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
             with connection:
+                if write:  # another process may have brought the tables up meanwhile
+                    version_of(tables, self.place)
                 yield tables
         except sqlite3.Error as error:
             raise _unusable(self.path, error) from None
@@ -116,16 +118,20 @@ class RegistryFile:
                 self.path, timeout=registry_tables.WAIT_S, check_same_thread=False
             )
             weakref.finalize(self, connection.close)
-            self._kept = file, _Tables(connection)
+            tables = _Tables(connection)
+            version_of(tables, self.place)
+            self._kept = file, tables
         return self._kept[1]
 
 
-def _make_tables(tables: _Tables) -> None:
+def _make_tables(tables: _Tables, place: str, *, write: bool) -> None:
     """Make the tables that are not there yet, in one transaction: the disk is waited for at the
     end of each."""
-    if not tables.there().issuperset(TABLES):
-        wanted = statements(number="INTEGER PRIMARY KEY AUTOINCREMENT", int_="INTEGER")
-        tables.connection.executescript(f"BEGIN IMMEDIATE;{';'.join(wanted)};COMMIT;")
+    if is_behind(tables, place, write=write):
+        with tables.connection:
+            tables.connection.execute("BEGIN IMMEDIATE")
+            number = "INTEGER PRIMARY KEY AUTOINCREMENT"
+            bring_up(tables, place, number=number, int_="INTEGER")
 
 
 def _is_held(error: Exception) -> bool:

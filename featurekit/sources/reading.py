@@ -38,9 +38,14 @@ def files_of(
     found = known.get(key)
     if found is None or not all(Path(file.path).exists() for file in found):
         found = kind_of(source).snapshot(source, base, state_dir)
-        if source.origin is not None or store_of(source.path) is not None:
+        if reads_once(source):
             known[key] = found
     return found
+
+
+def reads_once(source: EventSource) -> bool:
+    """Whether a connection reads the source once: it is an origin, or in a store of objects."""
+    return source.origin is not None or store_of(source.path) is not None
 
 
 def key_of(source: EventSource) -> str:

@@ -7,8 +7,10 @@ import json
 import re
 import sqlite3
 import xml.etree.ElementTree as ET
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
@@ -16,10 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 from contracts.shop import AT, GOOD, MODULE, NOW, USERS, files, keys, order, orders
 from feature_repos import MakeRepo
+from origins import PostgresServer, server_binaries
 
 from featurekit import EventSource, FeatureStore, NotNull
 from featurekit.cli import main
 from featurekit.errors import ContractBroken, ContractWarning, DefinitionError
+from featurekit.feed import materialise
 
 FAULTS: dict[str, tuple[str, dict[str, Any] | list[dict[str, Any]]]] = {
     'Between("n", 1, 100)': ("n_between", order(6, n=0)),
@@ -261,3 +265,73 @@ def test_a_database_is_judged_by_what_is_read(make_repo: MakeRepo, redis_url: st
                 store.get_historical_features(frame, "shop").to_arrow()
             with pytest.raises(ContractBroken, match="n=101"):
                 store.materialize()
+
+
+def _of_sqlite(folder: Path) -> tuple[str, Callable[[str], None]]:
+    def do(statement: str) -> None:
+        with closing(sqlite3.connect(folder / "shop.db")) as con:
+            con.execute(statement)
+            con.commit()
+
+    return 'SQLite("shop.db", table="orders")', do
+
+
+@contextmanager
+def database(kind: str, folder: Path) -> Iterator[tuple[str, Callable[[str], None]]]:
+    """A database, as an origin is written, and what runs a statement in it."""
+    if kind == "sqlite":
+        yield _of_sqlite(folder)
+        return
+    binaries = server_binaries()
+    if binaries is None:
+        pytest.skip("no server of PostgreSQL in /usr/lib/postgresql or on PATH: nothing to read")
+    with TemporaryDirectory(prefix="pg-") as home, PostgresServer(Path(home), binaries) as server:
+        url = f"postgresql://owner@/postgres?host={server.folder}"
+        yield f'Postgres("{url}", table="orders")', server.do
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_a_row_that_comes_after_the_judging_is_judged_too(
+    kind: str, make_repo: MakeRepo, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows that are filled are those that were judged, whatever is committed meanwhile."""
+    rules = 'Between("n", 1, 100), Between("price", 0.0, severity="warn")'
+    folder = make_repo("", {"users": USERS})
+    with database(kind, folder) as (origin, do):
+        module = MODULE.format(rules=rules).replace(
+            'path="data/orders.parquet"', f"origin={origin}"
+        )
+        module = module.replace(
+            'timestamp_field="at",\n', 'timestamp_field="at", timestamp_format="iso",\n'
+        )
+        (folder / "definitions.py").write_text(module)
+        do("CREATE TABLE orders (key BIGINT, n BIGINT, price FLOAT8, sku TEXT, at TEXT)")
+        add = "INSERT INTO orders VALUES (0, {}, {}, 'P', '" + AT.isoformat() + "')"
+        do(add.format(5, -1.0))
+        with FeatureStore(folder, redis_url=redis_url) as store:
+            store.apply()
+            begun, meanwhile = materialise._begun, [add.format(101, 1.0)]
+
+            def between(*given: Any) -> Any:
+                for statement in meanwhile:
+                    do(statement)
+                return begun(*given)
+
+            monkeypatch.setattr(materialise, "_begun", between)
+            with (
+                pytest.warns(ContractWarning) as said,
+                pytest.raises(ContractBroken, match="1 of 2 rows break it, such as n=101"),
+            ):
+                store.materialize()
+            assert len(said) == 2  # one row breaks the price, first of one and then of two
+            assert not [key for key in keys(redis_url) if b":state:" in key]
+            do("DELETE FROM orders WHERE n = 101")
+            meanwhile[:] = [add.format(6, 1.0)]
+            with pytest.warns(ContractWarning):
+                store.materialize()
+            found = store.get_online_features("shop", [{"key": 0}]).to_pylist()
+            assert [row["rows"] for row in found] == [2]
+            meanwhile.clear()
+            with pytest.warns(ContractWarning) as said:
+                store.materialize()
+            assert len(said) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -68,6 +69,12 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "no such column": (lambda: orders.join(products(), on="itm"), "did you mean 'item'"),
     "another type": (lambda: orders.join(products(), on="word"), "write one type at both"),
+    "an element of a list": (
+        lambda: source("baskets", {"items": list[int]}).join(products(), on={"item": "items"}),
+        "the column 'items' of source 'baskets' is list[int]; a row takes features before "
+        "explode= makes events of its elements, and a list names no one row of the view; "
+        "write the elements as rows of a source",
+    ),
     "no key": (lambda: orders.join(products(), on={"sku": "item"}), 'write on="item"'),
     "no such feature": (
         lambda: orders.join(products(), on="item", take=["prise"]),
@@ -111,7 +118,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
 @pytest.mark.parametrize("name", WRONG)
 def test_what_cannot_be_joined_is_refused_with_what_to_write(name: str) -> None:
     make, said = WRONG[name]
-    with pytest.raises(DefinitionError, match=said.replace("{", r"\{").replace("?", r"\?")):
+    with pytest.raises(DefinitionError, match=re.escape(said)):
         make()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from oracle import bits
 
 from featurekit import FeatureStore
+from featurekit.cli import main
 from featurekit.core.keys import project_key
 from featurekit.core.types import Type
 from featurekit.errors import DefinitionError
@@ -221,6 +223,7 @@ def test_both_paths_are_as_if_the_element_had_never_been_in_the_lists(
     done = store.forget("article", {"articles": "tea"})
     logged = [row for name in pushed for row in rows[name]]
     assert done.log_rows == sum("tea" in (row["articles"] or ()) for row in logged)
+    assert done.log_lists == done.log_rows  # every row stays
     expected = make(orders=orders("tea"), invoices=invoices("tea"))
     check(store, expected)
     assert "tea" not in str([told for *_, told in values(store)])
@@ -229,6 +232,23 @@ def test_both_paths_are_as_if_the_element_had_never_been_in_the_lists(
     check(store, expected)
     # Not the value alone: an element that has moved up stands in its new place in the states.
     assert events_in(store, before) == events_in(store, states(store))
+
+
+def test_the_command_says_which_rows_go_and_which_lose_an_element(
+    make: Make, redis_store: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = make()
+    store.push("orders", orders())
+    given = ["--repo", str(store.parts.path), "--redis-url", redis_store.url]
+    assert main(["forget", "customer", "--key", "customer=2", "--json", *given]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["log_rows_removed"], told["log_lists_shortened"]) == (2, 0)
+    assert main(["forget", "article", "--key", "articles=tea", *given]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert "0 rows were removed from the log of pushes. 2 rows of it stay, and their lists" in words
+    assert main(["forget", "article", "--key", "articles=jam", "--json", *given]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["log_rows_removed"], told["log_lists_shortened"]) == (0, 2)
 
 
 @pytest.mark.slow

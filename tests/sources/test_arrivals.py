@@ -329,6 +329,31 @@ def test_a_row_counts_from_its_snapshot_on(tmp_path: Path) -> None:
     assert "rewrote rows, and added " in refused(of, state)
 
 
+def test_a_snapshot_never_arrives_before_an_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pyiceberg.table.update import snapshot as update
+
+    made = origins.iceberg_table(tmp_path, table().schema)
+    told = [AT, AT - 5 * HOUR, AT - HOUR, AT + 2 * HOUR]  # two by clocks that were behind
+    kept = [AT, AT, AT, AT + 2 * HOUR]
+    snapshot = update.Snapshot
+    for k, at in enumerate(told):
+        monkeypatch.setattr(
+            update,
+            "Snapshot",
+            lambda at=at, **given: snapshot(**given, timestamp_ms=us(at) // 1000),
+        )
+        made.append(table(k))
+    assert [one.timestamp_ms * 1000 for one in made.snapshots()] == [*map(us, told)]
+    catalog = origins.iceberg_catalog(tmp_path)
+    of = source(origin=Iceberg("shop.events", catalog=catalog), arrives=Commit())
+    assert arrivals(of) == {k: us(at) for k, at in enumerate(kept)}
+    as_it_was = made.snapshots()[1].snapshot_id
+    of = Iceberg("shop.events", catalog=catalog, snapshot_id=as_it_was)
+    assert arrivals(source(origin=of, arrives=Commit())) == {0: us(AT), 1: us(AT)}
+
+
 def _age(snapshot: Any) -> int:
     return int(snapshot.timestamp_ms)
 

@@ -64,7 +64,8 @@ def forget(arguments: Namespace, screen: Screen) -> None:
             "until": done.until,
             "states_removed": done.states,
             "states_made_anew": done.repaired,
-            "log_rows_removed": done.log_rows,
+            "log_rows_removed": done.log_rows - done.log_lists,
+            "log_lists_shortened": done.log_lists,
             "files": [
                 {"path": path, "rows": rows, "rewritten": rewritten, "what": what}
                 for path, rows, rewritten, what in files
@@ -88,19 +89,27 @@ def _show(screen: Screen, done: Forgot, files: Sequence[tuple[str, int, bool, st
             for v, n in found.items()
         ],
     )
-    screen.line(f"\n{done.log_rows} rows were removed from the log of pushes.")
+    screen.line(f"\n{done.log_rows - done.log_lists} rows were removed from the log of pushes.")
+    if done.log_lists:
+        screen.line(
+            f"{done.log_lists} rows of it stay, and their lists lost the entity: the other "
+            "elements are of others."
+        )
     screen.line(f"{done.served_rows} rows of the serving log say FORGOTTEN now.")
     if done.outcomes:
         screen.line(f"{done.outcomes} outcomes of them were removed.")
     if files:
         screen.table(
             ("file", "rows", "", ""),
-            [(p, n, "rewritten without them" if r else "still there", w) for p, n, r, w in files],
+            [
+                (p, n, "rewritten without the entity" if r else "still there", w)
+                for p, n, r, w in files
+            ],
         )
     if not all(rewritten for _, _, rewritten, _ in files):
         screen.line(
-            "Rows that are still there are not read any more; --rewrite-files takes them out of "
-            "the sources' files."
+            "What files still hold of the entity is not read any more; --rewrite-files takes it "
+            "out of the sources' files."
         )
     for path in done.told:
         screen.line(

@@ -11,6 +11,7 @@ import datetime as dt
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -118,7 +119,7 @@ class _Snapshot:
         """See `OpenedTable.commits`. A snapshot that is not kept any more tells nothing."""
         from pyiceberg.table.snapshots import Operation
 
-        found = {}
+        found, latest = {}, self._latest_ms()
         with _told(self.source, self.secrets):
             for listed in self.snapshot.manifests(self.table.io):
                 for entry in listed.fetch_manifest_entry(self.table.io):
@@ -126,9 +127,21 @@ class _Snapshot:
                     then = self.table.snapshot_by_id(of)
                     if str(path) in paths and then is not None and then.summary is not None:
                         appended = then.summary.operation == Operation.APPEND
-                        at = then.timestamp_ms * 1000
+                        at = latest.get(of, then.timestamp_ms) * 1000
                         found[str(path)] = Committed(f"snapshot {of}", at, appended)
         return found
+
+    def _latest_ms(self) -> dict[int, int]:
+        """The latest instant of each snapshot and of those before it, as far as they are kept. A
+        snapshot never arrives before an earlier one, whatever the clock of who made it."""
+        line, then = [], self.snapshot
+        while then is not None:
+            line.append(then)
+            before = then.parent_snapshot_id
+            then = None if before is None else self.table.snapshot_by_id(before)
+        ids = (int(one.snapshot_id) for one in reversed(line))
+        times = accumulate((int(one.timestamp_ms) for one in reversed(line)), max)
+        return dict(zip(ids, times, strict=True))
 
     def _lacking(self, path: Path) -> dict[str, str | None] | None:
         """The columns that a file lacks, which are null in it; None where its columns have other
