@@ -458,7 +458,7 @@ def test_the_record_holds_no_key_and_says_who_when_and_how_much(repo: Repo) -> N
         registry = store.registry.kept.path
     assert (record.entity, record.keys) == ("customer", (("customer_id", Type("int")),))
     assert record.removed == {
-        "states": 5, "repaired": 6, "log_rows": 1, "file_rows": 0, "served_rows": 0,
+        "states": 5, "repaired": 6, "log_rows": 1, "file_rows": 0, "served_rows": 0, "outcomes": 0,
     }  # fmt: skip
     assert record.applied_by
     assert dt.datetime.fromisoformat(record.applied_at) - done.until < dt.timedelta(minutes=1)

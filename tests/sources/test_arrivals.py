@@ -332,9 +332,9 @@ def test_a_row_counts_from_its_snapshot_on(tmp_path: Path) -> None:
 def test_a_snapshot_never_arrives_before_an_earlier_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    made = origins.iceberg_table(tmp_path, table().schema)
     from pyiceberg.table.update import snapshot as update
 
-    made = origins.iceberg_table(tmp_path, table().schema)
     told = [AT, AT - 5 * HOUR, AT - HOUR, AT + 2 * HOUR]  # two by clocks that were behind
     kept = [AT, AT, AT, AT + 2 * HOUR]
     snapshot = update.Snapshot

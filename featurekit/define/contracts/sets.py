@@ -1,7 +1,7 @@
 """What users write of all rows of a source together: uniqueness, shares, freshness, counts (S5).
 
 These rules are judged where a source is read as a whole, by `validate` and before `materialize` and
-`get-historical`. `offline/contract/sets.py` has how each is computed.
+`get-historical`. `offline/contract.py` has how each is computed.
 """
 
 from __future__ import annotations
