@@ -108,8 +108,8 @@ def _show(screen: Screen, done: Forgot, files: Sequence[tuple[str, int, bool, st
         )
     if not all(rewritten for _, _, rewritten, _ in files):
         screen.line(
-            "What files still hold of the entity is not read any more; --rewrite-files takes it "
-            "out of the sources' files."
+            "What of the entity is still there is not read any more; --rewrite-files takes it out "
+            "of the sources' files."
         )
     for path in done.told:
         screen.line(
