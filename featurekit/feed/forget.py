@@ -193,31 +193,27 @@ def _forget(
         project.marks.carried(fed, known[:number], but=tombstone, store=online)
     served = strip_served(project, tombstone, logs)
     outcomes = strip_outcomes_of(project, [tombstone], logs, ever=True)
-    removed = {
-        "states": sum(states.values()),
-        "repaired": sum(repaired.values()),
-        "log_rows": log_rows,
-        "file_rows": sum(f.rows for f in files if f.rewritten),
-        "served_rows": served,
-        "outcomes": outcomes,
-    }
+    rows = {"log_rows": log_rows, "served_rows": served, "outcomes": outcomes}
+    removed = _counted(states, repaired, files) | rows
     found |= {"tombstone": number, "digest": tombstone.digest[:16], **removed}
     project.registry.forgot(number, removed)
     project.record()
     told = naming(project.path, project.state_dir, values.values())
     return Forgot(
-        name,
-        instant(until),
-        states,
-        repaired,
-        log_rows,
-        files,
-        aside,
-        unknown,
-        served,
-        outcomes,
+        name, instant(until), states, repaired, log_rows, files, aside, unknown, served, outcomes,
         told,
-    )
+    )  # fmt: skip
+
+
+def _counted(
+    states: Mapping[str, int], repaired: Mapping[str, int], files: Sequence[FileRows]
+) -> dict[str, int]:
+    """How many states were removed and made anew, and rows taken out of files."""
+    return {
+        "states": sum(states.values()),
+        "repaired": sum(repaired.values()),
+        "file_rows": sum(f.rows for f in files if f.rewritten),
+    }
 
 
 def _record(
