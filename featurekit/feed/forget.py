@@ -196,32 +196,27 @@ def _forget(
     outcomes = strip_outcomes_of(project, [tombstone], logs, ever=True)
     log_rows = sum(len(gone.touched) for gone in log)
     log_lists = log_rows - sum(len(gone.rows) for gone in log)
-    removed = {
-        "states": sum(states.values()),
-        "repaired": sum(repaired.values()),
-        "log_rows": log_rows,
-        "file_rows": sum(f.rows for f in files if f.rewritten),
-        "served_rows": served,
-        "outcomes": outcomes,
-    }
+    rows = {"log_rows": log_rows, "served_rows": served, "outcomes": outcomes}
+    removed = _counted(states, repaired, files) | rows
     found |= {"tombstone": number, "digest": tombstone.digest[:16], **removed}
     project.registry.forgot(number, removed)
     project.record()
     told = naming(project.path, project.state_dir, values.values())
     return Forgot(
-        name,
-        instant(until),
-        states,
-        repaired,
-        log_rows,
-        files,
-        aside,
-        unknown,
-        served,
-        outcomes,
-        told,
-        log_lists,
-    )
+        name, instant(until), states, repaired, log_rows, files, aside, unknown, served, outcomes,
+        told, log_lists,
+    )  # fmt: skip
+
+
+def _counted(
+    states: Mapping[str, int], repaired: Mapping[str, int], files: Sequence[FileRows]
+) -> dict[str, int]:
+    """How many states were removed and made anew, and rows taken out of files."""
+    return {
+        "states": sum(states.values()),
+        "repaired": sum(repaired.values()),
+        "file_rows": sum(f.rows for f in files if f.rewritten),
+    }
 
 
 def _record(

@@ -43,9 +43,9 @@ def test_the_public_names_are_these():
     ))  # fmt: skip
     assert sorted(results.__all__) == sorted((
         "Adopted", "Change", "Collection", "Consumed", "Deprecation", "Explanation", "Forgot",
-        "Impact", "Item", "Lineage", "Materialization", "ModelComparison", "OnlineResult", "Pin",
-        "Pinned", "PredictionAudit", "Pushed", "Report", "Revision", "RolledBack", "SourceCheck",
-        "Splits", "TrainingSet", "Validation", "Version",
+        "Impact", "Item", "Lineage", "Materialization", "ModelComparison", "OnlineResult",
+        "Performance", "Pin", "Pinned", "PredictionAudit", "Pushed", "PushedOutcomes", "Report",
+        "Revision", "RolledBack", "SourceCheck", "Splits", "TrainingSet", "Validation", "Version",
     ))  # fmt: skip
     assert {"Aggregate", *aggregates.BY_NAME} == {*aggregates.__all__}
 
