@@ -6,6 +6,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -359,6 +360,76 @@ def test_versions_that_are_fed_are_asked_by_what_they_read(tmp_path: Path) -> No
         ("next", ("windows:spend", "windows:dear"))
     ]
     assert now.training_sets[0].features == before.features
+
+
+def test_a_model_is_made_of_what_its_version_has(tmp_path: Path) -> None:
+    path = str(tmp_path / "lines.parquet")
+    pq.write_table(events(), path)
+    store = FeatureStore(definitions=definitions(path))
+    store.apply()
+    store.materialize(AT)
+    labels = [{"k": 1, "event_timestamp": AT, "basket": 5.0}]
+    store.get_historical_features(labels, "service").to_parquet(tmp_path / "old.parquet")
+    manifests = [tmp_path / "old.parquet.manifest.json"]
+    (first,) = store.impact("lines.price").versions
+    version = f"service@{first.fingerprint}"
+    for name in ("models:/churn/3", "models:/churn/4", "a dashboard"):
+        store.pin(version, by=name)
+    assert made_of(store, "models:/churn/3") == {"service:service"}
+    assert [node.name for node in store.lineage().of_kind("model")] == [
+        "models:/churn/3", "models:/churn/4",
+    ]  # fmt: skip
+    (trained,) = made_of(store, "models:/churn/3", manifests)
+    assert trained == f"training set:{manifests[0]}"
+    whole = store.lineage(manifests=manifests)
+    assert column_id("lines", "price") in whole.above("model:models:/churn/3")
+    picture = svg(whole, label="all")
+    assert picture.index("old.parquet") < picture.index("models:/churn/3")
+
+    rows, windows, _ = definitions(path)[0].features
+    fewer = FeatureView(
+        "rows", entities=rows.entities, source=rows.source, features={"kind": "kind"}, ttl="300d"
+    )
+    store.apply([FeatureService("service", features=[fewer, windows])], allow_breaking=True)
+    store.materialize(AT)
+    # The service is another one now; these features are those that the models learnt from.
+    names = {store.lineage().nodes[id_].name for id_ in made_of(store, "models:/churn/3")}
+    assert names == {"rows:kind", "windows:spend", "windows:dear", "windows:kinds", "windows:last"}
+    assert "service:service" not in store.lineage().above("model:models:/churn/3")
+    told = {v.fingerprint: v for v in store.impact("lines.price").versions}
+    assert told[first.fingerprint].needed_by == (
+        "a dashboard",
+        "models:/churn/3",
+        "models:/churn/4",
+    )
+    assert [v.needed_by for f, v in told.items() if f != first.fingerprint] == [()]
+
+
+def test_a_version_that_a_pin_alone_keeps_is_touched(tmp_path: Path) -> None:
+    path = str(tmp_path / "lines.parquet")
+    pq.write_table(events(), path)
+    store = FeatureStore(definitions=definitions(path))
+    store.apply()
+    store.materialize(AT)
+    (first,) = store.impact("lines.price").versions
+    store.pin(f"service@{first.fingerprint}", by="models:/churn/3")
+    rows, windows, _ = definitions(path)[0].features
+    for column in ("kind", "note"):
+        fewer = FeatureView(
+            "rows", entities=rows.entities, source=rows.source, features={column: column},
+            ttl="300d",
+        )  # fmt: skip
+        store.apply([FeatureService("service", features=[fewer, windows])], allow_breaking=True)
+        store.materialize(AT)
+    states = {v.state: v for v in store.impact("lines.price").versions}
+    assert states["pinned"].fingerprint == first.fingerprint
+    assert states["pinned"].features == first.features
+    assert states["pinned"].needed_by == ("models:/churn/3",)
+
+
+def made_of(store: FeatureStore, model: str, manifests: Sequence[Path] = ()) -> set[str]:
+    edges = store.lineage(manifests=manifests).edges
+    return {edge.source for edge in edges if edge.target == f"model:{model}"}
 
 
 def test_a_training_set_of_an_unknown_version_is_told_by_its_source(tmp_path: Path) -> None:

@@ -49,8 +49,17 @@ def _show(found: Impact, screen: Screen) -> None:
     if found.versions:
         screen.line()
         screen.table(
-            ("served", "state", "version", "features"),
-            [(v.service, v.state, short(v.fingerprint), len(v.features)) for v in found.versions],
+            ("served", "state", "version", "features", "needed by"),
+            [
+                (
+                    v.service,
+                    v.state,
+                    short(v.fingerprint),
+                    len(v.features),
+                    ", ".join(v.needed_by) or None,
+                )
+                for v in found.versions
+            ],
         )
     elif found.asked_online:
         screen.line("No version that is served reads it.")

@@ -98,7 +98,7 @@ def _show(found: Asked, screen: Screen) -> None:
     screen.table(("column", "role", "through", "feature"), sorted(rows, key=lambda row: row[3]))
     if not rows:
         screen.line("Nothing reads it.")
-    for kind in ("service", "training set"):
+    for kind in ("service", "training set", "model"):
         of_kind = graph.of_kind(kind)
         if of_kind:
             screen.line(f"{kind}s: {', '.join(node.name for node in of_kind)}")

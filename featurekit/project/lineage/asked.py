@@ -9,6 +9,7 @@ from featurekit.define.compile_view import compile_source
 from featurekit.errors import DefinitionError
 from featurekit.project.lineage.definitions import lineage_of
 from featurekit.project.lineage.graph import Kind, Lineage, Node
+from featurekit.project.lineage.pinned_models import with_models
 from featurekit.project.lineage.training_sets import Paths, read_manifests, with_training_sets
 from featurekit.project.project import Project
 
@@ -25,13 +26,16 @@ class Asked:
 
 
 def lineage(project: Project, manifests: Paths = ()) -> Lineage:
-    """The lineage of all that the repo defines, and of the training sets of these manifests."""
+    """The lineage of all that the repo defines, of the training sets of these manifests, and of the
+    models for which a version is pinned."""
     repo = project.repo
     services = repo.compiled_services.values()
     made = lineage_of(
         repo.compiled_views.values(), services, map(compile_source, repo.sources.values())
     )
-    return with_training_sets(made, services, read_manifests(manifests))
+    sets = read_manifests(manifests)
+    made = with_training_sets(made, services, sets)
+    return with_models(made, services, project.registry, sets)
 
 
 def asked(project: Project, name: str | None, manifests: Paths = ()) -> Asked:
@@ -47,7 +51,9 @@ def asked(project: Project, name: str | None, manifests: Paths = ()) -> Asked:
 
 def nodes_named(whole: Lineage, name: str) -> list[Node]:
     """The nodes of this name, which all are of one kind. DefinitionError where there are none."""
-    kinds: tuple[Kind, ...] = ("feature", "service", "column", "request", "training set")
+    kinds: tuple[Kind, ...] = (
+        "feature", "service", "column", "request", "training set", "model",
+    )  # fmt: skip
     exact = name.replace("__", ":")
     for kind in kinds:
         of_kind = whole.of_kind(kind)

@@ -10,8 +10,10 @@ from typing import Any, Literal
 
 from featurekit.core.attributes import Named
 
-Kind = Literal["column", "request", "transform", "feature", "service", "training set"]
-KINDS: tuple[Kind, ...] = ("column", "request", "transform", "feature", "service", "training set")
+Kind = Literal["column", "request", "transform", "feature", "service", "training set", "model"]
+KINDS: tuple[Kind, ...] = (
+    "column", "request", "transform", "feature", "service", "training set", "model",
+)  # fmt: skip
 """The kinds of nodes, from what is given to what is made."""
 
 ROLES = {

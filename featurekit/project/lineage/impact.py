@@ -40,12 +40,14 @@ class Touched(Named):
 @dataclass(frozen=True, slots=True)
 class TouchedVersion(Named):
     """A version of a service that is fed, whose features the column reaches. `state` is "live",
-    "next" or "retained"."""
+    "next", "retained", or "pinned" where only a pin keeps it; `needed_by` says for whom it is
+    pinned, such as a model."""
 
     service: str
     fingerprint: str
     state: str
     features: tuple[str, ...]
+    needed_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,9 @@ class _Impact:
         self.id = column_id(source, name)
         self.source = source
         self.asked_online, self.notes = True, list[str]()
+        self._needed: dict[tuple[str, str], list[str]] = {}
+        for pin in project.registry.pins():
+            self._needed.setdefault((pin.service, pin.fingerprint), []).append(pin.by)
         self.fed = list(self._fed())
 
     def _fed(self) -> Iterator[tuple[Service, str, Lineage]]:
@@ -159,9 +164,10 @@ class _Impact:
                 self.asked_online = False
                 self.notes.append(f"the online store was not asked which versions it has: {error}")
                 return
+            states = [(state, pointed.get(state)) for state in ("live", "next", "retained")]
+            states += [("pinned", print_) for service, print_ in self._needed if service == name]
             seen: set[str] = set()
-            for state in ("live", "next", "retained"):
-                print_ = pointed.get(state)
+            for state, print_ in states:
                 if print_ is None or print_ in seen:
                     continue
                 seen.add(print_)
@@ -190,7 +196,8 @@ class _Impact:
         for service, state, graph in self.fed:
             found = self._names(graph, service)
             if found:
-                yield TouchedVersion(service.name, service.fingerprint, state, found)
+                needed = self._needed.get((service.name, service.fingerprint), ())
+                yield TouchedVersion(service.name, service.fingerprint, state, found, tuple(needed))
 
     def sets(self, made: Sequence[TrainingSetMade]) -> Iterator[TouchedSet]:
         """The training sets that have a feature of the column."""

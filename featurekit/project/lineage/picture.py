@@ -1,4 +1,4 @@
-"""Turns a graph of lineage into a picture in SVG: columns on the left, training sets on the right.
+"""Turns a graph of lineage into a picture in SVG: columns on the left, models on the right.
 
 The picture has no style of its own unless it stands alone: a page brings `lineage.css`.
 """
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from featurekit.core.page import Html, Parts, joined
-from featurekit.project.lineage.graph import Edge, Lineage, Node
+from featurekit.project.lineage.graph import Edge, Kind, Lineage, Node
 
 _parts = Parts("featurekit.project.lineage")
 _LETTER, _PAD, _HEIGHT = 7.3, 10, 26
@@ -87,15 +87,17 @@ def _once(edges: Sequence[Edge]) -> list[Edge]:
 
 def _layers(lineage: Lineage) -> list[list[str]]:
     """The ids of the nodes by their longest way from what is given. The features of views stand in
-    one layer, the services in one behind all features, and training sets behind these."""
+    one layer, the services in one behind all features, training sets behind these, and models
+    behind all."""
     nodes = lineage.nodes
     least: dict[str, int] = {}
-    for alike in (_of_view, _is_service, _is_set):
+    for alike, later in _GROUPS:
         depth = _depths(lineage, least)
         # What comes later in this order may stand deeper, but is not what these wait for.
         floor = max((d for i, d in depth.items() if alike(nodes[i])), default=0)
         if alike is not _of_view:
-            before = (d for i, d in depth.items() if not alike(nodes[i]) and not _is_set(nodes[i]))
+            others = (i for i in depth if not alike(nodes[i]) and nodes[i].kind not in later)
+            before = (depth[i] for i in others)
             floor = max(floor, max(before, default=-1) + 1)
         least |= {id_: floor for id_, node in nodes.items() if alike(node)}
     depth = _depths(lineage, least)
@@ -115,6 +117,19 @@ def _is_service(node: Node) -> bool:
 
 def _is_set(node: Node) -> bool:
     return node.kind == "training set"
+
+
+def _is_model(node: Node) -> bool:
+    return node.kind == "model"
+
+
+_GROUPS: tuple[tuple[Callable[[Node], bool], tuple[Kind, ...]], ...] = (
+    (_of_view, ()),
+    (_is_service, ("training set", "model")),
+    (_is_set, ("model",)),
+    (_is_model, ()),
+)
+"""What stands in one layer, and the kinds that stand behind it."""
 
 
 def _depths(lineage: Lineage, least: Mapping[str, int]) -> dict[str, int]:
