@@ -191,32 +191,28 @@ def _forget(
         known = project.registry.tombstones()
         project.marks.carried(fed, known[:number], but=tombstone, store=online)
     served = strip_served(project, tombstone, logs)
-    log_rows = sum(len(gone.touched) for gone in log)
-    log_lists = log_rows - sum(len(gone.rows) for gone in log)
-    removed = {
-        "states": sum(states.values()),
-        "repaired": sum(repaired.values()),
-        "log_rows": log_rows,
-        "file_rows": sum(f.rows for f in files if f.rewritten),
-        "served_rows": served,
-    }
+    told = naming(project.path, project.state_dir, values.values())
+    rows = sum(len(gone.touched) for gone in log)
+    lists = rows - sum(len(gone.rows) for gone in log)
+    done = Forgot(
+        name, instant(until), states, repaired, rows, files, aside, unknown, served, told, lists
+    )
+    removed = _removed(done)
     found |= {"tombstone": number, "digest": tombstone.digest[:16], **removed}
     project.registry.forgot(number, removed)
     project.record()
-    told = naming(project.path, project.state_dir, values.values())
-    return Forgot(
-        name,
-        instant(until),
-        states,
-        repaired,
-        log_rows,
-        files,
-        aside,
-        unknown,
-        served,
-        told,
-        log_lists,
-    )
+    return done
+
+
+def _removed(done: Forgot) -> dict[str, int]:
+    """How much was removed, as the registry and the audit log keep it."""
+    return {
+        "states": sum(done.states.values()),
+        "repaired": sum(done.repaired.values()),
+        "log_rows": done.log_rows,
+        "file_rows": sum(f.rows for f in done.files if f.rewritten),
+        "served_rows": done.served_rows,
+    }
 
 
 def _record(
