@@ -13,7 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -191,17 +191,16 @@ def _forget(
         known = project.registry.tombstones()
         project.marks.carried(fed, known[:number], but=tombstone, store=online)
     served = strip_served(project, tombstone, logs)
-    told = naming(project.path, project.state_dir, values.values())
     rows = sum(len(gone.touched) for gone in log)
     lists = rows - sum(len(gone.rows) for gone in log)
     done = Forgot(
-        name, instant(until), states, repaired, rows, files, aside, unknown, served, told, lists
+        name, instant(until), states, repaired, rows, files, aside, unknown, served, (), lists
     )
     removed = _removed(done)
     found |= {"tombstone": number, "digest": tombstone.digest[:16], **removed}
     project.registry.forgot(number, removed)
     project.record()
-    return done
+    return replace(done, told=naming(project.path, project.state_dir, values.values()))
 
 
 def _removed(done: Forgot) -> dict[str, int]:
