@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,7 +63,7 @@ def _shortened(lists: pa.Array, cut: Mapping[int, Collection[int]]) -> pa.Array:
     return _lists(lists, np.concatenate([[0], np.cumsum(keep)])[starts], keep)
 
 
-def _lists(lists: pa.Array, offsets: np.ndarray, keep: np.ndarray) -> pa.Array:
+def _lists(lists: pa.Array, offsets: np.ndarray[Any, Any], keep: np.ndarray[Any, Any]) -> pa.Array:
     import pyarrow as pa
 
     made = pa.LargeListArray if pa.types.is_large_list(lists.type) else pa.ListArray

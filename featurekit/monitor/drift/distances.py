@@ -35,8 +35,8 @@ class Bounded:
 class Histogram:
     """How many numbers lie in each bucket: indices that rise, and counts. `whole` for ints."""
 
-    buckets: np.ndarray
-    counts: np.ndarray
+    buckets: np.ndarray[Any, Any]
+    counts: np.ndarray[Any, Any]
     whole: bool = False
 
     @classmethod
@@ -55,7 +55,7 @@ class Histogram:
         """How many of them are NaN."""
         return int(self.counts[_nans(self.buckets)].sum())
 
-    def kept(self, keep: np.ndarray) -> Histogram:
+    def kept(self, keep: np.ndarray[Any, Any]) -> Histogram:
         """The buckets that a mask keeps."""
         return Histogram(self.buckets[keep], self.counts[keep], self.whole)
 
@@ -64,9 +64,9 @@ class Histogram:
 class _Together:
     """Two histograms over the buckets of both."""
 
-    buckets: np.ndarray
-    was: np.ndarray
-    now: np.ndarray
+    buckets: np.ndarray[Any, Any]
+    was: np.ndarray[Any, Any]
+    now: np.ndarray[Any, Any]
     whole: bool
 
 
@@ -88,8 +88,8 @@ class Bins:
     """Both samples in bins: what each bin holds, in words, and the counts of either side."""
 
     names: tuple[str, ...]
-    was: np.ndarray
-    now: np.ndarray
+    was: np.ndarray[Any, Any]
+    now: np.ndarray[Any, Any]
 
 
 def binned(was: Histogram, now: Histogram) -> Bins:
@@ -115,7 +115,7 @@ def binned(was: Histogram, now: Histogram) -> Bins:
     return Bins(tuple(names), old, new)
 
 
-def _spans(buckets: np.ndarray, starts: list[int]) -> list[str]:
+def _spans(buckets: np.ndarray[Any, Any], starts: list[int]) -> list[str]:
     """The numbers of bins in words, from the least number of their first bucket on."""
     least = [f"{edges(int(buckets[start]))[0]:.4g}" for start in starts[1:]]
     if not least:
@@ -124,14 +124,14 @@ def _spans(buckets: np.ndarray, starts: list[int]) -> list[str]:
     return [f"below {least[0]}", *between, f"{least[-1]} and above"]
 
 
-def psi(was: np.ndarray, now: np.ndarray) -> float:
+def psi(was: np.ndarray[Any, Any], now: np.ndarray[Any, Any]) -> float:
     """The population stability index of two vectors of counts, in nats: the sum of (q - p) ln(q /
     p) over the shares p and q of the bins, none of which is taken as less than `LEAST_SHARE`."""
     p, q = (np.maximum(one / one.sum(), LEAST_SHARE) for one in (was, now))
     return float(np.sum((q - p) * np.log(q / p)))
 
 
-def jensen_shannon(was: np.ndarray, now: np.ndarray) -> float:
+def jensen_shannon(was: np.ndarray[Any, Any], now: np.ndarray[Any, Any]) -> float:
     """The Jensen-Shannon distance of two vectors of counts, from 0 to 1: the square root of the
     divergence in bits."""
     p, q = was / was.sum(), now / now.sum()
@@ -143,7 +143,7 @@ def jensen_shannon(was: np.ndarray, now: np.ndarray) -> float:
     return float(np.sqrt(max(divergence, 0.0)))
 
 
-def chi_squared(was: np.ndarray, now: np.ndarray) -> tuple[float, int]:
+def chi_squared(was: np.ndarray[Any, Any], now: np.ndarray[Any, Any]) -> tuple[float, int]:
     """Pearson's statistic that two vectors of counts are of one distribution, and its degrees of
     freedom. Bins that both lack are left out."""
     there = (was + now) > 0
@@ -192,7 +192,7 @@ def _numbers(one: Histogram) -> Histogram:
     return one.kept(~_nans(one.buckets))
 
 
-def _nans(buckets: np.ndarray) -> np.ndarray:
+def _nans(buckets: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.fromiter(map(is_nan, buckets.tolist()), bool, len(buckets))
 
 
@@ -201,7 +201,7 @@ def _finite(one: Histogram) -> Histogram:
     return one.kept(finite)
 
 
-def _ends(both: _Together) -> tuple[np.ndarray, np.ndarray]:
+def _ends(both: _Together) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """The least and the greatest number of each bucket; of ints, the whole ones."""
     found = np.array([edges(i) for i in both.buckets.tolist()], dtype=np.float64).reshape(-1, 2)
     least, most = found[:, 0], found[:, 1]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -34,15 +35,15 @@ class Rows:
     """Predictions and outcomes in two columns of one length. Outcomes of classes are 0.0 and
     1.0."""
 
-    predictions: np.ndarray
-    outcomes: np.ndarray
+    predictions: np.ndarray[Any, Any]
+    outcomes: np.ndarray[Any, Any]
 
     def ordered(self) -> Rows:
         """The rows in an order of their own."""
         order = np.lexsort((self.predictions, self.outcomes))
         return Rows(self.predictions[order], self.outcomes[order])
 
-    def some(self, keep: np.ndarray) -> Rows:
+    def some(self, keep: np.ndarray[Any, Any]) -> Rows:
         """The rows that a mask keeps."""
         return Rows(self.predictions[keep], self.outcomes[keep])
 
