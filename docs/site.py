@@ -32,6 +32,7 @@ from featurekit.project.config import (
     ServingLogConfig,
     TargetConfig,
 )
+from featurekit.project.pipeline_settings import PipelineConfig, StepConfig
 
 _OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./[^)]+\)")
 
@@ -147,6 +148,8 @@ def _settings() -> str:
         ("`featurekit: serve: targets:`", TargetConfig),
         ("`featurekit: monitoring:`", MonitoringConfig),
         ("`featurekit: openlineage:`", OpenLineageConfig),
+        ("`featurekit: pipeline:`", PipelineConfig),
+        ("`featurekit: pipeline: steps:`", StepConfig),
         ("`online_store:`", OnlineConfig),
     ):
         parts.append(f"## {title}\n\n{_text(model)}\n\n{_fields(model)}\n")

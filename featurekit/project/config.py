@@ -30,6 +30,7 @@ from featurekit.errors import ConfigError, DefinitionError
 from featurekit.online.store.limits import DEFAULT, Limits
 from featurekit.online.store.login import Login
 from featurekit.online.store.url import OPTIONS, has_login
+from featurekit.project.pipeline_settings import PipelineConfig, StepConfig
 
 FILE = "feature_store.yaml"
 URL_VARIABLE = "FEATUREKIT_REDIS_URL"
@@ -200,8 +201,8 @@ class FeaturekitConfig(BaseModel):
     the repo, holds the private key that signs them. `run_python` lets functions run that are their
     author's Python and come from plans that neither a key nor the registry vouches for. `state_dir`
     is for this user alone, or for those of `group`. `serve` says who may ask `featurekit serve`,
-    and to which models it forwards. `openlineage` says where events of lineage go, and `monitoring`
-    what says drift.
+    and to which models it forwards. `openlineage` says where events of lineage go, `monitoring`
+    what says drift, and `pipeline` what runs again and again, for orchestrators.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -232,6 +233,7 @@ class FeaturekitConfig(BaseModel):
     serve: ServeConfig | None = None
     openlineage: OpenLineageConfig | None = None
     monitoring: MonitoringConfig | None = None
+    pipeline: PipelineConfig | None = None
 
     @field_validator("registry")
     @classmethod
@@ -481,6 +483,10 @@ def _line(tree: yaml.Node | None, loc: tuple[int | str, ...]) -> int:
     """The line on which a setting stands; that of what should hold it where it is missing."""
     line, node = 1, tree
     for part in loc:
+        if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+            continue
         if not isinstance(node, yaml.MappingNode):
             break
         found = [(k, v) for k, v in node.value if k.value == str(part)]
@@ -545,6 +551,9 @@ _STORES_OF_FEAST = (
 )
 _PATTERNS = {
     "project": "is a letter or digit, then letters, digits and underscores",
+    "name": "is of small letters, digits and dashes, begins with a letter, and has 40 at most",
+    "image": "is the name of an image, as in registry.example/shop-features:1.4",
+    "start": "is a day, as in 2026-01-01, in quotes",
     "memory_limit": "is a size, as in 4GB or 512MB",
     "redis_password_env": "is the name of a variable of the environment, and no password",
     "api_key_env": "is the name of a variable of the environment, and no key",
@@ -660,6 +669,20 @@ EXAMPLES = {
     "featurekit.monitoring.features": "{orders__spend_7d: {psi: 0.3}}",
     "featurekit.monitoring.chance": "1.0e-6",
     "featurekit.monitoring.performance": "{churn_v1: {auc: 0.75}}",
+    "featurekit.pipeline": '{schedule: "10 3 * * *"}',
+    "featurekit.pipeline.name": "shop-features",
+    "featurekit.pipeline.image": "registry.example/shop-features:1.4",
+    "featurekit.pipeline.repo": "/home/featurekit/repo",
+    "featurekit.pipeline.schedule": '"10 3 * * *"',
+    "featurekit.pipeline.timezone": "Europe/London",
+    "featurekit.pipeline.start": '"2026-01-01"',
+    "featurekit.pipeline.catchup": "true",
+    "featurekit.pipeline.retries": "2",
+    "featurekit.pipeline.timeout": "1h",
+    "featurekit.pipeline.env": "{SHOP_REGION: eu}",
+    "featurekit.pipeline.secrets": "[FEATUREKIT_REDIS_URL]",
+    "featurekit.pipeline.volumes": "{featurekit-state: /home/featurekit/repo/.featurekit}",
+    "featurekit.pipeline.steps": "[{name: validate, run: validate}]",
 }
 """How each setting that featurekit reads may be written."""
 
@@ -707,8 +730,10 @@ _MODELS: dict[tuple[str, ...], type[BaseModel]] = {
     ("featurekit", "serve"): ServeConfig,
     ("featurekit", "openlineage"): OpenLineageConfig,
     ("featurekit", "monitoring"): MonitoringConfig,
+    ("featurekit", "pipeline"): PipelineConfig,
 }
 _IN_LISTS: dict[tuple[str, ...], type[BaseModel]] = {
     ("featurekit", "serve", "targets"): TargetConfig,
+    ("featurekit", "pipeline", "steps"): StepConfig,
 }
 """The settings of which a list has several."""

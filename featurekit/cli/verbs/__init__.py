@@ -44,6 +44,7 @@ VERBS = {
     "parity": "prove that both paths agree, or show where they do not",
     "monitor": "watch what is served: whether its values have moved away, and how it did",
     "outcomes": "keep what became of what was served",
+    "pipeline": "show what runs again and again, and write it for an orchestrator",
     "completion": "print a script that completes verbs and options in your shell",
     "demo": "do all of it on the example shop",
 }
