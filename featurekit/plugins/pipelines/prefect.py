@@ -8,7 +8,6 @@ from featurekit.plugins.pipelines.export import Exported, joined, no_catchup, wr
 from featurekit.plugins.pipelines.pipeline import Pipeline, Step
 from featurekit.plugins.pipelines.python_text import (
     RUN,
-    codes,
     constants,
     identifier,
     options,

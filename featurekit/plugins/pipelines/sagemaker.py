@@ -1,4 +1,4 @@
-"""Writes a pipeline for Amazon SageMaker: its definition as JSON, a processing job for each step."""
+"""Writes a pipeline for Amazon SageMaker: its definition, a processing job for each step."""
 
 from __future__ import annotations
 
