@@ -41,7 +41,8 @@ def _head(pipeline: Pipeline) -> str:
     head = f'"""{written_by("airflow")}"""\n\n{imports}\n\n'
     end = f"END = {text(_END)}\n"
     if pipeline.image is None:
-        return head + constants(pipeline) + (end if pipeline.asks_end else "")
+        env = {name: _raw(value) for name, value in pipeline.env.items()}
+        return head + constants(pipeline.repo, env) + (end if pipeline.asks_end else "")
     return head + _pods(pipeline) + (end if pipeline.asks_end else "")
 
 
@@ -50,9 +51,12 @@ _POD = "KubernetesPodOperator"
 
 def _pods(pipeline: Pipeline) -> str:
     """What every pod is given."""
-    env = [f"k8s.V1EnvVar({text(n)}, {text(v)})" for n, v in pipeline.env.items()]
+    env = [
+        f"k8s.V1EnvVar(name={text(n)}, value={text(_raw(kubernetes.literal(v)))})"
+        for n, v in pipeline.env.items()
+    ]
     env += [
-        f"k8s.V1EnvVar({text(n)}, value_from=k8s.V1EnvVarSource(secret_key_ref="
+        f"k8s.V1EnvVar(name={text(n)}, value_from=k8s.V1EnvVarSource(secret_key_ref="
         f"k8s.V1SecretKeySelector(name={text(pipeline.name)}, key={text(n)})))"
         for n in pipeline.secrets
     ]
@@ -143,12 +147,13 @@ def _raw(part: str) -> str:
 
 def _pod(step: Step, pipeline: Pipeline) -> dict[str, str]:
     """The command of a pod. Airflow does not know exit codes of a pod, so a shell there does."""
-    script = f"cd {quote(pipeline.repo)}\n{step_script(step)}"
+    # A text that ended with .yaml would be the name of a file for Airflow.
+    script = kubernetes.literal(f"cd {quote(pipeline.repo)}\n{step_script(step)}".rstrip() + "\n")
     made: dict[str, Any] = {"name": text(f"{pipeline.name}-{step.name}")}
     if step.asks_end:
-        command = json.dumps(["sh", "-ec", f"{VARIABLE}=$1\n{script}", "sh"])
+        command = json.dumps(["sh", "-ec", _raw(f"{VARIABLE}=$1\n{script}"), "sh"])
         return {**made, "cmds": command, "arguments": "[END]"}
-    return {**made, "cmds": json.dumps(["sh", "-ec", script])}
+    return {**made, "cmds": json.dumps(["sh", "-ec", _raw(script)])}
 
 
 def _notes(pipeline: Pipeline) -> tuple[str, ...]:

@@ -71,7 +71,7 @@ def _container(step: Step, pipeline: Pipeline) -> dict[str, Any]:
     container: dict[str, Any] = {
         "image": image_of(pipeline, "argo"),
         "workingDir": pipeline.repo,
-        "command": command,
+        "command": [kubernetes.literal(word) for word in command],
     }
     env = kubernetes.variables(pipeline, **({VARIABLE: _CREATED} if step.asks_end else {}))
     if env:

@@ -48,7 +48,7 @@ def export(pipeline: Pipeline) -> Exported:
     """A module with the definitions of a code location."""
     name = f"{pipeline.identifier}_dagster.py"
     parts = [
-        f'"""{written_by("dagster")}"""\n\n{_HEAD}{constants(pipeline)}',
+        f'"""{written_by("dagster")}"""\n\n{_HEAD}{constants(pipeline.repo, pipeline.env)}',
         RUN,
         _END,
         *(_op(step) for step in pipeline.steps),

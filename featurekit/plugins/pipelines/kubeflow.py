@@ -14,7 +14,13 @@ from featurekit.plugins.pipelines.yaml_text import yaml_text
 def export(pipeline: Pipeline) -> Exported:
     """A compiled pipeline, as `kfp` takes one."""
     name = f"{pipeline.name}.pipeline.yaml"
-    documents = [pipeline_spec(pipeline, "kubeflow")]
+    spec = pipeline_spec(pipeline, "kubeflow")
+    for made in spec["deploymentSpec"]["executors"].values():
+        container = made["container"]
+        container["command"] = [kubernetes.literal(word) for word in container["command"]]
+        for variable in container.get("env", ()):
+            variable["value"] = kubernetes.literal(variable["value"])
+    documents = [spec]
     if pipeline.secrets or pipeline.volumes:
         documents.append(_platform(pipeline))
     text = yaml_text(written_by("kubeflow"), *documents)

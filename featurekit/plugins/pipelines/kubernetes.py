@@ -10,9 +10,15 @@ GROUP = 10001
 """The group of the user of the image that `deploy/Dockerfile` builds, who writes to volumes."""
 
 
+def literal(text: str) -> str:
+    """A text of a container in which Kubernetes reads no `$(VARIABLE)`."""
+    return text.replace("$(", "$$(")
+
+
 def variables(pipeline: Pipeline, **more: str) -> list[dict[str, Any]]:
     """The environment of a container; secrets come from the Secret of the pipeline's name."""
-    plain = [{"name": name, "value": value} for name, value in {**pipeline.env, **more}.items()]
+    told = {**pipeline.env, **more}
+    plain = [{"name": name, "value": literal(value)} for name, value in told.items()]
     kept = [
         {"name": name, "valueFrom": {"secretKeyRef": {"name": pipeline.name, "key": name}}}
         for name in pipeline.secrets

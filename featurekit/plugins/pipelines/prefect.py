@@ -41,7 +41,7 @@ def export(pipeline: Pipeline) -> Exported:
     """A module with the flow, and prefect.yaml with its deployment."""
     name = f"{pipeline.identifier}_prefect.py"
     parts = [
-        f'"""{written_by("prefect")}"""\n\n{_HEAD}{constants(pipeline)}',
+        f'"""{written_by("prefect")}"""\n\n{_HEAD}{constants(pipeline.repo, pipeline.env)}',
         RUN,
         _AGAIN,
         *(_task(step) for step in pipeline.steps),

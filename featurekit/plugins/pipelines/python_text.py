@@ -4,9 +4,9 @@ function that runs a step."""
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from featurekit.plugins.pipelines.pipeline import END, Pipeline, Step
+from featurekit.plugins.pipelines.pipeline import END, Step
 
 RUN = '''\
 def run(words, end=None, *, go_on=(), timeout_s=None):
@@ -60,12 +60,12 @@ def options(step: Step) -> str:
     return "".join(f", {one}" for one in told)
 
 
-def constants(pipeline: Pipeline) -> str:
+def constants(repo: str, env: Mapping[str, str]) -> str:
     """Where the repo is, and the variables that every step is given."""
-    env = ", ".join(f"{text(name)}: {text(value)}" for name, value in pipeline.env.items())
+    inside = ", ".join(f"{text(name)}: {text(value)}" for name, value in env.items())
     return (
-        f'REPO = os.environ.get("FEATUREKIT_REPO", {text(pipeline.repo)})\n'
-        f"ENV: dict[str, str] = {{{env}}}\n"
+        f'REPO = os.environ.get("FEATUREKIT_REPO", {text(repo)})\n'
+        f"ENV: dict[str, str] = {{{inside}}}\n"
     )
 
 

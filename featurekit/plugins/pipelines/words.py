@@ -29,12 +29,12 @@ def step_script(step: Step, *, stops: bool = False) -> str:
         line = f"timeout {step.timeout_s} {line}"
     if not step.go_on and not step.retries:
         return line
-    lines = ["tries=0", f"until {line}; do", "    code=$?"]
+    lines = ["tries=", f"until {line}; do", "    code=$?"]
     if step.go_on:
         lines.append(f"    case $code in {'|'.join(map(str, step.go_on))}) break ;; esac")
     if step.final:
         lines.append(f"    case $code in {'|'.join(map(str, step.final))}) exit $code ;; esac")
-    lines += ["    tries=$((tries + 1))", f"    [ $tries -le {step.retries} ] || exit $code"]
+    lines += ["    tries=x$tries", f"    [ ${{#tries}} -le {step.retries} ] || exit $code"]
     return "\n".join([*lines, "done"]) + "\n"
 
 

@@ -1,0 +1,1 @@
+"""The files of `featurekit pipeline export`, read and run by the tools that they are for."""
