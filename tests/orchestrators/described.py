@@ -81,13 +81,13 @@ steps:
   - {name: apply, run: apply}
   - {name: materialize, run: "materialize --incremental --end {end}"}
   - {name: parity, run: parity sample --budget 2000}
-  - {name: other, command: "python note.py other '{end} a$b' 3", needs: [apply], go_on: [3]}
-  - {name: again, command: python note.py again 7 once, needs: [apply], retries: 1}
+  - {name: other, command: "python tests/note.py other '{end} a$b' 3", needs: [apply], go_on: [3]}
+  - {name: again, command: python tests/note.py again 7 once, needs: [apply], retries: 1}
   - name: training-set
     run: get-historical checkout labels.csv -o train.parquet --known-at {end}
     needs: [materialize]
   - name: train
-    command: python note.py train {end}
+    command: python tests/note.py train {end}
     needs: [parity, training-set, other, again]
 """
 BROKEN = """
@@ -95,8 +95,8 @@ name: shop
 retries: 2
 steps:
   - {name: validate, run: validate}
-  - {name: alone, command: python note.py alone, needs: []}
-  - {name: never, command: python note.py never, needs: [validate]}
+  - {name: alone, command: python tests/note.py alone, needs: []}
+  - {name: never, command: python tests/note.py never, needs: [validate]}
 """
 _NOTE = '''\
 """Notes that a step ran: its words, and a variable. Ends with the second of them, once."""
@@ -133,7 +133,9 @@ def repo_for(folder: Path, pipeline: str, redis_url: str) -> tuple[Path, dict[st
     text = yaml.safe_load(path.read_text(encoding="utf-8"))
     text["featurekit"]["pipeline"] = settings
     path.write_text(yaml.safe_dump(text, sort_keys=False), encoding="utf-8")
-    (repo / "note.py").write_text(_NOTE, encoding="utf-8")
+    change(repo, "Delay", 'arrives=Delay("1m")')  # so that --known-at can be told
+    (repo / "tests").mkdir()  # where no module of the repo is
+    (repo / "tests" / "note.py").write_text(_NOTE, encoding="utf-8")
     (repo / "requirements.txt").write_text("", encoding="utf-8")
     (repo / ".gitignore").write_text(".featurekit/\n*.parquet*\n", encoding="utf-8")
     commands = folder / "bin"
@@ -154,15 +156,18 @@ def repo_for(folder: Path, pipeline: str, redis_url: str) -> tuple[Path, dict[st
     return repo, env
 
 
-def break_contract(repo: Path) -> None:
-    """Have the source promise what its rows do not hold."""
+def change(repo: Path, imported: str, more: str) -> None:
+    """Import a name in the starter's module, and say more of its source."""
     path = repo / "features.py"
     text = path.read_text(encoding="utf-8")
-    text = text.replace("import Entity,", "import Between, Entity,")
-    text = text.replace(
-        'timezone="UTC",', 'timezone="UTC",\n    expect=[Between("quantity", 100, 200)],'
-    )
+    text = text.replace("from featurekit import ", f"from featurekit import {imported}, ")
+    text = text.replace('timezone="UTC",', f'timezone="UTC",\n    {more},')
     path.write_text(text, encoding="utf-8")
+
+
+def break_contract(repo: Path) -> None:
+    """Have the source promise what its rows do not hold."""
+    change(repo, "Between", 'expect=[Between("quantity", 100, 200)]')
 
 
 def trace(env: Mapping[str, str]) -> list[list[str]]:

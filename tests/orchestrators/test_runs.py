@@ -64,7 +64,9 @@ def airflow(repo: Path, env: Env, folder: Path) -> bool:
         "AIRFLOW__CORE__DAGS_FOLDER": str(folder / "dags"),
     }
     assert run([command, "db", "migrate"], folder, env)
-    return run([command, "dags", "test", "shop", "2026-12-01T03:10:00"], folder, env)
+    yesterday = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
+    at = yesterday.isoformat(timespec="seconds")
+    return run([command, "dags", "test", "shop", at], folder, env)
 
 
 def dagster(repo: Path, env: Env, folder: Path) -> bool:

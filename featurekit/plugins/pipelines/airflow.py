@@ -47,6 +47,8 @@ def _head(pipeline: Pipeline) -> str:
 
 
 _POD = "KubernetesPodOperator"
+_DELAY_S = 10
+"""How long Airflow waits before it tries a step again, which is five minutes by default."""
 
 
 def _pods(pipeline: Pipeline) -> str:
@@ -104,6 +106,7 @@ def _dag(pipeline: Pipeline) -> str:
         told = {"task_id": text(step.name), **_operator(step, pipeline)}
         if step.retries and pipeline.image is None:
             told["retries"] = str(step.retries)
+            told["retry_delay"] = f"dt.timedelta(seconds={_DELAY_S})"
         if step.timeout_s is not None:
             told["execution_timeout"] = f"dt.timedelta(seconds={step.timeout_s})"
         kind = "FeaturekitOperator" if pipeline.image is None else _POD

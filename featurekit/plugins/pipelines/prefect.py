@@ -20,6 +20,7 @@ _HEAD = """\
 import os
 import shlex
 import subprocess
+import sys
 
 from prefect import flow, runtime, task
 from prefect.futures import wait
@@ -94,7 +95,8 @@ def _flow(pipeline: Pipeline) -> str:
             "",
             "",
             'if __name__ == "__main__":',
-            f"    {pipeline.identifier}()",
+            f"    found = {pipeline.identifier}(return_state=True)",
+            "    sys.exit(0 if found.is_completed() else 1)",
             "",
         ]
     )
