@@ -16,7 +16,7 @@ import pytest
 from tests.orchestrators.described import (
     BROKEN,
     GOOD,
-    ODD,
+    ODD_TO_RUN,
     break_contract,
     repo_for,
     trace,
@@ -110,7 +110,7 @@ def gitlab(repo: Path, env: Env, folder: Path) -> bool:
     command = node("gitlab-ci-local")
     export("gitlab", repo, env, repo)
     committed(repo, env)
-    words = ["--cwd", str(repo), "--force-shell-executor", "--no-shell-isolation"]
+    words = ["--cwd", ".", "--force-shell-executor", "--no-shell-isolation"]
     words += ["--ignore-predefined-vars", "CI_PIPELINE_SOURCE"]
     return run([*command, *words, "--variable", "CI_PIPELINE_SOURCE=web"], repo, env)
 
@@ -123,6 +123,9 @@ RUNNERS: dict[str, Callable[[Path, Env, Path], bool]] = {
     "gitlab": gitlab,
 }
 
+NO_RETRY = ("gitlab",)
+"""gitlab-ci-local reads `retry`, and tries no job again."""
+
 
 def notes(env: Env) -> dict[str, list[str]]:
     """What each step that notes itself was told, by its name; of the last try."""
@@ -132,6 +135,8 @@ def notes(env: Env) -> dict[str, list[str]]:
 @pytest.mark.parametrize("tool", RUNNERS)
 def test_a_pipeline_runs(tool: str, tmp_path: Path, redis_url: str) -> None:
     repo, env = repo_for(tmp_path, GOOD, redis_url)
+    if tool in NO_RETRY:
+        (repo / "again.mark").touch()  # as after a first try
     assert RUNNERS[tool](repo, env, tmp_path)
     ran = trace(env)
     verbs = [words[1].split()[0] for words in ran if words[0] == "featurekit"]
@@ -141,7 +146,8 @@ def test_a_pipeline_runs(tool: str, tmp_path: Path, redis_url: str) -> None:
     assert ran[-1][1] == "train"
     # A step that failed was tried again, and one that may end with 3 was not.
     steps = [words[1] for words in ran if words[0] == "note"]
-    assert sorted(steps) == ["again", "again", "other", "train"]
+    tries = 1 if tool in NO_RETRY else 2
+    assert sorted(steps) == [*["again"] * tries, "other", "train"]
     told = notes(env)
     end = told["train"][0]
     assert dt.datetime.fromisoformat(end).tzinfo is not None
@@ -149,8 +155,8 @@ def test_a_pipeline_runs(tool: str, tmp_path: Path, redis_url: str) -> None:
     commands = {words[1] for words in ran if words[0] == "featurekit"}
     assert f"materialize --incremental --end {end}" in commands
     assert f"get-historical checkout labels.csv -o train.parquet --known-at {end}" in commands
-    assert {words[-1] for words in told.values()} == {ODD}
-    assert (repo / "train.parquet.manifest.json").is_file()
+    assert {words[-1] for words in told.values()} == {ODD_TO_RUN}
+    assert any(tmp_path.rglob("train.parquet.manifest.json"))  # act works in a copy
 
 
 @pytest.mark.parametrize("tool", RUNNERS)

@@ -100,7 +100,7 @@ def _step(step: Step, *, alone: bool) -> dict[str, Any]:
 
 def _literal(text: str) -> str:
     """A text of which GitHub reads no part as an expression."""
-    return text.replace("${{", "${{ '${{' }}")
+    return text.replace("${{", "${{ '$' }}{{")
 
 
 def _notes(pipeline: Pipeline) -> tuple[str, ...]:
