@@ -1,8 +1,8 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types pytest format docs bench lock ci
+.PHONY: help demo test lint types pytest format docs bench orchestrators lock ci
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## Compile, materialise, serve and check the example shop
 	@./run demo
@@ -27,6 +27,9 @@ docs: ## Build the documentation into site/
 
 bench: ## Measure beside peers and write benchmarks.html
 	@./run bench --html benchmarks.html
+
+orchestrators: ## Run the pipeline by Airflow, Dagster, Prefect and others
+	@./run orchestrators
 
 lock: ## Write locks/ anew, with the newest versions that pyproject.toml allows
 	@./run lock

@@ -27,6 +27,18 @@ online_store:
 
 featurekit:
   registry: .featurekit/registry.db
+  # What runs again and again: `featurekit pipeline export --to airflow -o dags` writes it for an
+  # orchestrator. {{end}} is the instant of the run.
+  pipeline:
+    steps:
+      - {{name: validate, run: validate}}
+      - {{name: apply, run: apply}}
+      - {{name: materialize, run: "materialize --incremental --end {{end}}"}}
+      - {{name: parity, run: parity sample --budget 10000}}
+      - name: training-set
+        run: get-historical checkout labels.csv -o train.parquet --contract train.contract.json
+        needs: [materialize]
+      - {{name: deploy-check, run: deploy check --contract train.contract.json}}
 """
 
 _MODULE = '''\

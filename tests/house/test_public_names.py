@@ -78,8 +78,9 @@ def test_names_without_their_source_say_so(monkeypatch):
 
 PUBLIC = {
     f"featurekit{m}"
-    for m in ("", ".aggregates", ".client", ".errors", ".plugins.mlflow", ".results", ".testing")
-}
+    for m in ("", ".aggregates", ".client", ".errors", ".plugins.airflow", ".plugins.mlflow",
+              ".results", ".testing")
+}  # fmt: skip
 SHOWN_TOO = {
     "featurekit.project.config.ServingLogConfig",
     "featurekit.project.served_log.open_log",

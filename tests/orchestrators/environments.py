@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -48,9 +49,12 @@ def node(module: str) -> list[str]:
     return [str(found), str(package / started)]
 
 
-def jars() -> str:
-    """The class path of Groovy, which the linter of Groovy brings."""
-    return ":".join(map(str, sorted((folder("tools") / "npm").rglob("*.jar"))))
+def groovy() -> list[str]:
+    """The command that runs a script of Groovy, which the linter of Groovy brings."""
+    if shutil.which("java") is None:
+        pytest.skip("no java on PATH, which runs Groovy")
+    jars = sorted((folder("tools") / "npm").rglob("*.jar"))
+    return ["java", "-cp", ":".join(map(str, jars)), "groovy.ui.GroovyMain"]
 
 
 def make(name: str) -> None:

@@ -13,7 +13,7 @@ import yaml
 
 from featurekit.plugins.pipelines.pipeline import Pipeline
 from tests.orchestrators.described import IMAGE, described, full, written
-from tests.orchestrators.environments import program
+from tests.orchestrators.environments import groovy, program
 
 CHECKS = Path(__file__).parent / "checks"
 PIPELINES = {"full": full, "default": lambda: described(f"image: {IMAGE}")}
@@ -91,3 +91,30 @@ def test_a_fault_in_a_file_is_found(tool: str, tmp_path: Path) -> None:
     )
     with pytest.raises(AssertionError, match="entrypont"):
         check(tool, CHECKED[tool], [path], tmp_path)
+
+
+def test_dagster_loads_the_definitions(pipeline: Pipeline, tmp_path: Path) -> None:
+    out = check("dagster", "dagster", written("dagster", pipeline, tmp_path), tmp_path)
+    found = json.loads(out.strip().splitlines()[-1])
+    assert found["job"] == pipeline.identifier
+    wanted = {f"step_{s.name}": sorted(f"step_{n}" for n in s.needs) for s in pipeline.steps}
+    dashed = {n.replace("-", "_"): [m.replace("-", "_") for m in w] for n, w in wanted.items()}
+    assert found["needs"] == dashed
+    if pipeline.schedule is not None:
+        assert found["schedule"] == [pipeline.schedule, pipeline.timezone]
+        assert found["tags"]["featurekit/end"] == "2026-07-01T03:10:00+00:00"
+
+
+def test_groovy_compiles_a_jenkinsfile(pipeline: Pipeline, tmp_path: Path) -> None:
+    written("jenkins", pipeline, tmp_path)
+    script = tmp_path / "compile.groovy"
+    script.write_text(
+        "def unit = new org.codehaus.groovy.control.CompilationUnit()\n"
+        "unit.addSource(new File(args[0]))\n"
+        "unit.compile(org.codehaus.groovy.control.Phases.CLASS_GENERATION)\n"
+    )
+    told([*groovy(), str(script), str(tmp_path / "Jenkinsfile")], tmp_path)
+    broken = tmp_path / "Jenkinsfile"
+    broken.write_text(broken.read_text(encoding="utf-8")[:-3])
+    with pytest.raises(AssertionError, match="Jenkinsfile"):
+        told([*groovy(), str(script), str(broken)], tmp_path)

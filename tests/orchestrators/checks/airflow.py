@@ -13,7 +13,7 @@ told = {}
 for name, dag in bag.dags.items():
     DagSerialization.to_dict(dag)
     told[name] = {
-        "schedule": dag.timetable.summary,
+        "schedule": getattr(dag.timetable, "summary", "None"),
         "tasks": {task.task_id: sorted(task.upstream_task_ids) for task in dag.tasks},
     }
 json.dump(told, sys.stdout)
