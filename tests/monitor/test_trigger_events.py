@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 import time
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 from watching import NOTES, Watching, answer, done, state_of, wait_for, watching, write_repo
 
+from featurekit.monitor.beside import BesideMetrics
+from featurekit.monitor.triggers.metrics import TriggerMetrics
 from featurekit.online.store.redis import RedisStore
 from featurekit.project.api_keys import create_api_key, revoke_api_key
 
@@ -121,3 +124,12 @@ def test_metrics_name_every_trigger_from_the_beginning(watch: Watching) -> None:
             assert metrics[f'{name}{{outcome="{outcome}",trigger="{trigger}"}}'] == 0
     assert metrics["featurekit_watch_leader"] == 1
     assert json.dumps(metrics)
+
+
+def test_docs_list_every_metric_of_a_watch() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    page = page.partition("## Triggers")[2].partition("## The numeric fingerprint")[0]
+    registry = TriggerMetrics(["one"]).registry
+    BesideMetrics(registry)
+    found = {m.name + ("_total" if m.type == "counter" else "") for m in registry.collect()}
+    assert found == {*re.findall(r"`(featurekit_[a-z_]+)`", page)}
