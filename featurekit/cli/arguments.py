@@ -157,6 +157,8 @@ def _is_instant(word: str) -> bool:
 
 
 _VALUES = {
+    "TRIGGER": "nightly",
+    "NAME-N": "nightly-3",
     "T": "2026-10-04",
     "P": "0.5",
     "VALUE": "true",

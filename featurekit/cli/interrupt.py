@@ -37,6 +37,7 @@ class Interrupts:
         self.over: int | None = None
         """The exit code of a command that is over: its last moments are not interrupted."""
         self._soft: Callable[[], object] | None = None
+        self._patience_s = _PATIENCE_S
         self._told: int | None = None
         """The first signal as the other thread has it: the main thread may be inside a library,
         where Python calls no handler."""
@@ -89,14 +90,14 @@ class Interrupts:
         self._soft()
 
     @contextmanager
-    def softly(self, stop: Callable[[], object]) -> Iterator[None]:
+    def softly(self, stop: Callable[[], object], within_s: float = _PATIENCE_S) -> Iterator[None]:
         """While the block runs, the first signal calls `stop` and raises nothing: for work that
-        ends in good order by itself."""
-        self._soft = stop
+        ends in good order by itself, in at most `within_s` seconds."""
+        self._soft, self._patience_s = stop, within_s
         try:
             yield
         finally:
-            self._soft = None
+            self._soft, self._patience_s = None, _PATIENCE_S
 
     def _watch(self, told: int) -> None:
         while True:
@@ -104,7 +105,7 @@ class Interrupts:
             if data and data[0] in _SIGNALS:
                 self._told = data[0]
                 break
-        end = time.monotonic() + _PATIENCE_S
+        end = time.monotonic() + self._patience_s
         while (left := end - time.monotonic()) > 0:
             again, _, _ = select.select([told], [], [], left)
             if again and os.read(told, 1)[0] in _SIGNALS:
@@ -158,11 +159,12 @@ def interrupts() -> Interrupts:
 
 
 @contextmanager
-def stopping(stop: threading.Event) -> Iterator[None]:
-    """While the block runs, a signal sets `stop`. Where the process is not the command's own, the
+def stopping(stop: threading.Event, *, within_s: float = _PATIENCE_S) -> Iterator[None]:
+    """While the block runs, a signal sets `stop`; the process ends `within_s` seconds later at the
+    latest, or at a second signal. Where the process is not the command's own, the
     handlers of the signals are put back afterwards."""
     if _interrupts is not None:
-        with _interrupts.softly(stop.set):
+        with _interrupts.softly(stop.set, within_s):
             yield
         return
     before: dict[int, Any] = {n: signal.signal(n, lambda *_: stop.set()) for n in _SIGNALS}

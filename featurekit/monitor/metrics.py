@@ -9,12 +9,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from prometheus_client import (
-    CONTENT_TYPE_PLAIN_0_0_4,
     CollectorRegistry,
     Counter,
     Gauge,
@@ -24,7 +22,7 @@ from prometheus_client import (
 )
 from prometheus_client.registry import Collector
 
-from featurekit.errors import ConfigError
+from featurekit.monitor.answers import Answer, Asked, answering
 from featurekit.parity.report import Report
 
 _SERVICE = ("service",)
@@ -155,29 +153,10 @@ def served(metrics: Text, host: str, port: int) -> Iterator[int]:
     ConfigError where the port cannot be used.
     """
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            found = self.path.split("?")[0] == "/metrics"
-            body = metrics.text() if found else b"featurekit: see /metrics\n"
-            self.send_response(200 if found else 404)
-            self.send_header("Content-Type", CONTENT_TYPE_PLAIN_0_0_4 if found else "text/plain")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def answer(asked: Asked) -> Answer:
+        if (asked.method, asked.path) == ("GET", "/metrics"):
+            return Answer.metrics(metrics.text())
+        return Answer(404, b"featurekit: see /metrics\n")
 
-        def log_message(self, format: str, *args: Any) -> None:
-            """Scrapes are no news."""
-
-    try:
-        server = ThreadingHTTPServer((host, port), Handler)
-    except OSError as error:
-        raise ConfigError(f"metrics cannot be served at {host}:{port}: {error}") from None
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield server.server_address[1]
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with answering(answer, host, port, what="metrics") as found:
+        yield found

@@ -34,6 +34,8 @@ SCOPES = (
     "push:*",
     "predict:MODEL",
     "predict:*",
+    "event:NAME",
+    "event:*",
     "metrics",
     "admin",
 )
@@ -42,7 +44,7 @@ SCOPES = (
 _NOTE = "apikeys"
 _TOKEN = re.compile(rb"fk-api-([0-9a-f]{12})-([0-9a-f]{64})")
 _SCOPE = re.compile(
-    r"(read|push|predict):(\*|[A-Za-z][A-Za-z0-9_]{0,999})|list:features|metrics|admin"
+    r"(read|push|predict|event):(\*|[A-Za-z][A-Za-z0-9_]{0,999})|list:features|metrics|admin"
 )
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
 _HASH = re.compile(r"[0-9a-f]{64}")

@@ -45,7 +45,8 @@ def acting(who: str) -> Iterator[None]:
         _acting.reset(token)
 
 
-def _who() -> str:
+def acting_user() -> str:
+    """Who does what is done now: the user of the process, and for whom."""
     acting_for = _acting.get()
     return f"{user()} for {acting_for}" if acting_for else user()
 
@@ -74,7 +75,7 @@ class PushTally:
             first = not any(now)
             begun, taken, rows = (n - told for n, told in zip(now, self._told, strict=True))
             counts = {} if first else {"begun": begun, "taken": taken, "rows": rows}
-            _append(log, self.who, "push", step, {"source": self.source, **counts})
+            add_entry(log, self.who, "push", step, {"source": self.source, **counts})
         self._told = now
 
 
@@ -117,7 +118,7 @@ class Audit:
             ) from error
 
     def _add(self, verb: str, step: str, about: Mapping[str, Any]) -> Head | None:
-        return None if self.log is None else _append(self.log, _who(), verb, step, about)
+        return None if self.log is None else add_entry(self.log, acting_user(), verb, step, about)
 
     # --- pushes -----------------------------------------------------------------------------------
 
@@ -140,7 +141,7 @@ class Audit:
             self._pid, self._tallies = os.getpid(), {}
             if self.log is not None:
                 weakref.finalize(self, _end, self.log, self._tallies, self._pid)
-        return self._tallies.setdefault(key, PushTally(_who(), key[1]))
+        return self._tallies.setdefault(key, PushTally(acting_user(), key[1]))
 
     def _tell(self, log: AuditLog, tally: PushTally) -> None:
         with tally.lock:
@@ -165,7 +166,8 @@ def _end(log: AuditLog, tallies: dict[tuple[str, str], PushTally], pid: int) -> 
             tally.tell(log, DONE)
 
 
-def _append(log: AuditLog, who: str, verb: str, step: str, about: Mapping[str, Any]) -> Head:
+def add_entry(log: AuditLog, who: str, verb: str, step: str, about: Mapping[str, Any]) -> Head:
+    """Add an entry of now and of this process to a log. WriteError where it cannot be written."""
     return log.append(
         {
             "at": dt.datetime.now(dt.UTC).isoformat(),

@@ -6,7 +6,8 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 from urllib.parse import quote as percent
 from urllib.parse import quote as url_quote
 
@@ -31,16 +32,20 @@ from featurekit.online.store.limits import DEFAULT, Limits
 from featurekit.online.store.login import Login
 from featurekit.online.store.url import OPTIONS, has_login
 from featurekit.project.pipeline_settings import PipelineConfig, StepConfig
+from featurekit.project.trigger_settings import (
+    NAME,
+    TRIGGER_EXAMPLES,
+    Measure,
+    Performed,
+    TriggerConfig,
+    WatchConfig,
+)
 
 FILE = "feature_store.yaml"
 URL_VARIABLE = "FEATUREKIT_REDIS_URL"
-_SECRET = {"online_store", "redis_url", "connection_string", "redis_password_env", "url"}
+_SECRET = {"online_store", "redis_url", "connection_string", "redis_password_env", "url",
+           "stream_url"}  # fmt: skip
 _NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
-Measure = Literal["psi", "jensen_shannon", "kolmogorov_smirnov", "wasserstein", "chi_squared",
-                  "null_share", "error_share", "nan_share"]  # fmt: skip
-"""What `featurekit monitor drift` measures."""
-Performed = Literal["auc", "f1", "precision", "recall", "log_loss", "brier", "ece", "rmse", "mae"]
-"""What `featurekit monitor performance` judges."""
 _HARMLESS = re.compile(r"[\w.-]{0,30}( [\w.-]{1,30})?")
 _VARIABLE = re.compile(r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(:-(?P<default>[^}]*))?\}")
 
@@ -202,7 +207,9 @@ class FeaturekitConfig(BaseModel):
     author's Python and come from plans that neither a key nor the registry vouches for. `state_dir`
     is for this user alone, or for those of `group`. `serve` says who may ask `featurekit serve`,
     and to which models it forwards. `openlineage` says where events of lineage go, `monitoring`
-    what says drift, and `pipeline` what runs again and again, for orchestrators.
+    what says drift, and `pipeline` what runs again and again, for orchestrators. `triggers` has by
+    name what is looked at and what is done then, and `watch` what `featurekit watch` runs beside
+    them.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -234,6 +241,19 @@ class FeaturekitConfig(BaseModel):
     openlineage: OpenLineageConfig | None = None
     monitoring: MonitoringConfig | None = None
     pipeline: PipelineConfig | None = None
+    triggers: dict[str, TriggerConfig] = Field(default_factory=dict)
+    watch: WatchConfig | None = None
+
+    @field_validator("triggers")
+    @classmethod
+    def _named(cls, given: dict[str, TriggerConfig]) -> dict[str, TriggerConfig]:
+        wrong = next((name for name in given if not NAME.fullmatch(name)), None)
+        if wrong is not None:
+            raise ValueError(
+                f"{wrong[:80]!r} is no name of a trigger; write up to 64 letters, digits and _, as "
+                "in churn_fell"
+            )
+        return given
 
     @field_validator("registry")
     @classmethod
@@ -555,8 +575,9 @@ _PATTERNS = {
     "image": "is the name of an image, as in registry.example/shop-features:1.4",
     "start": "is a day, as in 2026-01-01, in quotes",
     "memory_limit": "is a size, as in 4GB or 512MB",
-    "redis_password_env": "is the name of a variable of the environment, and no password",
-    "api_key_env": "is the name of a variable of the environment, and no key",
+    "variable": "is the name of a variable of the environment, and no secret",
+    "event": "is a name of letters, digits and _",
+    "dag_id": "is the name of a DAG",
     "url": "is a URL of http or https",
     "maxmemory_policy": "is the name of a policy of Redis, in small letters",
 }
@@ -566,9 +587,7 @@ def _explain(error: Any) -> str:
     """A fault of a setting: what it must be, and what was found."""
     kind, loc, shown = error["type"], error["loc"], _found(error["input"], error["loc"])
     if kind == "extra_forbidden":
-        above = tuple(map(str, loc[:-1]))
-        listed = _IN_LISTS.get(above[:-1])  # an entry of a list has its number above it
-        model = listed or _MODELS.get(above, RepoConfig)
+        model = model_at(loc[:-1]) or RepoConfig
         known = near(str(loc[-1]), model.__pydantic_fields__, listed="there are")
         return f"no such setting; {known}"
     if kind == "missing":
@@ -584,7 +603,8 @@ def _explain(error: Any) -> str:
     if kind == "literal_error":
         return f"is {error['ctx']['expected']}, found {shown}{_written(loc)}"
     if kind == "string_pattern_mismatch":
-        said = _PATTERNS.get(str(loc[-1]), "is of another form")
+        name = "variable" if str(loc[-1]).endswith("_env") else str(loc[-1])
+        said = _PATTERNS.get(name, "is of another form")
         named = re.sub(r"\W+", "_", str(error["input"])).strip("_")
         if loc == ("project",) and named.isascii() and shown == repr(error["input"]):
             return f"{said}, found {shown}; write project: {named}"
@@ -655,6 +675,17 @@ EXAMPLES = {
     "featurekit.serve.rate": "100",
     "featurekit.serve.cors": '["https://shop.example"]',
     "featurekit.serve.targets": '[{url: "http://models:8080", service: churn_v1}]',
+    "featurekit.serve.targets.*": '{url: "http://models:8080", service: churn_v1}',
+    "featurekit.serve.targets.*.url": "http://models:8080",
+    "featurekit.serve.targets.*.service": "churn_v1",
+    "featurekit.serve.targets.*.name": '"churn@3"',
+    "featurekit.serve.targets.*.model": "churn",
+    "featurekit.serve.targets.*.model_version": '"3"',
+    "featurekit.serve.targets.*.protocol": "oip",
+    "featurekit.serve.targets.*.contract": "churn.contract.json",
+    "featurekit.serve.targets.*.nan": '"null"',
+    "featurekit.serve.targets.*.timeout": "2s",
+    "featurekit.serve.targets.*.token_env": "MODEL_TOKEN",
     "featurekit.serve.route": '{"churn@3": 95, "churn@4": 5}',
     "featurekit.serve.shadow": '["churn@5"]',
     "featurekit.serve.fallback": '["churn@3"]',
@@ -683,13 +714,14 @@ EXAMPLES = {
     "featurekit.pipeline.secrets": "[FEATUREKIT_REDIS_URL]",
     "featurekit.pipeline.volumes": "{featurekit-state: /home/featurekit/repo/.featurekit}",
     "featurekit.pipeline.steps": "[{name: validate, run: validate}]",
+    **{f"featurekit.{place}": written for place, written in TRIGGER_EXAMPLES.items()},
 }
 """How each setting that featurekit reads may be written."""
 
 
 def _written(loc: tuple[Any, ...]) -> str:
     """How a setting is written, as the end of a sentence; nothing for one that only Feast reads."""
-    written = EXAMPLES.get(".".join(map(str, loc)))
+    written = EXAMPLES.get(place_of(loc))
     return f"; write {loc[-1]}: {written}" if written else ""
 
 
@@ -737,3 +769,28 @@ _IN_LISTS: dict[tuple[str, ...], type[BaseModel]] = {
     ("featurekit", "pipeline", "steps"): StepConfig,
 }
 """The settings of which a list has several."""
+
+
+def model_at(place: Sequence[int | str]) -> type[BaseModel] | None:
+    """The model of the settings at a place, such as featurekit.serve.targets.0; None where there is
+    another kind of value."""
+    found: Any = RepoConfig
+    for part in place:
+        if isinstance(found, type) and issubclass(found, BaseModel):
+            field = found.__pydantic_fields__.get(str(part))
+            found = None if field is None else field.annotation
+        else:  # a list's number or a mapping's name
+            found = get_args(found)[-1] if get_args(found) else None
+        chosen = [one for one in get_args(found) if one is not type(None)]
+        if get_origin(found) in (Union, UnionType) and len(chosen) == 1:
+            (found,) = chosen
+    return found if isinstance(found, type) and issubclass(found, BaseModel) else None
+
+
+def place_of(loc: Sequence[int | str]) -> str:
+    """A place as `EXAMPLES` names it: with * for the number in a list and the name in a mapping."""
+    parts = []
+    for n, part in enumerate(loc):
+        above = model_at(loc[:n])
+        parts.append(str(part) if above is not None else "*")
+    return ".".join(parts)

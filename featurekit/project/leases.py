@@ -37,6 +37,8 @@ LEASE_S, RENEW_S = 10.0, 2.0
 """How long a lease lasts that is not renewed, and how often one is renewed."""
 WHOLE = ""
 """In the place of a source: the lease is on what is in force."""
+WATCH = "@watch"
+"""In the place of a source: the lease of the process that watches."""
 _OLDER_S = 600.0
 """How long a push of an older release may be under way."""
 _POLL_S = 0.1
@@ -239,7 +241,7 @@ def _who(pid: int, verb: str) -> bytes:
 
 
 def _named(source: str) -> str:
-    return "the project" if source == WHOLE else f"source {source!r}"
+    return {WHOLE: "the project", WATCH: "the watch"}.get(source, f"source {source!r}")
 
 
 def _taken(store: OnlineStore, project: str, source: str, verb: str) -> Lease:

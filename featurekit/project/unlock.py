@@ -17,4 +17,5 @@ def unlock(project: Project, sources: Sequence[str], *, force: bool) -> list[tup
     for name in sources:
         if name not in known:
             raise DefinitionError(f"no view reads a source {name!r}; there are {', '.join(known)}")
-    return leases.unlock(project.online, project.name, sources or known, force=force)
+    chosen = sources or [*known, leases.WATCH]
+    return leases.unlock(project.online, project.name, chosen, force=force)

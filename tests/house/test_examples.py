@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 import featurekit
 from featurekit import (
@@ -33,8 +34,8 @@ from featurekit.core.examples import EXAMPLES, example
 from featurekit.core.samples import row_in_json, row_in_python, row_in_words
 from featurekit.core.texts import loads, of_json, of_text
 from featurekit.core.types import from_hint
-from featurekit.project.config import _MODELS, RepoConfig, load_config
 from featurekit.project.config import EXAMPLES as SETTINGS
+from featurekit.project.config import RepoConfig, load_config, model_at
 
 customer = Entity("customer", join_keys={"customer_id": int})
 orders = EventSource("orders", path="o.csv", schema={"customer_id": int}, timestamp_field="at")
@@ -111,10 +112,66 @@ def test_no_example_is_of_a_parameter_that_no_call_has() -> None:
 
 def settings() -> Iterator[str]:
     """The settings that featurekit itself reads, by their dotted names."""
-    for place, model in {(): RepoConfig, **_MODELS}.items():
-        for name, field in model.model_fields.items():
-            if field.annotation is not Any:
-                yield ".".join((*place, name))
+    yield from _settings((), RepoConfig)
+
+
+def _settings(above: tuple[str, ...], model: type[BaseModel]) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        if field.annotation is Any:
+            continue
+        place = (*above, name)
+        yield ".".join(place)
+        of_many = model_at((*place, "*"))
+        if of_many is not None and model_at(place) is None:
+            place = (*place, "*")
+            yield ".".join(place)
+        inside = model_at(place)
+        if inside is not None:
+            yield from _settings(place, inside)
+
+
+LISTS = ("actions", "targets")
+ACTIONS = [{"command": ["true"]}]
+CONDITIONS = ("performance", "drift", "skew", "new_rows", "schedule", "event")
+BESIDE: dict[tuple[str, str], dict[str, Any]] = {
+    ("openlineage", "url"): {},
+    ("openlineage", "file"): {},
+    ("performance", "measure"): {"service": "s", "below": 0.5},
+    ("performance", "below"): {"service": "s", "measure": "auc"},
+    ("performance", "above"): {"service": "s", "measure": "rmse"},
+    ("drift", "measure"): {"service": "s", "reference": "7d", "above": 0.5},
+    ("drift", "above"): {"service": "s", "reference": "7d", "measure": "psi"},
+    ("webhook", "url"): {},
+    ("webhook", "url_env"): {},
+    ("webhook", "key_env"): {"format": "pagerduty"},
+    ("airflow", "username"): {"url": "http://a", "dag_id": "d", "password_env": "P"},
+    ("airflow", "password_env"): {"url": "http://a", "dag_id": "d", "username": "u"},
+}
+"""What must or may not stand beside a setting, by what it is in and its own name."""
+
+
+def _beside(above: list[str], name: str) -> dict[str, Any]:
+    """What must stand beside any setting of the place that it is in."""
+    if above[-2:-1] == ["triggers"]:
+        skew = {} if name in CONDITIONS else {"skew": {"service": "s"}}
+        return {"actions": ACTIONS, **skew}
+    return (
+        {
+            "online_store": {"type": "redis"},
+            "serving_log": {"to": "parquet"},
+            "openlineage": {"file": "lineage.jsonl"},
+            "performance": {"service": "s"},
+            "drift": {"service": "s", "reference": "7d"},
+            "skew": {"service": "s"},
+            "new_rows": {"source": "s", "at_least": 1},
+            "schedule": {"cron": "0 3 * * *"},
+            "quiet_hours": {"start": "01:00", "end": "02:00"},
+            "webhook": {"url": "http://a"},
+            "airflow": {"url": "http://a", "dag_id": "d"},
+        }.get(above[-1] if above[1:] else "", {})
+        | ({"type": "redis"} if above == ["online_store"] else {})
+        | ({"url": "http://a"} if above[-2:] == ["targets", "*"] else {})
+    )
 
 
 def test_each_setting_has_an_example() -> None:
@@ -123,16 +180,15 @@ def test_each_setting_has_an_example() -> None:
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_the_example_of_a_setting_is_read(tmp_path: Path, name: str) -> None:
-    *above, last = name.split(".")
-    value: Any = {last: yaml.safe_load(SETTINGS[name])}
-    if above[:1] == ["online_store"]:
-        value["type"] = "redis"
-    if above[-1:] == ["serving_log"]:
-        value.setdefault("to", "parquet")
-    if above[-1:] == ["openlineage"] and last not in ("url", "file"):
-        value["file"] = "lineage.jsonl"
-    for part in reversed(above):
-        value = {part: value}
+    value: Any = yaml.safe_load(SETTINGS[name])
+    parts = name.split(".")
+    for n in range(len(parts), 0, -1):
+        part, above = parts[n - 1], parts[: n - 1]
+        if part == "*":
+            value = [value] if above[-1] in LISTS else {"any": value}
+            continue
+        beside = dict(BESIDE.get((above[-1] if above else "", part), _beside(above, part)))
+        value = {**beside, part: value}
     text = yaml.safe_dump({"project": "shop", **value})
     (tmp_path / "feature_store.yaml").write_text(text, encoding="utf-8")
     load_config(tmp_path)

@@ -43,6 +43,8 @@ VERBS = {
     "explain": "show how one value came about, offline and online",
     "parity": "prove that both paths agree, or show where they do not",
     "monitor": "watch what is served: whether its values have moved away, and how it did",
+    "watch": "look at what is served, and do what the triggers of the repo say",
+    "triggers": "show what triggers did, and say yes or no to what waits for it",
     "outcomes": "keep what became of what was served",
     "pipeline": "show what runs again and again, and write it for an orchestrator",
     "completion": "print a script that completes verbs and options in your shell",

@@ -112,7 +112,7 @@ def _step(step: StepConfig, told: PipelineConfig, above: tuple[str, ...]) -> Ste
         final=FINAL if step.run is not None else (),
         retries=told.retries if step.retries is None else step.retries,
         # Tools count whole seconds, and less than one would be none.
-        timeout_s=timeout and -(-duration_us(timeout, what="timeout") // 1_000_000),
+        timeout_s=-(-duration_us(timeout, what="timeout") // 1_000_000) if timeout else None,
     )
 
 
