@@ -397,6 +397,7 @@ def test_a_file_of_a_web_server_is_read_each_time(web: tuple[str, Path], tmp_pat
     (note,) = {json.loads(p.read_text())["about"]["object"] for p in tmp_path.rglob("*.json")
                if "about" in p.read_text()}  # fmt: skip
     assert note == f"{url}/x.parquet"
-    timed = source(f"{url}/x.parquet", arrives=Modified())
-    assert "the store does not tell when " in refused(timed, state=tmp_path / "state")
+    timed = read(source(f"{url}/x.parquet", arrives=Modified()), tmp_path / "state")
+    told = int((folder / "x.parquet").stat().st_mtime) * 1_000_000  # a header has whole seconds
+    assert {row["__created"] for row in timed} == {told}
     assert f"there is nothing at {url}/y.parquet" in refused(source(f"{url}/y.parquet"))
