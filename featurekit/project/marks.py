@@ -127,13 +127,14 @@ class Marks:
         """What the registry tells; where it cannot be read, and that is not an error, what it told
         last."""
         try:
-            found = self._told[what] = ask()
+            found = ask()
         except RegistryError as error:
             if unread is None:
                 raise
             unread(error)
-            return self._told.get(what, none)
-        self._unread = False
+            last: T = self._told.get(what, none)
+            return last
+        self._told[what], self._unread = found, False
         return found
 
     def check(self, views: Sequence[View], *, unread: Unread | None = None) -> None:
@@ -144,10 +145,12 @@ class Marks:
         # What this side knows is read first: a push or a fill of somebody else that ends between
         # the two readings makes the store's numbers higher, and nothing seems lost.
         store = self._store_id()
-        of_registry = partial(self._known_to_registry, unread=unread)
-        before = of_registry(f"fills {store}", lambda: self.registry.fills(store), {})
+        of_store = partial(self.registry.fills, store)
+        before: dict[str, int] = self._known_to_registry(f"fills {store}", of_store, {}, unread)
         pushed = [self._known(source) for source in sources]
-        tombstones = of_registry("forgotten", self.registry.tombstones, [])
+        tombstones: list[Tombstone] = self._known_to_registry(
+            "forgotten", self.registry.tombstones, [], unread
+        )
         keys = [filled_key(self.project), damaged_key(self.project)]
         marks, broken, *counts = self.store.read([*keys, *map(self._pushed_key, sources)])
         health, known = self.store.health(), filled(marks)
