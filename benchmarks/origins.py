@@ -2,18 +2,22 @@
 
 DuckDB then computes something of every column.
 
-Of a database, the columns are read by hand with the library itself and written to Parquet first,
-and no row is checked. Our first reading also checks every row, hashes the copy and keeps both. The
-second one is of what was kept, where nothing has changed. Of files and of tables of lakes it is the
-one to compare, since the first hashes every file and checks every row (S4). Delta Lake, Iceberg and
-S3, on a server of this machine, are measured where their libraries are installed.
+Of a database and of CSV, the columns are read by hand with the library itself and written to
+Parquet first, and no row is checked. Our first reading also checks every row, hashes the copy and
+keeps both. The second one is of what was kept, where nothing has changed. Of files and of tables of
+lakes it is the one to compare, since the first hashes every file and checks every row (S4). Delta
+Lake, Iceberg, S3 and PostgreSQL, on servers of this machine, are measured where their libraries and
+the server of PostgreSQL are installed.
 """
 
 from __future__ import annotations
 
+import gzip
 import logging
 import os
+import shutil
 import sqlite3
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -26,11 +30,12 @@ from unittest.mock import patch
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.dataset
 import pyarrow.parquet as pq
 
 from benchmarks.measure import OURS, Result, interleaved
-from featurekit import Delta, DuckDB, EventSource, Iceberg, SQLite
+from featurekit import Delta, DuckDB, EventSource, Iceberg, Postgres, SQLite
 from featurekit.sources import read_events
 
 PEER = "by hand"
@@ -44,6 +49,7 @@ SUMS = (
     "FROM {rows}"
 )
 """Of each column something that no statistics of a file tell."""
+COPIED = ("SQLite", "DuckDB", "PostgreSQL", "CSV.gz")
 MOST = 1.3
 """The most time beside reading by hand."""
 
@@ -62,7 +68,7 @@ def results(size: str, runs: int) -> Iterator[Result]:
             works = {OURS: first, PEER: by_hand, "again": again}
             taken = interleaved(works, runs)
             kept = {OURS: taken.pop("again"), PEER: taken[PEER]}
-            shown, copied = f"{rows:,} × 5 columns", what in ("SQLite", "DuckDB")
+            shown, copied = f"{rows:,} × 5 columns", what in COPIED
             goals = (MOST, None) if copied else (None, MOST)
             yield Result(f"{what}: read and checked", shown, "s", taken, PEER, goals[0])
             yield Result(f"{what}: read again, unchanged", shown, "s", kept, PEER, goals[1])
@@ -106,7 +112,13 @@ def _origins(
     """Each origin with the rows of the table, as the options of a source, and how it is read by
     hand."""
     made = _files(table, folder) | _databases(table, folder)
-    for more in (_delta, _iceberg, partial(_s3, servers=servers)):
+    made |= {"frame of Arrow": ({"frame": table}, partial(_of_frame, table))}
+    for more in (
+        _delta,
+        _iceberg,
+        partial(_s3, servers=servers),
+        partial(_postgres, servers=servers),
+    ):
         with suppress(ModuleNotFoundError):
             made |= more(table, folder)
     return made
@@ -117,7 +129,11 @@ def _files(table: pa.Table, folder: Path) -> dict[str, Any]:
     parts = pa.dataset.partitioning(pa.schema([("s", pa.string())]), flavor="hive")
     pa.dataset.write_dataset(table, folder / "hive", format="parquet", partitioning=parts)
     one, hive = str(folder / "x.parquet"), str(folder / "hive" / "*" / "*.parquet")
+    with gzip.open(folder / "x.csv.gz", "wb", compresslevel=1) as file:
+        pyarrow.csv.write_csv(table, file)
+    packed = folder / "x.csv.gz"
     return {
+        "CSV.gz": ({"path": str(packed)}, partial(_of_csv, packed)),
         "Parquet": ({"path": one}, partial(_sums, f"read_parquet('{one}')")),
         "Hive": ({"path": hive}, partial(_sums, f"read_parquet('{hive}', hive_partitioning=true)")),
     }
@@ -190,6 +206,65 @@ def _s3(table: pa.Table, folder: Path, *, servers: ExitStack) -> dict[str, Any]:
             return con.execute(SUMS.format(at="at", rows="events")).fetchall()
 
     return {"S3": ({"path": "s3://shop/x.parquet"}, by_hand)}
+
+
+def _postgres(table: pa.Table, folder: Path, *, servers: ExitStack) -> dict[str, Any]:
+    """A server of its own; none where PostgreSQL is not installed here."""
+    from adbc_driver_postgresql import dbapi
+
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not binaries:
+        return {}
+    home = Path(servers.enter_context(tempfile.TemporaryDirectory(prefix="pg-")))
+    who: dict[str, Any] = {}
+    if os.geteuid() == 0:  # it refuses to run as root
+        who = {"user": "nobody", "group": "nogroup"}
+        shutil.chown(home, "nobody")
+
+    def run(program: str, *arguments: object) -> None:
+        told = [str(binaries[-1].parent / program), "-D", str(home / "data"), *map(str, arguments)]
+        subprocess.run(told, cwd=home, stdout=subprocess.DEVNULL, check=True, **who)
+
+    run("initdb", "-U", "owner", "-A", "trust", "-N", "-E", "UTF8")
+    options = f"-k {home} -c listen_addresses= -c fsync=off"
+    run("pg_ctl", "-o", options, "-l", home / "log", "-w", "start")
+    servers.callback(run, "pg_ctl", "-m", "immediate", "-w", "stop")
+    url = f"postgresql://owner@/postgres?host={home}"
+    with dbapi.connect(url) as con, con.cursor() as cursor:
+        cursor.adbc_ingest("t", table, mode="create")
+        con.commit()
+    return {
+        "PostgreSQL": ({"origin": Postgres(url, table="t")}, partial(_of_postgres, url, folder))
+    }
+
+
+def _of_postgres(url: str, folder: Path) -> Any:
+    from adbc_driver_postgresql import dbapi
+
+    copy = folder / "of_postgres.parquet"
+    with dbapi.connect(url) as con, con.cursor() as cursor:
+        cursor.execute(f"SELECT {COLUMNS} FROM t")
+        reader = cursor.fetch_record_batch()
+        with pq.ParquetWriter(copy, reader.schema) as writer:
+            for batch in reader:
+                writer.write_batch(batch)
+    return _sums(f"read_parquet('{copy}')")
+
+
+def _of_csv(path: Path) -> Any:
+    """By DuckDB, which is told the types."""
+    copy = path.with_suffix(".parquet")
+    types = "{'k': 'BIGINT', 'q': 'BIGINT', 'p': 'DOUBLE', 's': 'VARCHAR', 'at': 'BIGINT'}"
+    read = f"read_csv('{path}', header=true, auto_detect=false, columns={types})"
+    with duckdb.connect() as con:
+        con.execute(f"COPY (FROM {read}) TO '{copy}' (FORMAT parquet)").fetchall()
+    return _sums(f"read_parquet('{copy}')")
+
+
+def _of_frame(table: pa.Table) -> Any:
+    with duckdb.connect() as con:
+        con.register("events", table)
+        return con.execute(SUMS.format(at="at", rows="events")).fetchall()
 
 
 def _of_sqlite(path: Path) -> Any:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from featurekit.core.types import Vector as Vector
     from featurekit.define.arrivals import Commit as Commit
     from featurekit.define.arrivals import Delay as Delay
+    from featurekit.define.arrivals import Modified as Modified
     from featurekit.define.contracts.rules import Between as Between
     from featurekit.define.contracts.rules import Holds as Holds
     from featurekit.define.contracts.rules import Length as Length

@@ -35,6 +35,7 @@ FeaturekitError
 
 InstantsInFuture             a warning: an entity frame has instants after the store's clock (S3)
 ContractWarning              a warning: a source breaks a rule of severity "warn" (S5)
+UnreadRegistry               a warning: lookups go on while the registry cannot be read
 DeprecatedFeature            a warning: what was asked for is to be given up
 UnprovenEngine               a warning: this version of DuckDB was not proven to give Python's bits
 """
@@ -267,6 +268,11 @@ class InstantsInFuture(UserWarning):
 
 class ContractWarning(UserWarning):
     """A source breaks a rule of its contract whose severity is "warn" (S5)."""
+
+
+class UnreadRegistry(UserWarning):
+    """The registry cannot be read, and lookups go on: what Redis lost since, and who was forgotten
+    since, is not seen."""
 
 
 class DeprecatedFeature(FutureWarning):

@@ -11,7 +11,7 @@ from featurekit.errors import DefinitionError
 
 LATEST_US = 253_402_300_799_999_999
 """The last instant of the calendar, 9999-12-31T23:59:59.999999Z: no row arrives after it."""
-COMMIT = "commit"
+COMMIT, MODIFIED = "commit", "modified"
 _DELAY = "delay "
 
 
@@ -36,6 +36,16 @@ class Commit:
     """
 
 
+@dataclass(frozen=True, slots=True)
+class Modified:
+    """A row became known when its file was last modified, or its object of a store elsewhere.
+
+    Files are written once: what a file held when it was first read, and since when, is kept in the
+    state folder. A file with another content since is refused, since old rows of it would have a
+    new arrival.
+    """
+
+
 def text_of(arrives: Any, *, what: str) -> str | None:
     """`arrives` as a plan has it; DefinitionError where it is none."""
     match arrives:
@@ -45,9 +55,11 @@ def text_of(arrives: Any, *, what: str) -> str | None:
             return f"{_DELAY}{duration_us(by, what=what)}"
         case Commit():
             return COMMIT
+        case Modified():
+            return MODIFIED
     given = f'"{arrives}"' if isinstance(arrives, str) else '"6h"'
     raise DefinitionError(
-        f"{what}: arrives is Delay(…) or Commit(), found {found(arrives)}; write "
+        f"{what}: arrives is Delay(…), Modified() or Commit(), found {found(arrives)}; write "
         f"arrives=Delay({given}), or created_timestamp_column= for a column"
     )
 

@@ -19,7 +19,7 @@ from featurekit.core.examples import assigned
 from featurekit.core.formats import Format, formats_of
 from featurekit.core.types import Type, from_hint
 from featurekit.core.written import Defined, Place, made_by_method
-from featurekit.define.arrivals import Commit, Delay, text_of
+from featurekit.define.arrivals import Commit, Delay, Modified, text_of
 from featurekit.define.contracts.given import checked_rules
 from featurekit.define.contracts.rules import Rule
 from featurekit.define.deprecated import Deprecated, checked_deprecated
@@ -171,8 +171,9 @@ class EventSource(Described):
     `schema` maps the columns that are read to their types; the columns of the two timestamps may be
     left out of it. `timestamp_field` is the instant of the event. `created_timestamp_column` is the
     instant at which the store came to know the event (T3). Where no column says it, `arrives` may:
-    `Delay("6h")` for files that land so long after the event, or `Commit()`, the commit of a Delta
-    Lake or Iceberg table that appended the row. Without either, both instants are the same.
+    `Delay("6h")` for files that land so long after the event, `Modified()`, the time of the file,
+    or `Commit()`, the commit of a Delta Lake or Iceberg table that appended the row. Without any of
+    these, both instants are the same.
     `timezone` is the zone of naive timestamps (T1). `sequence`, a column of the schema, orders the
     events of one instant (T6). `on_bad_row` is "error", or "quarantine" to set bad rows aside,
     counted and kept.
@@ -220,7 +221,7 @@ class EventSource(Described):
     schema: Mapping[str, Any] = field(kw_only=True)
     timestamp_field: str = field(kw_only=True)
     created_timestamp_column: str | None = field(default=None, kw_only=True)
-    arrives: Delay | Commit | None = field(default=None, kw_only=True)
+    arrives: Delay | Modified | Commit | None = field(default=None, kw_only=True)
     timezone: str = field(default="UTC", kw_only=True)
     sequence: str | None = field(default=None, kw_only=True)
     event_id: str | None = field(default=None, kw_only=True)
@@ -315,7 +316,14 @@ class EventSource(Described):
         if isinstance(self.arrives, Commit) and not isinstance(self.origin, LakeTable):
             raise DefinitionError(
                 f"{what}: arrives=Commit() is about a table that keeps its commits, as in origin="
-                'Delta("lake/orders"); for other files write arrives=Delay("6h")'
+                'Delta("lake/orders"); for other files write arrives=Modified(), the time of the '
+                'file, or arrives=Delay("6h")'
+            )
+        if isinstance(self.arrives, Modified) and not self.path:
+            instead = "Commit()" if isinstance(self.origin, LakeTable) else 'Delay("6h")'
+            raise DefinitionError(
+                f"{what}: arrives=Modified() is the time of a file or an object that path= names; "
+                f"write arrives={instead}, or created_timestamp_column= for a column"
             )
 
     def _take_frame(self, what: str, schema: Mapping[str, Type]) -> None:

@@ -15,7 +15,7 @@ from featurekit import aggregates
 from featurekit.aggregates.base import Aggregate
 from featurekit.core.durations import LIFETIME_US
 from featurekit.core.types import BOOL, DATETIME, Type
-from featurekit.define.arrivals import COMMIT, delay_us
+from featurekit.define.arrivals import COMMIT, MODIFIED, delay_us
 from featurekit.define.explode import event_schema
 from featurekit.define.plan import (
     Asked,
@@ -304,7 +304,7 @@ def _rule(check: Check, column: Callable[[str], Type], what: str) -> None:
 
 def _arrives(source: Source, what: str) -> None:
     try:
-        known = source.arrives in (None, COMMIT) or (delay_us(source.arrives) or 0) > 0
+        known = source.arrives in (None, COMMIT, MODIFIED) or (delay_us(source.arrives) or 0) > 0
     except ValueError:
         known = False
     if not known or (source.arrives is not None and source.created_timestamp_column):

@@ -480,7 +480,7 @@ def _files(
         gone = mine.gone(source.name, numbered, ROW, f"__created <= {mine.until}")
         if gone:
             if rewrite:
-                remove_rows(con, source, Path(file.path), gone, state_dir=project.state_dir)
+                remove_rows(con, source, file, gone, state_dir=project.state_dir)
             yield FileRows(_shown(source, file), len(gone.touched), rewritten=rewrite)
     if source.origin is not None:
         drop_older_copies(source, project.state_dir)

@@ -31,7 +31,7 @@ from featurekit.define.definitions import EventSource
 from featurekit.define.explode import exploded_sql
 from featurekit.define.plan import View
 from featurekit.define.proven import warn_unproven
-from featurekit.errors import OnlineError, RegistryError
+from featurekit.errors import OnlineError, RegistryError, SourceError
 from featurekit.feed.entity_events import Counts, Group, count, found, remembering
 from featurekit.feed.remember import Lost, remember
 from featurekit.feed.repair import Repair
@@ -40,7 +40,7 @@ from featurekit.feed.selection import of_entities, of_names
 from featurekit.log.ahead import set_ahead_aside
 from featurekit.offline.buckets import explaining_disk
 from featurekit.offline.counted_events import make_counted_rows
-from featurekit.offline.events import EventRows
+from featurekit.offline.events import EventRows, Snapshot, check_unchanged
 from featurekit.offline.view_events import ViewEvents, view_events
 from featurekit.online.state.encode_many import state_keys
 from featurekit.online.state.replace_many import Replacing, some
@@ -64,6 +64,7 @@ _CHUNK = 250
 _POLL_S, _PATIENCE_S = 0.05, 60.0
 _AHEAD = 2
 """The number of groups that may wait to be written."""
+_READINGS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,7 @@ def materialize(
     views: Sequence[str] | None = None,
     entities: Sequence[Mapping[str, Any]] | None = None,
     restart_clock: bool = False,
+    judged: bool = True,
     progress: Progress | None = None,
 ) -> Materialization:
     """Fill the states of every applied view with all that arrived up to `end`, now by default.
@@ -124,15 +126,14 @@ def materialize(
     `views` names the views to fill. With `incremental`, only what arrived since the last time is
     read. With `entities`, only the states of these are filled, and no view counts as filled by it.
     Services whose views are all filled go live. With `restart_clock`, a last stamp that is far
-    after all clocks is left behind (S3).
+    after all clocks is left behind (S3). Where sources are not `judged`, their contracts are not
+    asked.
 
     RegistryError for a view that was not applied, EntityFrameError for keys that no view has,
     ClocksApart where the store's clock cannot be right, EvictingStore where Redis may remove
     states; ContractBroken, before anything is written, where a source breaks its contract (S5).
     """
-    judged = None
-    if entities is None:  # what is put right for some entities was judged when it was filled
-        judged = enforce(project, _sources(project, _chosen(project, views)))
+    passed = enforce(project, _sources(project, _chosen(project, views))) if judged else None
     begun = _begun(project, views)
     chosen, only = _limited(begun.views, entities)
     asked = {
@@ -144,7 +145,7 @@ def materialize(
     with project.audit.doing("materialize", asked) as found:
         now = _stamp(project, restart=restart_clock)
         until = now if end is None else micros(end)
-        begun = replace(begun, views=chosen, until=until, waiting=end is None, judged=judged)
+        begun = replace(begun, views=chosen, until=until, waiting=end is None, judged=passed)
         done = _fill_all(project, begun, only, incremental=incremental, progress=progress)
         found |= {
             "until": done.until.isoformat(),
@@ -190,9 +191,8 @@ def _fill_all(
                 continue
             mine, some = held[view.source_names[0]], None if only is None else only[i]
             move = partial(tell, view.name)
-            made = _fill(
-                project, mine, con, view, after=after, until=until, only=some, move=move, bad=bad
-            )
+            how: dict[str, Any] = {"after": after, "until": until, "only": some, "move": move}
+            made = _fill(project, mine, con, view, judged=judged, bad=bad, **how)
             done.append(made)
             if only is None:
                 _note_filled(project, mine, view, after, until, logs[view.all_source_names])
@@ -204,7 +204,7 @@ def _fill_all(
                     until=until,
                     tombstones=tombstones,
                 )
-    if judged is not None:
+    if judged is not None and only is None:
         judged.remember()
     return Materialization(
         instant(until),
@@ -316,11 +316,12 @@ def _fill(
     until: int,
     only: Sequence[Sequence[Any]] | None,
     move: Advance,
+    judged: Passed | None,
     bad: dict[str, int],
 ) -> Materialized:
     """Fill a view's states, and count the bad rows of its source. States that hold an arrival after
     the clock are made anew, and damaged values are written again."""
-    snapshot = project.snapshot(con, view)
+    snapshot = _read(project, con, view, judged)
     bad |= {name: s.about["quarantined"] for name, s in snapshot.each(view.source.name).items()}
     repair, lost = Repair(project.online, project.name, project.tolerance_us), Lost()
     made = materialize_view(
@@ -336,12 +337,31 @@ def _fill(
         lost=lost,
         progress=move,
     )
+    check_unchanged(snapshot.each(view.source.name))
     if repair.keys:
         remake(project, online, con, view, repair)
     if lost.keys:
         _write_again(project, online, con, view, lost)
     left = 0 if only is not None else snapshot.arriving_after(con, until)
     return replace(made, not_arrived=left, repaired=len(repair.keys), damaged=len(lost.keys))
+
+
+def _read(project: Project, con: Any, view: View, judged: Passed | None) -> Snapshot:
+    """The events of a view's sources as they were judged; what was written anew since is judged
+    again. SourceError where it does not stay the same for as long as that takes."""
+    for _ in range(_READINGS):
+        snapshot = project.snapshot(con, view)
+        each = snapshot.each(view.source.name)
+        known = [(project.source(name), read) for name, read in each.items()]
+        others = [] if judged is None else [s for s, read in known if not judged.of(s, read)]
+        if judged is None or not others:
+            return snapshot
+        judged = enforce_again(project, con, others, judged)
+    names = ", ".join(source.name for source in others)
+    raise SourceError(
+        f"the files of {names} were written again at each of {_READINGS} readings; run this again "
+        "when whoever writes them is done"
+    )
 
 
 def remake(project: Project, online: OnlineStore, con: Any, view: View, repair: Repair) -> None:

@@ -233,7 +233,8 @@ class Once:
             keys = {tuple(row[name] for name in names) for row in rows_of_view}
             wanted = [dict(zip(names, key, strict=True)) for key in keys if None not in key]
             if wanted:
-                materialize(project, None, views=[view.name], entities=wanted)
+                # The rows were judged when they were pushed, and on a push no others decide (S5).
+                materialize(project, None, views=[view.name], entities=wanted, judged=False)
 
     def note(self, token: bytes, pushed: Pushed) -> None:
         """Claim the key, just before the log: what the push gives once it is done."""

@@ -13,12 +13,14 @@ from featurekit.define.definitions import EventSource
 from featurekit.define.origins import Database
 from featurekit.define.plan import Part, Source
 from featurekit.define.union import united_sql
+from featurekit.errors import SourceError
 from featurekit.log.relation import log_sql
 from featurekit.log.segments import segments
 from featurekit.log.tombstones import Forgotten
 from featurekit.sources import read_events
 from featurekit.sources.contract import judged_sql, kept_sql
 from featurekit.sources.events import CheckedFiles
+from featurekit.sources.identity import Identity
 from featurekit.sources.reading import key_of, readings_of
 from featurekit.sources.seen import never_had_files, remember_files, vanished
 
@@ -61,6 +63,18 @@ class Snapshot:
             return 0
         counted = f"SELECT count(*) FROM {self.files} WHERE __created > {known_at}"
         return int(con.execute(counted).fetchall()[0][0])
+
+
+def check_unchanged(read: Mapping[str, Snapshot]) -> None:
+    """SourceError where a file that is there has another content than when it was read, of each
+    source by its name: a query that was made of it meanwhile may have seen either."""
+    for name, snapshot in read.items():
+        for file in snapshot.about["files"]:
+            path = Path(file.get("path", ""))
+            if path.is_file() and Identity.of(path, None).digest != file["sha256"]:
+                raise SourceError(
+                    f"EventSource {name!r}: {path} changed while it was read; run this again"
+                )
 
 
 def united_events(

@@ -27,7 +27,7 @@ from featurekit.parity.compare import bits
 from featurekit.parity.report import Difference, Report
 from featurekit.sources import read_events
 from featurekit.sources.decoded import opened
-from featurekit.sources.files import absent, arrival, partitions
+from featurekit.sources.files import absent, partitions
 from featurekit.sources.origins.copies import FAULT
 from featurekit.sources.protocol import FileInfo
 from featurekit.sources.raw import value_of
@@ -169,7 +169,7 @@ def _sample(source: EventSource, file: FileInfo, rng: random.Random, wanted: int
     found: list[Row] = []
     for row in of_kind(source, file, rng, wanted, given):
         try:
-            found += as_pushed(source, row, arrived=arrival(file))
+            found += as_pushed(source, row, arrived=file.arrived)
         except FeaturekitError:
             continue  # a bad row, which is set aside or an error where it is read (S1)
     return found

@@ -25,10 +25,9 @@ from featurekit.errors import ContractBroken, ContractWarning, DataError, Defini
 from featurekit.language import wire
 from featurekit.log.segments import segments
 from featurekit.offline.contract import Measures, Outcome, measure, outcomes
-from featurekit.offline.events import Snapshot, source_events
+from featurekit.offline.events import Snapshot, check_unchanged, source_events
 from featurekit.project.kept_results import keep_judged
 from featurekit.sources.identity import kept_folder
-from featurekit.sources.reading import reads_once
 from featurekit.sources.verdicts import measures_name
 
 if TYPE_CHECKING:
@@ -130,12 +129,18 @@ def _outcomes(project: Project, source: EventSource, found: Measures) -> list[Ou
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """Contracts that hold. `rows` has how many rows each source has, to compare the next with, and
-    `warned` what was warned of."""
+    """Contracts that hold. `rows` has how many rows each source has, to compare the next with,
+    `warned` what was warned of, and `files` the files of each source that were judged."""
 
     state_dir: Path
     rows: Mapping[str, int]
     warned: frozenset[str] = frozenset()
+    files: Mapping[str, Any] = field(default_factory=dict)
+
+    def of(self, source: EventSource, read: Snapshot) -> bool:
+        """Whether the files that were read of a source are those that were judged, if it has a
+        contract."""
+        return not source.expect or self.files.get(source.name) == read.about["files"]
 
     def remember(self) -> None:
         """Keep the numbers of rows, once the work is done."""
@@ -158,13 +163,14 @@ def enforce(project: Project, sources: Iterable[EventSource]) -> Passed:
 def enforce_again(
     project: Project, con: Any, sources: Iterable[EventSource], before: Passed
 ) -> Passed:
-    """`enforce` for what `con` reads of these sources, which is then what the work reads: a row may
-    have come to a database or a lake since they were judged `before`. The rows of a content that
-    was judged are not measured again, and what was warned of is not said twice. Files of this
-    machine are looked for at each reading, so these are not judged again."""
-    moving = [source for source in sources if source.expect and reads_once(source)]
-    again = _enforce(project, con, moving, warned=before.warned)
-    return Passed(project.state_dir, {**before.rows, **again.rows}, again.warned)
+    """`enforce` for what `con` reads of these sources now: a row may have come since they were
+    judged `before`. The rows of a content that was judged are not measured again, and what was
+    warned of is not said twice. Of a database, a lake and a store of objects, `con` then reads the
+    same again; files of this machine are looked for at each reading (`Passed.of`)."""
+    ruled = [source for source in sources if source.expect]
+    again = _enforce(project, con, ruled, warned=before.warned)
+    rows, files = {**before.rows, **again.rows}, {**before.files, **again.files}
+    return Passed(project.state_dir, rows, again.warned, files)
 
 
 def _enforce(
@@ -176,10 +182,11 @@ def _enforce(
 ) -> Passed:
     found: dict[str, list[Outcome]] = {}
     rows: dict[str, int] = {}
+    files: dict[str, Any] = {}
     ruled = {source.name: source for source in sources if source.expect}
     for name, source in sorted(ruled.items()):
         made, read = _measured(project, con, source)
-        rows[name] = made.events
+        rows[name], files[name] = made.events, read["files"]
         every = _outcomes(project, source, made)
         keep_judged(project.state_dir, name, (_schema(source, made, read), *every))
         found[name] = [outcome for outcome in every if not outcome.held]
@@ -192,7 +199,7 @@ def _enforce(
     stopping = [(name, o) for name, broken in found.items() for o in broken if o.stops]
     if stopping:
         raise ContractBroken(_stopped(stopping))
-    return Passed(project.state_dir, rows, warned)
+    return Passed(project.state_dir, rows, warned, files)
 
 
 def judge(project: Project, repo: Repo, service: Service, con: Any) -> None:
@@ -256,6 +263,7 @@ def _measured(
         kept = measure(
             con, source, contract, relation, other=lambda one: referred[one.name].events.relation
         )
+        check_unchanged({source.name: read})
         write_whole(place, json.dumps({"key": key, "measures": asdict(kept)}).encode())
     return kept, read.about
 

@@ -11,15 +11,18 @@ from __future__ import annotations
 import os
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 from zlib import crc32
 
 from featurekit.core.keys import project_key
 from featurekit.core.openness import make_folder, opened
 from featurekit.define.plan import View
-from featurekit.errors import EvictingStore, RegistryError
+from featurekit.errors import EvictingStore, RegistryError, UnreadRegistry
 from featurekit.log.tombstones import Tombstone
 from featurekit.online.store.marks import (
     carried,
@@ -38,6 +41,8 @@ from featurekit.project.leases import forgetting
 from featurekit.project.registry import Registry
 
 EVERY_S = 1.0
+T = TypeVar("T")
+Unread = Callable[[RegistryError], None]
 _NOTED = 53
 """The bytes of what is noted of a source, before their checksum."""
 _LESS = "Redis came back with less than it had, as from an older dump"
@@ -59,6 +64,8 @@ class Marks:
         self.folder, self.concerns = folder, concerns
         self._next = self._next_of_all = 0.0
         self._seen: dict[str, tuple[str, int]] = {}
+        self._told: dict[str, Any] = {}
+        self._unread = False
 
     @property
     def _store_key(self) -> bytes:
@@ -96,21 +103,54 @@ class Marks:
 
     def check_at_times(self, views: Callable[[], Sequence[View]]) -> None:
         """As `check` of all views that are fed, unless that was done a moment ago: whoever opens
-        the services of a project one after another would read all plans for each."""
+        the services of a project one after another would read all plans for each. Lookups ask
+        this, so they go on while the registry cannot be read: by what it told this process last,
+        and with a warning."""
         if time.monotonic() >= self._next_of_all:
-            self.check(views())
+            self.check(views(), unread=self._warn)
             self._next_of_all = time.monotonic() + EVERY_S
 
-    def check(self, views: Sequence[View]) -> None:
-        """Record which of the views are damaged and were not known to be."""
+    def _warn(self, error: RegistryError) -> None:
+        """Say once that the registry cannot be read, until it can."""
+        if not self._unread:
+            warnings.warn(
+                f"{error}. Until it can be read, nobody sees whether Redis came back with less "
+                "than it had since, and who was forgotten since; lookups go on",
+                UnreadRegistry,
+                stacklevel=3,
+            )
+        self._unread = True
+
+    def _known_to_registry(
+        self, what: str, ask: Callable[[], T], none: T, unread: Unread | None
+    ) -> T:
+        """What the registry tells; where it cannot be read, and that is not an error, what it told
+        last."""
+        try:
+            found = ask()
+        except RegistryError as error:
+            if unread is None:
+                raise
+            unread(error)
+            last: T = self._told.get(what, none)
+            return last
+        self._told[what], self._unread = found, False
+        return found
+
+    def check(self, views: Sequence[View], *, unread: Unread | None = None) -> None:
+        """Record which of the views are damaged and were not known to be. RegistryError where the
+        registry cannot be read; with `unread`, that is told to it, and is no error."""
         self._next = time.monotonic() + EVERY_S
         sources = sorted({name for view in views for name in view.source_names})
         # What this side knows is read first: a push or a fill of somebody else that ends between
         # the two readings makes the store's numbers higher, and nothing seems lost.
         store = self._store_id()
-        before = self.registry.fills(store)
+        of_store = partial(self.registry.fills, store)
+        before: dict[str, int] = self._known_to_registry(f"fills {store}", of_store, {}, unread)
         pushed = [self._known(source) for source in sources]
-        tombstones = self._tombstones()
+        tombstones: list[Tombstone] = self._known_to_registry(
+            "forgotten", self.registry.tombstones, [], unread
+        )
         keys = [filled_key(self.project), damaged_key(self.project)]
         marks, broken, *counts = self.store.read([*keys, *map(self._pushed_key, sources)])
         health, known = self.store.health(), filled(marks)
@@ -133,14 +173,6 @@ class Marks:
         for source, count in zip(sources, counts, strict=True):
             if source in less:
                 self._note(source, store, read_number(f"pushes:{source}:ended", count))
-
-    def _tombstones(self) -> list[Tombstone]:
-        """Who is forgotten. Lookups ask this, so a registry that cannot be read knows of nobody:
-        who reads events or writes says so."""
-        try:
-            return self.registry.tombstones()
-        except RegistryError:
-            return []
 
     def _check_forgotten(
         self,

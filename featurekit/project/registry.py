@@ -11,7 +11,6 @@ import json
 import secrets
 import zlib
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -492,11 +491,10 @@ class Registry:
 
     def fills(self, store: str) -> dict[str, int]:
         """How often each version of a view was filled in a store. Lookups ask this, so it only
-        reads, and a registry that cannot be read knows of no fill: who writes it says so."""
+        reads; a registry that is not there knows of no fill. RegistryError where it cannot be
+        read."""
         sql = "SELECT version, number FROM fills WHERE store = ?"
-        with suppress(RegistryError):
-            return dict(self.kept.looked(lambda t: t.rows(sql, (store,)), [], make=False))
-        return {}
+        return dict(self.kept.looked(lambda t: t.rows(sql, (store,)), [], make=False))
 
     def filled(self, store: str, version: str, number: int) -> None:
         """Record that a version of a view was filled in a store for the `number`-th time."""

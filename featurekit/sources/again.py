@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from featurekit.core.types import micros
+from featurekit.define.arrivals import Modified
 from featurekit.define.definitions import EventSource
 from featurekit.define.object_stores import store_of
 from featurekit.define.origins import Database, LakeTable
@@ -15,6 +18,7 @@ from featurekit.sources import objects
 from featurekit.sources.identity import Identity
 from featurekit.sources.key_buckets import agree, differing
 from featurekit.sources.kinds import kind_of
+from featurekit.sources.modified import with_times
 from featurekit.sources.origins.copies import pinned, where_of
 from featurekit.sources.protocol import FileInfo
 
@@ -35,12 +39,22 @@ def files_again(
         if source.frame is not None:
             return _of_frame(source, files, base, state_dir)
         if store_of(source.path) is not None:
-            return _of_objects(source, files, state_dir)
-        return _as_they_were(source, map(_info, files), files)
+            return _arrived(source, _of_objects(source, files, state_dir), files)
+        return _arrived(source, _as_they_were(source, map(_info, files), files), files)
     except (KeyError, IndexError, TypeError):
         raise _changed(
             source, ["it was no source of this kind when the manifest was made"]
         ) from None
+
+
+def _arrived(
+    source: EventSource, found: Iterable[FileInfo], files: Sequence[Mapping[str, Any]]
+) -> tuple[FileInfo, ...]:
+    """The files with the arrivals that they had, where these are of files."""
+    if not isinstance(source.arrives, Modified):
+        return tuple(found)
+    told = [micros(dt.datetime.fromisoformat(file["arrived"])) for file in files]
+    return with_times(source, [*zip(found, told, strict=True)], None, keep=False)
 
 
 def _copy(source: EventSource, about: Mapping[str, Any], base: Path, state_dir: Path) -> FileInfo:

@@ -19,7 +19,7 @@ from featurekit.core.sql import quote, text_literal
 from featurekit.core.tables import fetch
 from featurekit.core.types import DATETIME, Type
 from featurekit.core.written import placed
-from featurekit.define.arrivals import LATEST_US, Commit, delay_us, text_of
+from featurekit.define.arrivals import LATEST_US, Commit, Modified, delay_us, text_of
 from featurekit.define.contracts.compiled import Judge, contract_of
 from featurekit.define.definitions import EventSource
 from featurekit.define.origins import Database
@@ -48,10 +48,10 @@ from featurekit.sources.check import (
     unreadable,
 )
 from featurekit.sources.files import partitions
-from featurekit.sources.folders import ARRIVED, with_texts, with_texts_by_path
+from featurekit.sources.folders import with_texts, with_texts_by_path
 from featurekit.sources.identity import Identity
 from featurekit.sources.kinds import kind_of
-from featurekit.sources.protocol import FileColumn, FileInfo, SourceKind
+from featurekit.sources.protocol import ARRIVED, FileColumn, FileInfo, SourceKind
 from featurekit.sources.quarantine import quarantine_dir, write_json_lines
 from featurekit.sources.reading import files_of
 from featurekit.sources.readings import (
@@ -106,7 +106,7 @@ _CACHE_SIZE = 256
 _LOCK = Lock()
 _ROLES = ("timestamp_field", "created_timestamp_column")
 _SHORT = 20
-_AT_COMMIT = f"{quote(ARRIVED)}::BIGINT"
+_BESIDE = f"{quote(ARRIVED)}::BIGINT"
 _APART = 32
 """Of more folders with other texts there is one scan: DuckDB takes long to plan one for each."""
 
@@ -379,7 +379,7 @@ class _Reader:
         what its origin keeps beside it."""
         read = {*self.source.schema, self.source.timestamp_field}
         read.add(self.source.created_timestamp_column or self.source.timestamp_field)
-        if isinstance(self.source.arrives, Commit):
+        if isinstance(self.source.arrives, (Commit, Modified)):
             read.add(ARRIVED)
         texts = partitions(file) if read - found.keys() else {}
         return {name: text for name, text in texts.items() if name in read and name not in found}
@@ -583,8 +583,8 @@ def _arriving(source: EventSource, column: Column) -> Column:
     """The column of arrivals, from that of a source that says with `arrives` what they are."""
     build = column.reading.micros
     assert build is not None
-    if isinstance(source.arrives, Commit):
-        return replace(column, reading=replace(column.reading, micros=lambda _: _AT_COMMIT))
+    if isinstance(source.arrives, (Commit, Modified)):
+        return replace(column, reading=replace(column.reading, micros=lambda _: _BESIDE))
     delay = delay_us(text_of(source.arrives, what=source.name))
     late = lambda span: f"least({build(span)} + {delay}, {LATEST_US})"  # noqa: E731
     return replace(column, reading=replace(column.reading, micros=late))

@@ -10,7 +10,8 @@ from featurekit.define.definitions import EventSource
 from featurekit.define.object_stores import store_of
 from featurekit.errors import SourceError
 from featurekit.sources import objects
-from featurekit.sources.folders import ARRIVED, folder_texts
+from featurekit.sources.folders import folder_texts
+from featurekit.sources.modified import with_times
 from featurekit.sources.protocol import FileInfo
 
 
@@ -26,13 +27,13 @@ def snapshot(
             f'{where}: {path} is a folder; write a glob, as in "{source.path}/*.{source.format}"'
         )
     if path.exists():
-        return (_info(where, path.absolute()),)
+        return with_times(source, [_info(where, path.absolute())], state_dir, keep=most is None)
     if not any(sign in source.path for sign in "*?["):
         raise placed(SourceError(f"{where}: {no_file(source.path, base)}"), source.place)
     found = sorted(p.absolute() for p in _matches(Path(base), source.path) if p.is_file())
     if not found:
         raise placed(SourceError(f"{where}: {no_match(source.path, base)}"), source.place)
-    return tuple(_info(where, p) for p in found)
+    return with_times(source, [_info(where, p) for p in found], state_dir, keep=most is None)
 
 
 def absent(source: EventSource, base: Path) -> bool:
@@ -59,18 +60,13 @@ def partitions(file: FileInfo) -> dict[str, str | None]:
     """The columns that the names of a file's folders say, as `region=eu/day=2024-01-01` does, with
     their texts; null is written `__HIVE_DEFAULT_PARTITION__`. Of an origin's file, those that the
     origin keeps beside it."""
-    if file.origin is not None:
-        return dict(file.folders or {})
-    return folder_texts(file.path)
+    if file.origin is None and file.folders is None:
+        return folder_texts(file.path)
+    return dict(file.folders or {})
 
 
-def arrival(file: FileInfo) -> int | None:
-    """When the rows of a file arrived, where that stands beside it."""
-    text = (file.folders or {}).get(ARRIVED)
-    return None if text is None else int(text)
-
-
-def _info(where: str, path: Path) -> FileInfo:
+def _info(where: str, path: Path) -> tuple[FileInfo, int]:
+    """A file as it is now, and when it was last modified, in microseconds UTC."""
     try:
         stat = path.stat()
         with path.open("rb"):
@@ -81,4 +77,4 @@ def _info(where: str, path: Path) -> FileInfo:
         raise SourceError(
             f"{where}: {path} is empty, 0 bytes; a file without rows still has a header or footer"
         )
-    return FileInfo(str(path), stat.st_size, stat.st_mtime_ns)
+    return FileInfo(str(path), stat.st_size, stat.st_mtime_ns), stat.st_mtime_ns // 1000

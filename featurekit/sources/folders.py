@@ -11,8 +11,6 @@ from urllib.parse import unquote
 from featurekit.core.sql import quote, text_literal
 from featurekit.sources.protocol import FileColumn
 
-ARRIVED = "__arrived"
-"""The text beside a file that says when its rows arrived, in microseconds UTC."""
 Texts = Mapping[str, str | None]
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 

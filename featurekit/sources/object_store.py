@@ -7,13 +7,16 @@ machine's role. No error has any of them.
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
+from featurekit.core.types import micros
 from featurekit.core.variables import without_secrets
 from featurekit.core.written import placed
 from featurekit.define.definitions import EventSource
@@ -31,14 +34,16 @@ _TIMES = ("LastModified", "last_modified", "Last-Modified", "mtime")
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object of a store: the path by which the library knows it, its size, None where the store
-    does not tell it, and what tells one version of it from another."""
+    """An object of a store: the path by which the library knows it, its size, what tells one
+    version of it from another, and when it was last modified, in microseconds UTC. What the store
+    does not tell is None."""
 
     path: str
     url: str
     size: int | None
     version: Mapping[str, str]
     written: str | None
+    modified_us: int | None = None
 
     @property
     def identity(self) -> str | None:
@@ -99,8 +104,9 @@ class Store:
             for key in keys
             if about.get(key) not in (None, "null")
         }
-        written = next((str(about[key]) for key in _TIMES if about.get(key)), None)
-        return StoredObject(name, url, about.get("size"), version, written)
+        time = next((about[key] for key in _TIMES if about.get(key)), None)
+        written = None if time is None else str(time)
+        return StoredObject(name, url, about.get("size"), version, written, _micros(time))
 
     def fetch(
         self, one: StoredObject, target: Path, *, only: Collection[str] | None
@@ -152,6 +158,19 @@ class Store:
         starts, ends = map(list, zip(*ranges, strict=True))
         found: list[bytes] = self.files.cat_ranges([one.path] * len(ranges), starts, ends)
         return found
+
+
+def _micros(time: Any) -> int | None:
+    """The time of an object as a library gives it, in microseconds UTC; None for any other."""
+    with suppress(ValueError, TypeError):
+        if isinstance(time, str):
+            with suppress(ValueError):
+                time = dt.datetime.fromisoformat(time)
+        if isinstance(time, str):
+            time = parsedate_to_datetime(time)  # as in a header of HTTP
+        if isinstance(time, dt.datetime) and time.tzinfo is not None:
+            return micros(time)
+    return None
 
 
 def opened(source: EventSource, *, versions: bool = False) -> Store:

@@ -25,6 +25,7 @@ from featurekit.define.object_stores import scheme_of, store_of
 from featurekit.errors import SourceError
 from featurekit.sources.folders import folder_texts
 from featurekit.sources.identity import Identity, drop_kept, path_hash
+from featurekit.sources.modified import with_times
 from featurekit.sources.object_store import Store, StoredObject, folder_of, opened
 from featurekit.sources.protocol import FileInfo
 
@@ -48,7 +49,8 @@ def snapshot(
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         made = pool.map(partial(_file_of, store, state_dir if most is None else None), chosen)
         files = {one.url: file for one, file in zip(chosen, made, strict=True)}
-    return tuple(files.get(one.url) or _elsewhere(one) for one in listed)
+    found = [(files.get(one.url) or _elsewhere(one), one.modified_us) for one in listed]
+    return with_times(source, found, state_dir, keep=most is None)
 
 
 def _elsewhere(one: StoredObject) -> FileInfo:

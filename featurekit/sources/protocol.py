@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from featurekit.core.gone import Gone
-from featurekit.core.types import Type
+from featurekit.core.types import Type, instant
 from featurekit.define.definitions import EventSource
 from featurekit.sources.check import BadRow, Marks
 from featurekit.sources.readings import Reading
 
 if TYPE_CHECKING:
     import duckdb
+
+ARRIVED = "__arrived"
+"""The text beside a file that says when its rows arrived, in microseconds UTC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +47,19 @@ class FileInfo:
     @property
     def about(self) -> dict[str, Any]:
         """What a manifest says of it."""
+        at = self.arrived
+        told = {} if at is None else {"arrived": instant(at).isoformat()}
         if self.origin is not None:
-            return dict(self.origin)
+            return {**self.origin, **told}
         if self.digest is not None:
             return {"frame": self.digest, "bytes": self.size}
-        return {"path": self.path, "bytes": self.size, "mtime_ns": self.mtime_ns}
+        return {"path": self.path, "bytes": self.size, "mtime_ns": self.mtime_ns, **told}
+
+    @property
+    def arrived(self) -> int | None:
+        """When its rows arrived, where that stands beside it."""
+        text = (self.folders or {}).get(ARRIVED)
+        return None if text is None else int(text)
 
 
 @dataclass(frozen=True, slots=True)

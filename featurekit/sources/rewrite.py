@@ -6,8 +6,10 @@ The module of the file's format writes it without them.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ from featurekit.core.gone import Gone
 from featurekit.core.sql import quote
 from featurekit.core.tables import fetch, temp_table
 from featurekit.core.types import INT
+from featurekit.define.arrivals import Modified
 from featurekit.define.definitions import EventSource
 from featurekit.define.object_stores import store_of
 from featurekit.errors import SourceError
@@ -23,6 +26,7 @@ from featurekit.sources.check import ROW
 from featurekit.sources.events import numbered_rows
 from featurekit.sources.identity import drop_kept
 from featurekit.sources.kinds import kind_of
+from featurekit.sources.modified import keep_rewritten
 from featurekit.sources.protocol import FileInfo
 
 if TYPE_CHECKING:
@@ -59,7 +63,7 @@ def rewriting(source: EventSource) -> Callable[[EventSource, Path, Path, Gone], 
 def remove_rows(
     con: duckdb.DuckDBPyConnection,
     source: EventSource,
-    path: Path,
+    file: FileInfo,
     gone: Gone,
     *,
     state_dir: Path | None = None,
@@ -68,32 +72,37 @@ def remove_rows(
     and out of what `state_dir` keeps of it. SourceError if files of the format are not rewritten,
     if the file changed meanwhile, or if the rest would not read as before; then it stays as it
     was."""
+    path = Path(file.path)
     rewrite, before = rewriting(source), path.stat()
     with whole(path) as hidden:
         rewrite(source, path, hidden, gone)
         try:
-            _compare(con, source, path, hidden, gone, state_dir)
+            _compare(con, source, file, hidden, gone, state_dir)
         finally:
             drop_kept(str(hidden), state_dir)
         shutil.copymode(path, hidden)
+        if isinstance(source.arrives, Modified):  # the other rows arrived when they did
+            os.utime(hidden, ns=(before.st_atime_ns, before.st_mtime_ns))
         sync_file(hidden)
         now = path.stat()
         if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             raise SourceError(f"{path} changed while it was rewritten; it is as it was, try again")
     drop_kept(str(path), state_dir)
+    keep_rewritten(source, file, state_dir)
 
 
 def _compare(
     con: duckdb.DuckDBPyConnection,
     source: EventSource,
-    path: Path,
+    file: FileInfo,
     hidden: Path,
     gone: Gone,
     state_dir: Path | None,
 ) -> None:
     """Check that everything else is in the new file with the values that it had."""
     temp_table(con, "__removed", {"n": INT}, ([row] for row in gone.rows))
-    old, new = (numbered_rows(con, source, _info(p), state_dir) for p in (path, hidden))
+    both = (file, replace(file, path=str(hidden)))
+    old, new = (numbered_rows(con, source, one, state_dir) for one in both)
     kept = f"(SELECT * FROM {old} WHERE {ROW} NOT IN (SELECT n FROM __removed))"
     for number, (name, cut) in enumerate(gone.elements.items()):
         pairs = ([n, at] for n, positions in cut.items() for at in positions)
@@ -113,11 +122,6 @@ def _compare(
     )
     if fetch(con, f"SELECT count(*) FROM ({differing})")[0][0]:
         raise SourceError(
-            f"{path}: without the rows to remove it would not read as it did; it is as it was, "
-            "take them out in the job that writes it"
+            f"{file.path}: without the rows to remove it would not read as it did; it is as it "
+            "was, take them out in the job that writes it"
         )
-
-
-def _info(path: Path) -> FileInfo:
-    stat = path.stat()
-    return FileInfo(str(path), stat.st_size, stat.st_mtime_ns)

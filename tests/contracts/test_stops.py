@@ -22,7 +22,13 @@ from origins import PostgresServer, server_binaries
 
 from featurekit import EventSource, FeatureStore, NotNull
 from featurekit.cli import main
-from featurekit.errors import ContractBroken, ContractWarning, DefinitionError
+from featurekit.errors import (
+    ContractBroken,
+    ContractWarning,
+    DefinitionError,
+    NotServed,
+    SourceError,
+)
 from featurekit.feed import materialise
 
 FAULTS: dict[str, tuple[str, dict[str, Any] | list[dict[str, Any]]]] = {
@@ -335,3 +341,101 @@ def test_a_row_that_comes_after_the_judging_is_judged_too(
             with pytest.warns(ContractWarning) as said:
                 store.materialize()
             assert len(said) == 1
+
+
+def test_what_is_filled_for_one_entity_is_judged_too(
+    make_repo: MakeRepo, redis_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = made(make_repo, 'Between("n", 1, 100)')
+    with FeatureStore(folder, redis_url=redis_url) as store:
+        store.apply()
+        store.materialize()
+        pq.write_table(orders(*GOOD, order(6, n=0)), folder / "data" / "orders.parquet")
+        before = files(folder), keys(redis_url)
+        with pytest.raises(ContractBroken, match="rule n_between "):
+            store.materialize(entities=[{"key": 0}])
+    given = ["--repo", str(folder), "--redis-url", redis_url]
+    assert main(["materialize", "--entity", "key=0", *given]) == 3
+    assert "n=0" in capsys.readouterr().err
+    assert (files(folder), keys(redis_url)) == before
+
+
+def test_filling_one_entity_is_no_number_of_rows_to_compare_with(
+    make_repo: MakeRepo, redis_url: str
+) -> None:
+    folder = made(make_repo, "RowCount(change=0.5)")
+    with FeatureStore(folder, redis_url=redis_url) as store:
+        store.apply()
+        store.materialize()
+        for rows in (9, 10):
+            pq.write_table(orders(*map(order, range(rows))), folder / "data" / "orders.parquet")
+            if rows == 9:
+                store.materialize(entities=[{"key": 0}])
+        with pytest.raises(ContractBroken, match="10 rows, and 6 before"):
+            store.materialize()
+
+
+@pytest.mark.parametrize("n", [0, 7])
+def test_a_file_that_is_written_anew_after_the_judging_is_judged_too(
+    n: int, make_repo: MakeRepo, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first reading for a view finds another content than was judged."""
+    folder = made(make_repo, 'Between("n", 1, 100)')
+    with FeatureStore(folder, redis_url=redis_url) as store:
+        store.apply()
+        logs_now = materialise.logs_now
+
+        def anew(*given: Any) -> Any:
+            pq.write_table(orders(*GOOD, order(6, n=n)), folder / "data" / "orders.parquet")
+            return logs_now(*given)
+
+        monkeypatch.setattr(materialise, "logs_now", anew)
+        if n == 0:
+            with pytest.raises(ContractBroken, match="1 of 7 rows break it, such as n=0"):
+                store.materialize()
+            assert not [key for key in keys(redis_url) if b":state:" in key]
+            return
+        store.materialize()
+        found = store.get_online_features("shop", [{"key": 0}]).to_pylist()
+        assert [row["rows"] for row in found] == [3]
+
+
+def test_a_file_that_never_stays_the_same_is_named(
+    make_repo: MakeRepo, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, numbers = made(make_repo, 'Between("n", 1, 100)'), iter(range(1, 100))
+    with FeatureStore(folder, redis_url=redis_url) as store:
+        store.apply()
+        enforce_again = materialise.enforce_again
+
+        def anew(*given: Any) -> Any:
+            judged = enforce_again(*given)
+            rows = orders(*GOOD, order(6, n=next(numbers)))
+            pq.write_table(rows, folder / "data" / "orders.parquet")
+            return judged
+
+        monkeypatch.setattr(materialise, "enforce_again", anew)
+        with pytest.raises(SourceError, match="files of orders were written again at each of 5"):
+            store.materialize()
+        assert not [key for key in keys(redis_url) if b":state:" in key]
+
+
+def test_a_file_that_is_written_anew_while_it_is_filled_is_an_error(
+    make_repo: MakeRepo, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The view does not count as filled, since its states may be of either content."""
+    folder = made(make_repo, 'Between("n", 1, 100)')
+    with FeatureStore(folder, redis_url=redis_url) as store:
+        store.apply()
+        fill, path = materialise.materialize_view, folder / "data" / "orders.parquet"
+
+        def anew(*given: Any, **how: Any) -> Any:
+            done = fill(*given, **how)
+            pq.write_table(orders(*GOOD, order(6, n=0)), path)
+            return done
+
+        monkeypatch.setattr(materialise, "materialize_view", anew)
+        with pytest.raises(SourceError, match=f"{path} changed while it was read; run this again"):
+            store.materialize()
+        with pytest.raises(NotServed):
+            store.get_online_features("shop", [{"key": 0}])

@@ -443,8 +443,8 @@ def test_a_file_that_would_read_otherwise_is_left_as_it_is(
             lambda source, path, target, rows: pq.write_table(pq.read_table(path).slice(1), target),
         )
         with pytest.raises(SourceError, match="it is as it was, take them out"):
-            remove_rows(con, source, path, Gone([1]))
-        remove_rows(con, source, path, Gone([0]))
+            remove_rows(con, source, FileInfo(str(path), 0, 0), Gone([1]))
+        remove_rows(con, source, FileInfo(str(path), 0, 0), Gone([0]))
     assert path.read_bytes() != before
     assert len(list(path.parent.iterdir())) == 2
 

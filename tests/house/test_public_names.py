@@ -37,7 +37,7 @@ def test_the_public_names_are_these():
         "Between", "Commit", "Contract", "Delay", "Delta", "Deprecated", "DuckDB", "Entity",
         "EventSource", "FeatureService", "FeatureStore", "FeatureView", "FeaturekitError",
         "Fresh", "Holds",
-        "Iceberg", "Length", "Matches", "Monotone", "NotNull", "NotNullShare", "OneOf",
+        "Iceberg", "Length", "Matches", "Modified", "Monotone", "NotNull", "NotNullShare", "OneOf",
         "OnlineService", "Postgres", "References", "RowCount", "SQLite", "Share", "Unique",
         "Vector", "bucket", "dot", "feature", "norm",
     ))  # fmt: skip

@@ -13,7 +13,14 @@ import pyarrow as pa
 import pytest
 
 from featurekit.core.waiting import until
-from featurekit.errors import DamagedView, EvictingStore, NotServed, RegistryError, StoreUnavailable
+from featurekit.errors import (
+    DamagedView,
+    EvictingStore,
+    NotServed,
+    RegistryError,
+    StoreUnavailable,
+    UnreadRegistry,
+)
 from featurekit.online.lookup import watch
 from featurekit.online.lookup.service import OnlineService
 from featurekit.online.store.redis import RedisStore
@@ -379,6 +386,33 @@ def test_another_store_is_not_taken_for_one_that_lost_something(
         assert push(other).damaged == ()
         assert ask(other) == (5, 41.5)
     assert ask(open_store()) == (4, 31.5)
+
+
+@pytest.mark.parametrize("knows", [False, True])
+def test_lookups_go_on_while_the_registry_cannot_be_read_and_say_so(
+    server: Server, open_store: Open, knows: bool
+) -> None:
+    """A process goes by what the registry told it last: it still sees what Redis lost."""
+    first = open_store()
+    fill(first)
+    server.store.client.save()
+    first.materialize()
+    store = open_store()
+    registry = Path(store.parts.registry.kept.place)
+    if knows:
+        assert ask(store) == (1, 1.5)
+    held = registry.read_bytes()
+    registry.write_bytes(b"no registry" * 100)
+    server.again()
+    store.parts._services.clear()
+    with pytest.warns(UnreadRegistry, match=r"registry\.db.*whether Redis came back with less"):
+        assert refuses(store) is knows
+    for work in (FeatureStore.apply, FeatureStore.materialize):
+        with pytest.raises(RegistryError, match=r"registry\.db"):
+            work(open_store())
+    registry.write_bytes(held)
+    with pytest.raises(DamagedView, match="came back with less than it had"):
+        ask(open_store())
 
 
 @pytest.mark.parametrize("moment", ["read", "health"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import duckdb
 import origins
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
@@ -24,6 +27,7 @@ from featurekit import (
     FeatureStore,
     FeatureView,
     Iceberg,
+    Modified,
 )
 from featurekit.aggregates import Count, Last
 from featurekit.core import tables
@@ -58,9 +62,12 @@ def table(*keys: int, at: dt.datetime = AT) -> pa.Table:
     )
 
 
+SCHEMA = {"k": int, "x": float}
+BY_DAY = {**SCHEMA, "day": int}
+
+
 def source(**options: Any) -> EventSource:
-    schema = {"k": int, "x": float}
-    return EventSource("events", schema=schema, timestamp_field="at", **options)
+    return EventSource("events", **{"schema": SCHEMA, "timestamp_field": "at", **options})
 
 
 def service(**options: Any) -> FeatureService:
@@ -176,23 +183,152 @@ def test_a_delay_is_another_version_of_a_view(tmp_path: Path) -> None:
     ("options", "said"),
     [
         ({"arrives": "6h"}, r'arrives=Delay\("6h"\), or created_timestamp_column='),
-        ({"arrives": Delay}, r"arrives is Delay\(…\) or Commit\(\), found"),
+        ({"arrives": Delay}, r"arrives is Delay\(…\), Modified\(\) or Commit\(\), found"),
         (
             {"arrives": Delay("6h"), "created_timestamp_column": "came"},
             "arrives and created_timestamp_column both say",
         ),
         ({"arrives": Commit()}, r"Commit\(\) is about a table that keeps its commits"),
+        (
+            {"path": "", "origin": Delta("lake"), "arrives": Modified()},
+            r"time of a file or an object that path= names; write arrives=Commit\(\)",
+        ),
+        ({"path": "", "frame": table(1), "arrives": Modified()}, r'write arrives=Delay\("6h"\)'),
     ],
 )
 def test_what_is_no_arrival_is_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(DefinitionError, match=said):
-        source(path="x.parquet", **options)
+        source(**{"path": "x.parquet", **options})
 
 
 @pytest.mark.parametrize("by", ["0s", "-1h", 3, "soon"])
 def test_what_is_no_delay_is_refused(by: Any) -> None:
     with pytest.raises(DefinitionError, match="Delay"):
         Delay(by)
+
+
+# --- the time of a file ---------------------------------------------------------------------------
+
+
+def put(path: Path, rows: pa.Table, at: dt.datetime) -> Path:
+    """Write a file that was last modified at an instant."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".csv":
+        pyarrow.csv.write_csv(rows, path)
+    else:
+        pq.write_table(rows, path)
+    os.utime(path, ns=(0, us(at) * 1000 + 999))
+    return path
+
+
+def modified(glob: Path, **options: Any) -> EventSource:
+    return source(path=str(glob), arrives=Modified(), **options)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_a_row_counts_from_the_time_of_its_file_on(tmp_path: Path, ending: str) -> None:
+    early = AT - 24 * HOUR
+    put(tmp_path / "day=1" / f"x.{ending}", table(1, at=early), AT)
+    put(tmp_path / "day=2" / f"x.{ending}", table(2, 3, at=early), AT + HOUR)
+    glob = tmp_path / "*" / f"*.{ending}"
+    assert arrivals(modified(glob)) == {1: us(AT), 2: us(AT + HOUR), 3: us(AT + HOUR)}
+    made = service(path=str(glob), arrives=Modified(), schema=BY_DAY)
+    with FeatureStore(definitions=[made], state_folder=tmp_path / "state") as store:
+        store.apply()
+        store.materialize(AT + HOUR)
+        labels = [{"k": k, "event_timestamp": at} for at in (AT, AT + HOUR) for k in range(1, 4)]
+        trained = store.get_historical_features(labels, "service")
+        assert [row["n"] for row in trained.to_pylist()] == [1, 0, 0, 1, 1, 1]
+        files = trained.manifest["sources"]["events"]["files"]
+        assert [file["arrived"] for file in files] == [AT.isoformat(), (AT + HOUR).isoformat()]
+        for mode in ("history", "sample"):
+            report = store.check_parity("service", mode=mode, budget=100)
+            assert report.ok, report
+
+
+def test_what_is_touched_arrived_when_it_did(tmp_path: Path) -> None:
+    path, state = put(tmp_path / "x.parquet", table(1), AT), tmp_path / "state"
+    assert arrivals(modified(path), state) == {1: us(AT)}
+    os.utime(path)
+    assert arrivals(modified(path), state) == {1: us(AT)}
+    assert arrivals(modified(path), tmp_path / "other") == {1: path.stat().st_mtime_ns // 1000}
+
+
+def test_a_file_that_was_written_anew_is_refused(tmp_path: Path) -> None:
+    """Whatever its time says; another file beside it is read."""
+    path, state = put(tmp_path / "x.parquet", table(1), AT), tmp_path / "state"
+    glob = tmp_path / "*.parquet"
+    arrivals(modified(glob), state)
+    put(tmp_path / "y.parquet", table(2), AT + HOUR)
+    assert {*arrivals(modified(glob), state)} == {1, 2}
+    for at in (AT, AT + 2 * HOUR):
+        put(path, table(1, 3), at)
+        said = refused(modified(glob), state)
+        assert f"{path} has another content than when it was first read" in said
+        assert "write new rows to new files, or name a column" in said
+        assert str(state / "arrivals" / "events.json") in said
+    put(path, table(1), AT + 2 * HOUR)
+    assert {*arrivals(modified(glob), state)} == {1, 2}
+    kept = {"table": "files", "files": {str(path): 1}}
+    (state / "arrivals" / "events.json").write_text(json.dumps(kept))
+    assert "remove it if the files have the times that they had" in refused(modified(glob), state)
+
+
+def test_a_file_does_not_arrive_before_a_reading_that_did_not_find_it(tmp_path: Path) -> None:
+    """As one that was moved there, or uploaded in parts. So an incremental run sees its rows."""
+    old = dt.datetime.now(UTC) - 2 * HOUR
+    put(tmp_path / "x.parquet", table(1, at=old), old)
+    made = service(path=str(tmp_path / "*.parquet"), arrives=Modified())
+    with FeatureStore(definitions=[made], state_folder=tmp_path / "state") as store:
+        store.apply()
+        store.materialize()
+        begun = time.time_ns() // 1000
+        put(tmp_path / "y.parquet", table(2, at=old), old + HOUR)
+        store.materialize_incremental()
+        rows = store.get_online_features("service", [{"k": 1}, {"k": 2}]).to_pylist()
+        assert [row["n"] for row in rows] == [1, 1]
+        assert store.check_parity("service", mode="sample", budget=100).ok
+        found = arrivals(modified(tmp_path / "*.parquet"), tmp_path / "state")
+    assert found[1] == us(old)
+    assert us(old + HOUR) < found[2] <= begun
+
+
+def test_a_plan_keeps_no_time_of_a_file(tmp_path: Path) -> None:
+    put(tmp_path / "x.parquet", table(1), AT)
+    made = service(path=str(tmp_path / "*.parquet"), arrives=Modified())
+    with FeatureStore(definitions=[made], state_folder=tmp_path / "state") as store:
+        (checked,) = store.check_sources()
+        assert (checked.files, checked.faults) == (1, ())
+        assert not [*(tmp_path / "state").rglob("arrivals/*")]
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_who_is_forgotten_in_a_file_moves_no_arrival(tmp_path: Path, ending: str) -> None:
+    path, state = put(tmp_path / f"x.{ending}", table(1, 2), AT), tmp_path / "state"
+    made = service(path=str(path), arrives=Modified())
+    with FeatureStore(definitions=[made], state_folder=state) as store:
+        store.apply()
+        store.materialize()
+        assert store.forget("customer", {"k": 1}, rewrite_files=True).files[0].rewritten
+        labels = [{"k": k, "event_timestamp": AT} for k in (1, 2)]
+        trained = store.get_historical_features(labels, "service").to_pylist()
+        assert [row["n"] for row in trained] == [0, 1]
+    assert arrivals(modified(path), state) == {2: us(AT)} == arrivals(modified(path))
+
+
+def test_a_training_set_is_made_again_with_the_arrivals_that_it_had(tmp_path: Path) -> None:
+    path = put(tmp_path / "x.parquet", table(1), AT)
+    made = service(path=str(path), arrives=Modified())
+    labels = [{"k": 1, "event_timestamp": at} for at in (AT - HOUR, AT, AT + HOUR)]
+    with FeatureStore(definitions=[made], state_folder=tmp_path / "state") as store:
+        trained = store.get_historical_features(labels, "service")
+        trained.to_parquet(tmp_path / "train.parquet")
+        assert [row["n"] for row in trained.to_pylist()] == [0, 1, 1]
+    os.utime(path)
+    with FeatureStore(definitions=[made], state_folder=tmp_path / "other") as store:
+        again = store.remake(tmp_path / "train.parquet.manifest.json")
+        assert again.to_pylist() == trained.to_pylist()
+        assert again.manifest["content_hash"] == trained.manifest["content_hash"]
 
 
 # --- commits of Delta Lake ------------------------------------------------------------------------

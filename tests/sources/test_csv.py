@@ -35,6 +35,7 @@ from featurekit.offline.csv_frame import csv_frame
 from featurekit.sources import CheckedFiles, events, read_events, read_rows, records
 from featurekit.sources import csv as kind
 from featurekit.sources.csv import copy_of
+from featurekit.sources.protocol import FileInfo
 from featurekit.sources.raw import file_rows, value_of
 from featurekit.sources.readings import CSV_COMMA_TEXT, CSV_TEXT
 from featurekit.sources.rewrite import remove_rows
@@ -661,7 +662,9 @@ def test_rows_that_are_taken_out_of_a_file_are_in_no_copy(folder: Folder) -> Non
     )
     how: dict[str, Any] = {"on_bad_row": "quarantine"}
     folder.read(**how)
-    remove_rows(folder.con, source(**how), path, Gone([1, 4]), state_dir=folder.state)
+    remove_rows(
+        folder.con, source(**how), FileInfo(str(path), 0, 0), Gone([1, 4]), state_dir=folder.state
+    )
     assert (
         path.read_bytes()
         == b"\xef\xbb\xbfuid,v,ts\r\n1,a,2024-01-01\r\n\r\nx\r\n3,\xe9,2024-01-01\r\n"
@@ -678,7 +681,7 @@ def test_files_of_any_form_are_rewritten(folder: Folder, encoding: str, ending: 
     pack = PACKED[ending[1:]] if ending else bytes
     path = folder.write(pack(LINES.encode(encoding)), name)
     of = source(name, encoding=encoding, delimiter=";")
-    remove_rows(folder.con, of, path, Gone([0]), state_dir=folder.state)
+    remove_rows(folder.con, of, FileInfo(str(path), 0, 0), Gone([0]), state_dir=folder.state)
     assert folder.rows(name, encoding=encoding, delimiter=";") == [(2, "x\ny")]
 
 
@@ -687,7 +690,7 @@ def test_a_file_that_would_not_be_written_back_as_it_is_stays(folder: Folder) ->
     path = folder.write(data)
     of = source(encoding="utf-16", delimiter=";")
     with pytest.raises(SourceError, match="its utf-16 is not written back byte for byte"):
-        remove_rows(folder.con, of, path, Gone([0]), state_dir=folder.state)
+        remove_rows(folder.con, of, FileInfo(str(path), 0, 0), Gone([0]), state_dir=folder.state)
     assert path.read_bytes() == data
 
 

@@ -185,9 +185,9 @@ def test_another_format_is_rewritten_by_its_own_way_or_not_at_all(
     path = write(tmp_path, *ROWS)
     untouched = shutil.copy(path, tmp_path / "copy")
     if isinstance(kind, Rewritten):
-        remove_rows(con, source(), path, Gone([1]))
+        remove_rows(con, source(), FileInfo(str(path), 0, 0), Gone([1]))
         assert values(con, source(), tmp_path) == [0, (1,), (3,)]
         return
     with pytest.raises(SourceError, match="'x': files of format 'made_up' are not rewritten; take"):
-        remove_rows(con, source(), path, Gone([1]))
+        remove_rows(con, source(), FileInfo(str(path), 0, 0), Gone([1]))
     assert path.read_bytes() == Path(untouched).read_bytes()

@@ -19,7 +19,14 @@ import pyarrow.csv
 import pytest
 from s3_server import KEY, SECRET, S3Server
 
-from featurekit import Entity, EventSource, FeatureService, FeatureStore, FeatureView
+from featurekit import (
+    Entity,
+    EventSource,
+    FeatureService,
+    FeatureStore,
+    FeatureView,
+    Modified,
+)
 from featurekit.aggregates import Count, Last, Sum
 from featurekit.core import tables
 from featurekit.core.types import INT
@@ -279,6 +286,21 @@ def test_what_is_not_installed_is_named(
     assert f"which is not installed; pip install '{install}'" in refused(source(path))
 
 
+def test_an_object_arrives_when_it_was_last_modified(s3: S3Server, tmp_path: Path) -> None:
+    """The same object with other columns is the same; one that was written anew is refused."""
+    path = s3.put_table("t/x.parquet", wide(), compression="NONE")
+    told = s3.client.head_object(Bucket="shop", Key="t/x.parquet")["LastModified"]
+    us = (told - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
+    for schema in ({"k": int}, {"k": int, "other": str}):
+        made = source(path, schema=schema, arrives=Modified())
+        assert {row["__created"] for row in read(made, tmp_path)} == {us}
+    kept = json.loads((tmp_path / "arrivals" / "events.json").read_text())
+    assert [*kept["files"]] == [path]
+    s3.put_table("t/x.parquet", table(1.0))
+    said = refused(source(path, arrives=Modified()), state=tmp_path)
+    assert f"{path} has another content than when it was first read" in said
+
+
 # --- a store over them ----------------------------------------------------------------------------
 
 
@@ -375,4 +397,7 @@ def test_a_file_of_a_web_server_is_read_each_time(web: tuple[str, Path], tmp_pat
     (note,) = {json.loads(p.read_text())["about"]["object"] for p in tmp_path.rglob("*.json")
                if "about" in p.read_text()}  # fmt: skip
     assert note == f"{url}/x.parquet"
+    timed = read(source(f"{url}/x.parquet", arrives=Modified()), tmp_path / "state")
+    told = int((folder / "x.parquet").stat().st_mtime) * 1_000_000  # a header has whole seconds
+    assert {row["__created"] for row in timed} == {told}
     assert f"there is nothing at {url}/y.parquet" in refused(source(f"{url}/y.parquet"))

@@ -10,6 +10,7 @@ import random
 import sqlite3
 import stat
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from functools import cache
@@ -44,6 +45,7 @@ from featurekit.errors import BadRowError, DefinitionError, SourceError
 from featurekit.parity.compare import bits
 from featurekit.sources import read_events
 from featurekit.sources.origins import copies
+from featurekit.sources.origins import postgres as in_postgres
 from featurekit.sources.reading import one_reading
 from featurekit.sources.rows import as_pushed
 
@@ -184,7 +186,7 @@ def test_every_type_is_read_as_a_push_of_its_rows(write: Any, kind: str) -> None
     pushed = as_pushed(made, [{name: row[name] for name in types} for row in ROWS])
     for row in pushed:
         row["__created"] = row["__ts"]
-    assert sorted(map(bits, read(made))) == sorted(map(bits, pushed))
+    assert read_whole(made) == sorted(map(bits, pushed))
 
 
 def test_floats_of_sqlite_are_what_it_keeps(write: Any) -> None:
@@ -498,6 +500,150 @@ def test_a_table_whose_server_works_on_others_has_one_copy(
         assert len(read(made, tmp_path)) == 1
         postgres.do(f"CREATE TABLE other_{n} ()", f"DROP TABLE other_{n}")
     assert len([*(tmp_path / "copies").glob("*.parquet")]) == 1
+
+
+@pytest.fixture
+def handed_over(write: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows each statement has brought from PostgreSQL."""
+    del write  # it sets the reader's password
+    counts: list[int] = []
+    read_ = in_postgres._Snapshot._read
+
+    def counted(*given: Any) -> Iterator[pa.RecordBatch]:
+        counts.append(0)
+        place = len(counts) - 1
+        for batch in read_(*given):
+            counts[place] += batch.num_rows
+            yield batch
+
+    monkeypatch.setattr(in_postgres._Snapshot, "_read", counted)
+    return counts
+
+
+GROWN = "INSERT INTO events (k, x, at) SELECT 10 + n, n, now() FROM generate_series(1, 3) n"
+
+
+def read_whole(made: EventSource) -> list[Any]:
+    """The rows by a reading that knows of no copy, in order."""
+    with TemporaryDirectory() as folder:
+        return sorted(map(bits, read(made, Path(folder))))
+
+
+def grown(postgres: PostgresServer, state: Path) -> EventSource:
+    """A source of a table with ten rows, which was read once."""
+    table = pa.table({"k": [*range(10)], "x": [n / 8 for n in range(10)], "at": [AT] * 10})
+    made = source(schema={"k": int, "x": float}, **postgres.write(table, state))
+    assert len(read(made, state)) == 10
+    return made
+
+
+def test_a_table_that_has_grown_hands_over_its_new_rows_alone(
+    postgres: PostgresServer, tmp_path: Path, handed_over: list[int]
+) -> None:
+    made = grown(postgres, tmp_path)
+    for turn in range(1, 4):
+        postgres.do(GROWN)
+        found = read(made, tmp_path)
+        assert len(found) == 10 + 3 * turn
+        assert sorted(map(bits, found)) == read_whole(made)
+    kept = [n for n in handed_over if n]
+    assert kept == [10, 3, 13, 3, 16, 3, 19]  # each time a reading that keeps nothing reads it all
+    postgres.do("VACUUM FREEZE events", GROWN)
+    handed_over.clear()
+    assert len(read(made, tmp_path)) == 22
+    assert sum(handed_over) == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE events SET x = 7 WHERE k = 1",
+        "DELETE FROM events WHERE k = 1",
+        "TRUNCATE events; INSERT INTO events SELECT n, n, now() FROM generate_series(1, 10) n",
+        "ALTER TABLE events DROP x; ALTER TABLE events ADD x FLOAT8 DEFAULT 7",
+        "ALTER TABLE events RENAME x TO y; ALTER TABLE events ADD x FLOAT8 DEFAULT 8",
+        "VACUUM FULL events",
+        "DELETE FROM events WHERE k = 1; INSERT INTO events VALUES (1, 7, now())",
+        "ALTER TABLE events ADD new INT",
+    ],
+)
+def test_a_table_whose_rows_were_changed_is_read_whole(
+    postgres: PostgresServer, tmp_path: Path, handed_over: list[int], change: str
+) -> None:
+    made = grown(postgres, tmp_path)
+    handed_over.clear()
+    postgres.do(*change.split("; "), GROWN)
+    found = read(made, tmp_path)
+    assert sum(handed_over) == len(found)
+    assert sorted(map(bits, found)) == read_whole(made)
+
+
+def test_rows_of_transactions_that_end_later_are_not_missed(
+    postgres: PostgresServer, tmp_path: Path, handed_over: list[int]
+) -> None:
+    """Nor are those of their savepoints, whose numbers no snapshot names."""
+    made = grown(postgres, tmp_path)
+    with postgres.owning() as late:
+        late.execute("BEGIN")
+        late.execute("INSERT INTO events VALUES (100, 1, now())")
+        late.execute("SAVEPOINT one")
+        late.execute("INSERT INTO events VALUES (101, 1, now())")
+        late.execute("RELEASE SAVEPOINT one")
+        postgres.do(GROWN, GROWN)
+        handed_over.clear()
+        assert len(read(made, tmp_path)) == 16
+        assert sum(handed_over) == 6
+        late.execute("COMMIT")
+    handed_over.clear()
+    postgres.do(GROWN)
+    found = read(made, tmp_path)
+    assert sum(handed_over) == 11  # those that were not settled, these, and the late ones
+    assert sorted(map(bits, found)) == read_whole(made)
+
+
+@pytest.mark.usefixtures("handed_over")
+def test_a_row_that_goes_as_a_late_one_comes_is_seen(
+    postgres: PostgresServer, tmp_path: Path
+) -> None:
+    made = grown(postgres, tmp_path)
+    with postgres.owning() as late:
+        late.execute("BEGIN")
+        late.execute("INSERT INTO events VALUES (100, 1, now())")
+        postgres.do(GROWN)
+        assert len(read(made, tmp_path)) == 13
+        late.execute("COMMIT")
+    postgres.do("DELETE FROM events WHERE k = 1")
+    found = read(made, tmp_path)
+    assert sorted(map(bits, found)) == read_whole(made)
+
+
+def test_a_copy_that_is_damaged_or_gone_is_not_grown_from(
+    postgres: PostgresServer, tmp_path: Path, handed_over: list[int]
+) -> None:
+    made = grown(postgres, tmp_path)
+    for turn, harm in enumerate((lambda p: p.write_bytes(p.read_bytes()[:-1]), Path.unlink)):
+        for copy in (tmp_path / "copies").glob("*.parquet"):
+            harm(copy)
+        handed_over.clear()
+        postgres.do(GROWN)
+        found = read(made, tmp_path)
+        assert len(found) == sum(handed_over) == 13 + 3 * turn
+
+
+def test_what_a_grown_table_gives_is_one_content(
+    postgres: PostgresServer, tmp_path: Path, handed_over: list[int]
+) -> None:
+    """Values of every type, rows that are set aside among them, and a training set made again."""
+    table, state = events(), tmp_path / "state"
+    options = postgres.write(table.slice(0, 150), tmp_path)
+    with FeatureStore(definitions=[service(options)], state_folder=state) as store:
+        store.get_historical_features(LABELS, "service").to_arrow()
+        with postgres.owning() as cursor:
+            cursor.adbc_ingest("events", table.slice(150), mode="append")
+        handed_over.clear()
+        trained = store.get_historical_features(LABELS, "service")
+        assert trained.manifest["content_hash"] == expected()[0]
+        assert sum(handed_over) == 50
 
 
 def test_a_view_of_postgres_is_read_each_time(write: Any, postgres: PostgresServer) -> None:

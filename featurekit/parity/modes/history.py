@@ -40,7 +40,7 @@ from featurekit.parity.taken import Wanted, bare, others_of, push_order
 from featurekit.parity.third import add_third_opinion
 from featurekit.project.project import Project
 from featurekit.sources import read_events
-from featurekit.sources.files import absent, arrival
+from featurekit.sources.files import absent
 from featurekit.sources.raw import file_rows
 from featurekit.sources.rows import as_pushed
 
@@ -539,6 +539,6 @@ def _read_as_pushed(
     rows: list[dict[str, Any]] = []
     for file in found.files:
         given = file_rows(source, file, values, state_dir=project.state_dir)
-        rows += as_pushed(source, given, arrived=arrival(file))
+        rows += as_pushed(source, given, arrived=file.arrived)
     wanted = set(asked)
     return [row for row in rows if tuple(row[k] for k in keys) in wanted]

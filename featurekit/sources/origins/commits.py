@@ -5,23 +5,18 @@ What a log told is kept in the state folder, since logs are cut off.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from featurekit.core.files import locked, write_whole
-from featurekit.core.openness import make_folder
-from featurekit.core.types import instant
-from featurekit.core.written import placed
 from featurekit.define.definitions import EventSource
-from featurekit.errors import SourceError
-from featurekit.sources.folders import ARRIVED
-from featurekit.sources.origins.copies import where_of
-from featurekit.sources.protocol import FileInfo
-
-_WAIT_S = 60.0
+from featurekit.sources.kept_arrivals import (
+    arrival_fault,
+    damaged_arrivals,
+    keep_arrivals,
+    kept_arrivals,
+)
+from featurekit.sources.protocol import ARRIVED, FileInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +53,21 @@ def with_arrivals(
         fresh = {path: _arrival(source, path, commits.get(path)) for path in asked}
         known |= fresh
         if keep and state_dir is not None:
-            known = _keep(source, table, fresh, state_dir)
-    return tuple(_arrived(file, known[file.path]) for file in found)
+            known = keep_arrivals(source, table, fresh, state_dir)
+    return tuple(
+        replace(file, folders={**(file.folders or {}), ARRIVED: str(known[file.path])})
+        for file in found
+    )
 
 
-def _arrived(file: FileInfo, at: int) -> FileInfo:
-    assert file.origin is not None
-    origin = {**file.origin, "arrived": instant(at).isoformat()}
-    return replace(file, origin=origin, folders={**(file.folders or {}), ARRIVED: str(at)})
+def _kept(source: EventSource, table: str, state_dir: Path | None) -> dict[str, int]:
+    """The arrivals that were read before, of this table."""
+    kept = kept_arrivals(source, table, state_dir)
+    try:
+        return {path: int(at) for path, at in kept.items()}
+    except (ValueError, TypeError):
+        assert state_dir is not None
+        raise damaged_arrivals(source, state_dir) from None
 
 
 def _arrival(source: EventSource, path: str, commit: Committed | None) -> int:
@@ -80,47 +82,4 @@ def _arrival(source: EventSource, path: str, commit: Committed | None) -> int:
         )
     else:
         return commit.at
-    raise placed(SourceError(f"{where_of(source)}: {text}"), source.place)
-
-
-# --- what is kept ---------------------------------------------------------------------------------
-
-
-def arrivals_file(source: EventSource, state_dir: Path) -> Path:
-    """The file of the state folder that keeps the arrivals of a source's files."""
-    return Path(state_dir) / "arrivals" / f"{source.name}.json"
-
-
-def _kept(source: EventSource, table: str, state_dir: Path | None) -> dict[str, int]:
-    """The arrivals that were read before, of this table."""
-    if state_dir is None:
-        return {}
-    with suppress(FileNotFoundError):
-        file = arrivals_file(source, state_dir)
-        try:
-            kept = json.loads(file.read_bytes())
-            found = {str(path): int(at) for path, at in kept["files"].items()}
-            return found if kept["table"] == table else {}
-        except (ValueError, KeyError, TypeError, AttributeError):
-            text = (
-                f"{file} is damaged, which keeps when files of the table arrived; restore it, or "
-                "remove it if the table's log still tells all of them"
-            )
-            raise placed(SourceError(f"{where_of(source)}: {text}"), source.place) from None
-    return {}
-
-
-def _keep(
-    source: EventSource, table: str, fresh: Mapping[str, int], state_dir: Path
-) -> dict[str, int]:
-    """Keep arrivals beside those that were kept before; what was kept first holds."""
-    file = arrivals_file(source, state_dir)
-    make_folder(file.parent)
-    with locked(file.with_suffix(".lock"), wait_s=_WAIT_S) as held:
-        if held is None:
-            text = f"{file} is being written by another process; run this again"
-            raise placed(SourceError(f"{where_of(source)}: {text}"), source.place)
-        known = {**fresh, **_kept(source, table, state_dir)}
-        about = {"table": table, "files": dict(sorted(known.items()))}
-        write_whole(file, json.dumps(about).encode(), durable=True)
-    return known
+    raise arrival_fault(source, text)

@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from featurekit.core.calls import near
 from featurekit.core.files import WRITING, scratch_folder, whole, write_whole
@@ -29,9 +29,11 @@ from featurekit.errors import SourceError
 from featurekit.sources import parquet
 from featurekit.sources.check import Column, Marks, ReasonInRow
 from featurekit.sources.identity import Identity, note_name
+from featurekit.sources.origins.growing import Earlier, Growing, Reading
 from featurekit.sources.parquet import rejected, scan, without
 from featurekit.sources.protocol import FileColumn, FileInfo
-from featurekit.sources.readings import Reading, reading
+from featurekit.sources.readings import Reading as HowRead
+from featurekit.sources.readings import reading
 
 if TYPE_CHECKING:
     import duckdb
@@ -48,7 +50,7 @@ _NEW = ".new"
 _UNDER_WAY_S = 3600.0
 """A copy without a name of its own for so long belongs to a process that died."""
 
-_fault = Reading(
+_fault = HowRead(
     lambda _: quote(FAULT), problems=((f"{quote(FAULT)} IS NOT NULL", ReasonInRow(FAULT)),)
 )
 MARKS = Marks(line=LINE, aside=Column("", TEXT, STR.or_none(), _fault))
@@ -96,13 +98,15 @@ class CopiedKind:
             found = None if before is None else _noted(folder, source, key, state_dir)
             if found is not None:
                 return (found,)
-            copy, rows = _write(opened, source, folder, most)
+            grown = None if most is not None else _grown(opened, source, folder, state_dir)
+            copy, rows = _write(opened, source, folder, most, grown)
             if before is None or opened.identity != before:  # changed, and of which was it told?
                 key = _key(source, ["content", copy.name])
             about = {**dict(opened.about), "rows": rows, "sha256": copy.stem.rpartition(".")[2]}
-        write_whole(
-            _note(folder, source, key), json.dumps({"copy": copy.name, "about": about}).encode()
-        )
+        note = {"copy": copy.name, "about": about}
+        if grown is not None:
+            note["growth"] = {"key": grown.key, **grown.reading.noted}
+        write_whole(_note(folder, source, key), json.dumps(note).encode())
         _drop_old(folder, source, _MOST)
         return (_info(copy, about),)
 
@@ -129,7 +133,7 @@ class CopiedKind:
         """See `SourceKind`."""
         return scan(paths, found)
 
-    def reading(self, expr: str, found: str, type_: Type, *, zone_name: str) -> Reading | None:
+    def reading(self, expr: str, found: str, type_: Type, *, zone_name: str) -> HowRead | None:
         """See `SourceKind`."""
         return reading(expr, found, type_, zone_name=zone_name)
 
@@ -245,11 +249,50 @@ def _info(copy: Path, about: Mapping[str, Any]) -> FileInfo:
     return FileInfo(str(copy.absolute()), stat.st_size, stat.st_mtime_ns, origin=dict(about))
 
 
-def _write(opened: Opened, source: EventSource, folder: Path, most: int | None) -> tuple[Path, int]:
+class _Grown(NamedTuple):
+    """The reading of a table that grows, and the hash of what two copies of it share."""
+
+    key: str
+    reading: Reading
+
+
+def _grown(
+    opened: Opened, source: EventSource, folder: Path, state_dir: Path | None
+) -> _Grown | None:
+    """The reading of a table whose rows tell what is new; None of any other."""
+    if not isinstance(opened, Growing):
+        return None
+    growth = opened.growth()
+    if growth is None:
+        return None
+    key = _key(source, ["growth", growth.table])
+    earlier = _earlier(source, folder, key, state_dir)
+    return _Grown(key, Reading(opened, growth, wanted_of(source), earlier))
+
+
+def _earlier(
+    source: EventSource, folder: Path, key: str, state_dir: Path | None
+) -> Iterator[Earlier]:
+    """The copies of a growing table that are kept whole, the last one first."""
+    for note in _last(folder, source, _MOST)[::2]:
+        with suppress(OSError, ValueError, KeyError, TypeError, SourceError):
+            kept = json.loads(note.read_bytes())
+            copy, growth = (folder / kept["copy"]).absolute(), kept["growth"]
+            whole_ = Identity.of(copy, state_dir).digest == kept["about"]["sha256"]
+            if growth["key"] == key and whole_:
+                yield Earlier(copy, int(growth["below"]), int(growth["rows"]))
+
+
+def _write(
+    opened: Opened, source: EventSource, folder: Path, most: int | None, grown: _Grown | None
+) -> tuple[Path, int]:
     """The new copy and its number of rows."""
     import pyarrow.parquet as pq
 
-    schema, batches = opened.batches(wanted_of(source), most=most)
+    if grown is None:
+        schema, batches = opened.batches(wanted_of(source), most=most)
+    else:
+        schema, batches = grown.reading.schema, grown.reading.batches()
     rows = 0
     fresh = folder / f"{source.name}.{os.urandom(8).hex()}{_NEW}"
     how = {"use_dictionary": parquet.with_dictionaries(schema)}

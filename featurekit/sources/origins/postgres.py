@@ -30,6 +30,7 @@ from featurekit.sources.origins.copies import (
     rows_sql,
     where_of,
 )
+from featurekit.sources.origins.growing import Growth
 from featurekit.sources.readings import found_hint
 
 if TYPE_CHECKING:
@@ -73,6 +74,19 @@ WHERE r.oid = to_regclass({table}) AND r.relkind IN ('r', 'm')
 seen. No row where it is a view or a foreign table, or has parts, which may be foreign, or rows that
 depend on who reads it."""
 
+_STORED = """
+SELECT pg_relation_filenode(r.oid)::text,
+       (SELECT json_agg(ARRAY[attname::text, attnum::text, atttypid::text, atttypmod::text,
+                              attmissingval::text, attgenerated::text] ORDER BY attnum)::text
+        FROM pg_attribute WHERE attrelid = r.oid AND attnum > 0 AND NOT attisdropped)
+FROM pg_class r JOIN pg_am a ON a.oid = r.relam
+WHERE r.oid = {oid} AND r.relkind = 'r' AND a.amname = 'heap'
+  AND NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = r.oid AND attgenerated = 'v')
+"""
+"""The file of a table, and its columns: a row that its own transaction wrote has other values once
+these are others. No row where a table's rows do not stand in it, or not for good."""
+_EPOCH = 2**32
+
 
 class _Item(NamedTuple):
     """A column of the query: its SQL, the condition of rows that do not fit with the reason, and
@@ -104,6 +118,12 @@ class _Snapshot:
         self, wanted: Mapping[str, Type], *, most: int | None
     ) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
         """See `Opened.batches`."""
+        schema, sql = self._asked(wanted)
+        limit = "" if most is None else f" LIMIT {most}"
+        return schema, self._read(sql + limit, schema)
+
+    def _asked(self, wanted: Mapping[str, Type]) -> tuple[pa.Schema, str]:
+        """The statement that gives the rows, and what a copy of them has."""
         import pyarrow as pa
 
         rows = rows_sql(self.source)
@@ -113,24 +133,69 @@ class _Snapshot:
         check_columns(self.source, [field.name for field in there])
         items = [self._item(name, types[name], type_) for name, type_ in wanted.items()]
         listed = ", ".join(f"{i.sql} AS {quote(n)}" for i, n in zip(items, wanted, strict=True))
-        limit = "" if most is None else f" LIMIT {most}"
-        sql = f"SELECT {listed}, {_own_sql(items, wanted)} FROM {rows}{limit}"
+        sql = f"SELECT {listed}, {_own_sql(items, wanted)} FROM {rows}"
         with _told(self.source, self.connection):
-            self.cursor.execute(sql)
-            reader = self.cursor.fetch_record_batch()
+            shown = self.cursor.adbc_execute_schema(sql)
         spans = {name for item, name in zip(items, wanted, strict=True) if item.span}
         schema = pa.schema(
             [
                 pa.field(field.name, pa.duration("us") if field.name in spans else field.type)
-                for field in reader.schema
+                for field in shown
             ]
         )
-        return schema, self._batches(reader, schema)
+        return schema, sql
 
-    def _batches(self, reader: Any, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    def _read(self, sql: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         with _told(self.source, self.connection):
-            for batch in reader:
+            self.cursor.execute(sql)
+            for batch in self.cursor.fetch_record_batch():
                 yield batch.cast(schema)
+
+    def growth(self) -> Growth | None:
+        """The table as it is stored by this server since its start, and the oldest transaction that
+        is not over. None of a query, a view, and what else `_STORED` leaves out."""
+        if self.identity is None:
+            return None
+        *server, _, oid = self.identity
+        with _told(self.source, self.connection):
+            self.cursor.execute(_STORED.format(oid=int(oid)))
+            found = self.cursor.fetchall()
+        if not found:
+            return None
+        oldest, _, _ = self.snapshot.split(":")
+        return Growth([*server, oid, *found[0]], int(oldest))
+
+    def settled(self, below: int) -> int:
+        """See `Growing.settled`."""
+        sql = f"SELECT count(*) FROM {rows_sql(self.source)} WHERE {self._wrote} < {below}"
+        with _told(self.source, self.connection):
+            self.cursor.execute(sql)
+            ((found,),) = self.cursor.fetchall()
+        return int(found)
+
+    def since(
+        self, wanted: Mapping[str, Type], first: int | None, below: int
+    ) -> tuple[pa.Schema, Iterator[pa.RecordBatch], Iterator[pa.RecordBatch]]:
+        """See `Growing.since`."""
+        schema, sql = self._asked(wanted)
+        if first is None and self.snapshot == f"{below}:{below}:":  # no transaction is under way
+            return schema, self._read(sql, schema), iter(())
+        new = "TRUE" if first is None else f"{self._wrote} >= {first}"
+        settled, others = (
+            self._read(f"{sql} WHERE {new} AND {self._wrote} {sign} {below}", schema)
+            for sign in ("<", ">=")
+        )
+        return schema, settled, others
+
+    @property
+    def _wrote(self) -> str:
+        """SQL of the transaction that wrote a row. The row has its last 32 bits: it is the last one
+        with these before the snapshot's end, or, where it is so old that they have come again, one
+        before that. Then it seems to be new, and the settled rows are too few. Numbers below 3 are
+        of rows older than all others."""
+        _, end, _ = self.snapshot.split(":")
+        low = "xmin::text::bigint"
+        return f"CASE WHEN {low} < 3 THEN 0 ELSE {end} - mod({end} - {low}, {_EPOCH}) END"
 
     def _item(self, name: str, found: str, type_: Type) -> _Item:
         """How a column of a PostgreSQL type is asked for."""
