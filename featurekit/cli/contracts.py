@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from featurekit.define.feature_contract.contract import Contract
     from featurekit.store import FeatureStore
 
+TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 CONTRACT = argument(
     "contract", type=Path, metavar="FILE", help="the contract, as churn.contract.json"
 )
@@ -53,7 +54,7 @@ def is_model(name: str) -> bool:
 def know_mlflow() -> None:
     """ConfigError where MLflow would make a registry of its own in this folder, which is empty."""
     made_here = any(Path(name).exists() for name in ("mlflow.db", "mlruns"))
-    if not made_here and not os.environ.get("MLFLOW_TRACKING_URI"):
+    if not made_here and not os.environ.get(TRACKING_VARIABLE):
         raise ConfigError(
             "MLFLOW_TRACKING_URI is not set, and MLflow keeps nothing in this folder; name the "
             "registry, as in MLFLOW_TRACKING_URI=sqlite:////srv/mlflow.db"

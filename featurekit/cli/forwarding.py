@@ -158,13 +158,8 @@ def _contracted(
             f"{what}: its model learnt from {short}, as {fields['contract']} says, and it would be "
             f"given features of {fields['service']}; write service={short}, or leave service out"
         )
-    if found.full_feature_names:
-        raise ConfigError(
-            f"{what}: {fields['contract']} names features as view__feature, and model servers are "
-            "sent their short names; make the training set without full_feature_names"
-        )
     left = {name: value for name, value in fields.items() if name != "contract"}
-    return {**left, "service": found.version}
+    return {**left, "service": found.version, "full_names": found.full_feature_names}
 
 
 def _timed(fields: dict[str, Any], where: str) -> dict[str, Any]:

@@ -17,12 +17,16 @@ def naming(folder: Path, state_dir: Path, values: Collection[Any]) -> tuple[str,
     """The contracts and manifests below a folder, but for the state folder, that have one of the
     values: among the frequent or extreme values of a profile, the classes of a label, or in the
     first event on which a transform erred."""
-    wanted = {str(value) for value in values}
     return tuple(
         str(path)
         for path in sorted({path for name in _NAMES for path in folder.rglob(name)})
-        if not path.is_relative_to(state_dir) and not wanted.isdisjoint(map(str, _values(path)))
+        if not path.is_relative_to(state_dir) and names_one_of(path, values)
     )
+
+
+def names_one_of(path: Path, values: Collection[Any]) -> bool:
+    """Whether a contract or a manifest has one of the values, where a row's values stand."""
+    return not {str(value) for value in values}.isdisjoint(map(str, _values(path)))
 
 
 def _values(path: Path) -> Iterator[Any]:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from featurekit.core import texts
 from featurekit.core.status import PRESENT
 from featurekit.core.types import MICROSECOND, Type, micros
 from featurekit.define.plan import Service
@@ -34,12 +35,20 @@ from featurekit.online.wire.arrow import compact
 
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 _EPOCH = "1970-01-01T00:00:00Z"
+_ALIKE = bytes.maketrans(b"123456789", b"000000000")
+_BEYOND = (b"0" * 20, b"-" + b"0" * 19)
+"""What ints of more than 64 bits have in them, once all digits are alike."""
 Write = Callable[[Any], Any]
 
 
 def loads(data: bytes) -> Any:
-    """The value of a text of JSON. ValueError, with the place, where it is none."""
-    return orjson.loads(data)
+    """The value of a text of JSON. ValueError, with the place, where it is none.
+
+    orjson rounds ints of more than 64 bits to doubles, so a text that may have one is read again.
+    """
+    found = orjson.loads(data)
+    alike = data.translate(_ALIKE)
+    return texts.loads(data.decode()) if any(map(alike.__contains__, _BEYOND)) else found
 
 
 def dumps(value: Any) -> bytes:

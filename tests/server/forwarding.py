@@ -63,9 +63,11 @@ def model_server(port: int = 0) -> Iterator[ModelProcess]:
         made.close()
 
 
-def target(model: ModelProcess, name: str = "churn", service: str = "plain", **more: str) -> str:
-    """The option of a target."""
-    told = {"name": name, "service": service, **more}
+def target(
+    model: ModelProcess, name: str = "churn", service: str | None = "plain", **more: str
+) -> str:
+    """The option of a target; without a service it has a contract, which names one."""
+    told = {"name": name, **({} if service is None else {"service": service}), **more}
     return ",".join([model.url, *(f"{key}={value}" for key, value in told.items())])
 
 

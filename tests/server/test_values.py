@@ -14,6 +14,7 @@ from serving import NOW, Served, asked_rows, exact, same
 
 from featurekit.core.texts import of_json, of_text
 from featurekit.core.types import Type, instant
+from featurekit.errors import EntityFrameError
 from featurekit.online.wire import arrow, msgpack
 
 AS_OF = NOW + dt.timedelta(minutes=10)
@@ -183,3 +184,29 @@ def test_a_list_of_features_needs_no_service(world: Any, server: Served):
         )
     ]
     assert exact(values) == exact(list(wanted.columns.values()))
+
+
+def asked(server: Served, basket: int) -> tuple[int, Any]:
+    """What is answered for a request field that is written with these digits."""
+    row = {**asked_rows()[0], "key": 99, "basket": basket}
+    body = {"rows": [json_row(row)], "as_of": AS_OF.isoformat()}
+    return server.post("/v1/services/every/features", body)
+
+
+@pytest.mark.parametrize("digits", [2**64 + 1, 2**70 + 1, -(2**63) - 1])
+def test_an_int_that_no_float_equals_is_refused_and_not_rounded(
+    world: Any, server: Served, digits: int
+):
+    with pytest.raises(EntityFrameError) as error:
+        world.store.get_online_features(
+            "every", [{**asked_rows()[0], "key": 99, "basket": digits}], AS_OF
+        )
+    status, found = asked(server, digits)
+    assert (status, found["error"]["type"]) == (422, "EntityFrameError")
+    assert found["error"]["what"] == str(error.value).partition("; ")[0]
+
+
+@pytest.mark.parametrize("digits", [2**63, 2**64, 2**70, -(2**63), -(2**70), 10**25])
+def test_an_int_that_is_the_text_of_a_float_is_that_float(world: Any, server: Served, digits: int):
+    status, found = asked(server, digits)
+    assert (status, exact(found["columns"]["asked"])) == (200, [("float", exact(float(digits))[1])])

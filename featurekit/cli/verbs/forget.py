@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from featurekit.cli.arguments import argument, pair, verb
+from featurekit.cli.contracts import know_mlflow
+from featurekit.cli.in_mlflow import in_mlflow
 from featurekit.cli.repo import open_store
 from featurekit.cli.show import short
 from featurekit.cli.values import one_row
 from featurekit.core.screen import Screen
+from featurekit.errors import DataError
 
 if TYPE_CHECKING:
     from featurekit.results import Forgot
@@ -42,9 +45,17 @@ if TYPE_CHECKING:
         help="another serving log than the configured one, a folder or stream:NAME; several times "
         "for several",
     ),
+    argument(
+        "--delete-in-mlflow",
+        action="store_true",
+        help="delete labels of training sets in MLflow that have the entity, at "
+        "MLFLOW_TRACKING_URI (default: they are listed)",
+    ),
 )
 def forget(arguments: Namespace, screen: Screen) -> None:
     """Remove an entity's events and states."""
+    if arguments.delete_in_mlflow:
+        know_mlflow()
     with open_store(arguments) as store, screen.progress() as move:
         entities = {e.name: e for view in store.repo.views.values() for e in view.entities}
         known = entities.get(arguments.entity)  # where there is none, `forget` says which there are
@@ -56,6 +67,7 @@ def forget(arguments: Namespace, screen: Screen) -> None:
             logs=arguments.logs,
             progress=move,
         )
+        kept = in_mlflow(store, keys, delete=arguments.delete_in_mlflow, progress=move)
     files = [(*f, "the source's") for f in map(_file_rows, done.files)]
     files += [(*f, "set aside") for f in map(_file_rows, done.set_aside)]
     screen.document(
@@ -74,9 +86,14 @@ def forget(arguments: Namespace, screen: Screen) -> None:
             "served_rows": done.served_rows,
             "outcomes": done.outcomes,
             "told": list(done.told),
+            "mlflow": kept.document(),
         }
     )
     _show(screen, done, files)
+    kept.show(screen)
+    _show_end(screen, done)
+    if kept.why and arguments.delete_in_mlflow:
+        raise DataError(f"the entity is forgotten, and MLflow may still have it: {kept.why}")
 
 
 def _show(screen: Screen, done: Forgot, files: Sequence[tuple[str, int, bool, str]]) -> None:
@@ -120,6 +137,9 @@ def _show(screen: Screen, done: Forgot, files: Sequence[tuple[str, int, bool, st
             f"Nobody can read the keys of states of {', '.join(done.unknown)}: "
             "`featurekit gc` removes them."
         )
+
+
+def _show_end(screen: Screen, done: Forgot) -> None:
     screen.line(
         f"Forgotten until {done.until.isoformat()}. Training sets that were written, models and "
         "contracts in registries of other tools, backups, and Redis' own files until it rewrites "

@@ -23,7 +23,7 @@ except ImportError as error:
         "featurekit[mlflow]"
     ) from None
 
-__all__ = ["active_run", "downloaded", "explained", "mlflow", "schema_of"]
+__all__ = ["active_run", "deleted", "downloaded", "explained", "mlflow", "schema_of"]
 
 _TYPES = {
     "bool": "boolean",
@@ -61,6 +61,11 @@ def explained(what: str) -> Iterator[None]:
 def downloaded(uri: str, folder: str) -> Path:
     """An artifact, which is downloaded into a folder."""
     return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder))
+
+
+def deleted(base: str, path: str) -> None:
+    """Delete a file of the artifacts below `base`, which need not be there any more."""
+    mlflow.artifacts.get_artifact_repository(base).delete_artifacts(path)
 
 
 def schema_of(columns: Sequence[Any]) -> Any:

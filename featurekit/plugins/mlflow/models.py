@@ -27,7 +27,8 @@ from featurekit.store import FeatureStore
 if TYPE_CHECKING:
     import pandas as pd
 
-_FILE = "featurekit_contract.json"
+CONTRACT_FILE, CONTRACT_TAG = "featurekit_contract.json", "featurekit.contract"
+"""The file of a model's contract, and the tag that names its version."""
 _MODEL_TAG = "featurekit.model_sha256"
 _OWN = ("signature", "metadata", "extra_files", "input_example", "artifact_path")
 _LIBRARIES = ("scikit-learn", "skops", "numpy", "pandas")
@@ -71,14 +72,14 @@ def log_model(
         TemporaryDirectory(prefix="featurekit-") as made,
         active_run(),
     ):
-        contract.save(Path(made, _FILE))
+        contract.save(Path(made, CONTRACT_FILE))
         info = mlflow.sklearn.log_model(
             model,
             name=name,
             registered_model_name=registered_model_name,
             signature=mlflow.models.ModelSignature(inputs=schema_of(contract.features)),
             pip_requirements=list(pip_requirements or _requirements()),
-            extra_files=[str(Path(made, _FILE))],
+            extra_files=[str(Path(made, CONTRACT_FILE))],
             metadata={"featurekit": about},
             tags={**(tags or {}), **named},
             **options,
@@ -237,7 +238,9 @@ class KeptModel(Named):
                 "featurekit.plugins.mlflow.log_model"
             )
         with explained(self._file), TemporaryDirectory(prefix="featurekit-") as made:
-            found = Contract(_bytes(self.info, f"extra_files/{_FILE}", made), where=self._file)
+            found = Contract(
+                _bytes(self.info, f"extra_files/{CONTRACT_FILE}", made), where=self._file
+            )
         found.check_signed(Trust.held("", keys).keys)
         return found
 
@@ -294,7 +297,7 @@ class KeptModel(Named):
 
     @property
     def _file(self) -> str:
-        return f"{self.uri}: {_FILE}"
+        return f"{self.uri}: {CONTRACT_FILE}"
 
     def _metadata(self) -> Any:
         return (self.info.metadata or {}).get("featurekit")

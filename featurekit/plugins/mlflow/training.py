@@ -25,6 +25,8 @@ _DIGEST = 32
 """The digits of the content hash that MLflow has room for in a digest."""
 _MOST_SCHEMA, _MOST_PROFILE = 1_048_575, 16_777_215
 """The characters of a schema and of a profile that MLflow keeps."""
+FOLDER = "featurekit"
+"""The folder of a run in which its training sets are."""
 _NAME, _SOURCE = "training", "featurekit"
 MOST_LABEL_BYTES = 100_000_000
 """How many bytes of labels are logged, unless the caller names more."""
@@ -60,7 +62,7 @@ def log_training_set(
             mlflow.log_artifacts(made, folder)
             there = sorted(path.name for path in Path(made).iterdir())
             source = {
-                **{_part(name): f"runs:/{run}/{folder}/{name}" for name in there},
+                **{part(name): f"runs:/{run}/{folder}/{name}" for name in there},
                 **{n: manifest[n] for n in ("service", "fingerprint", "content_hash", "known_at")},
             }
             _log_input(run, contract, source, context)
@@ -70,7 +72,7 @@ def log_training_set(
 def _folder(contract: Contract) -> str:
     """Where a run keeps the files. The source of its dataset may name another run: MLflow keeps one
     dataset of a name and a digest, with the source of the first run that had it."""
-    return f"featurekit/{contract.content_hash[:_DIGEST]}"
+    return f"{FOLDER}/{contract.content_hash[:_DIGEST]}"
 
 
 def _write(folder: Path, training: TrainingSet, contract: Contract, most: int | None) -> None:
@@ -88,7 +90,7 @@ def _write(folder: Path, training: TrainingSet, contract: Contract, most: int | 
         )
 
 
-def _part(name: str) -> str:
+def part(name: str) -> str:
     """What the source of a dataset calls a file."""
     return {f"{_NAME}{MANIFEST}": "manifest", "contract.json": "contract"}.get(name, "labels")
 
@@ -132,7 +134,7 @@ class KeptTrainingSet(Named):
         folder = _folder(contract)
         with explained(kept.uri):
             listed = mlflow.MlflowClient().list_artifacts(run_id, folder)
-        there = {_part(one.path.rpartition("/")[2]): f"runs:/{run_id}/{one.path}" for one in listed}
+        there = {part(one.path.rpartition("/")[2]): f"runs:/{run_id}/{one.path}" for one in listed}
         if "manifest" not in there:
             return None
         return cls(run_id, there["manifest"], there.get("labels"))

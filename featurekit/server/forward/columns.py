@@ -19,11 +19,13 @@ Kind = Literal["bool", "int", "float", "str"]
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A column that a model server reads: its name, and the type in which it is sent. `whole` says
-    that it is an int that is sent as a float."""
+    """A column that a model server reads: its name, the type in which it is sent, and the `feature`
+    that it has, as answers to lookups call it. `whole` says that it is an int that is sent as a
+    float."""
 
     name: str
     kind: Kind
+    feature: str
     whole: bool = False
 
 

@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from featurekit.core.types import Type
 from featurekit.define.lacking import may_lack
-from featurekit.define.plan import Service
+from featurekit.define.plan import Output, Service
 from featurekit.errors import ConfigError, RequestRefused
 from featurekit.online.lookup.result import OnlineResult
 from featurekit.server.forward.columns import Column, Input, Kind
@@ -26,25 +25,29 @@ _KINDS: dict[str, Kind] = {"bool": "bool", "int": "int", "float": "float", "str"
 
 
 def inputs_of(service: Service, target: Target) -> tuple[Input, ...]:
-    """The columns of a service's version, in its order. ConfigError, which names the target and
-    the feature, for a type that model servers do not read."""
+    """The columns of a service's version, in its order, called as the target calls them.
+    ConfigError, which names the target and the feature, for a type that model servers do not
+    read."""
     as_floats = PROTOCOLS[target.protocol].lacking_as_float
     return tuple(
-        _input(output.name, output.type, lacks and as_floats, f"{target.title}, {service.name}")
+        _input(
+            output, target, as_float=lacks and as_floats, where=f"{target.title}, {service.name}"
+        )
         for output, lacks in zip(service.outputs, may_lack(service), strict=True)
     )
 
 
-def _input(name: str, type_: Type, as_float: bool, where: str) -> Input:
-    kind = _KINDS.get(type_.name)
+def _input(output: Output, target: Target, *, as_float: bool, where: str) -> Input:
+    kind = _KINDS.get(output.type.name)
     if kind is None:
         raise ConfigError(
-            f"{where}: feature {name!r} is {type_}, which model servers do not read; forward a "
-            "service whose features are bool, int, float or str"
+            f"{where}: feature {output.name!r} is {output.type}, which model servers do not read; "
+            "forward a service whose features are bool, int, float or str"
         )
+    name = output.full_name if target.full_names else output.name
     if as_float and kind in ("bool", "int"):
-        return Input(name, "float", whole=kind == "int")
-    return Input(name, kind)
+        return Input(name, "float", output.name, whole=kind == "int")
+    return Input(name, kind, output.name)
 
 
 def columns_of(
@@ -68,7 +71,7 @@ def _values(one: Input, values: list[Any], result: OnlineResult, rows: Sequence[
         return made
     for i, value in zip(rows, values, strict=True):
         if value is None:
-            status = result.status[one.name][i]
+            status = result.status[one.feature][i]
             raise _unfit(one, i, f"is None ({status}), and a column of {one.kind} has none")
     return values
 

@@ -35,7 +35,7 @@ class Target:
     model `model`, of `model_version` where one is asked for, or that of MLflow's scoring server
     ("mlflow"). `nan` is how a NaN is written. A prediction is waited for up to `timeout_s` seconds,
     and up to the end of the request where that is None. `token_env` names the variable that has a
-    bearer token for the server.
+    bearer token for the server. With `full_names` the server calls features view__feature.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Target:
     timeout_s: float | None = None
     token_env: str | None = None
     protocol: str = OIP
+    full_names: bool = False
 
     @property
     def title(self) -> str:
@@ -102,6 +103,7 @@ def target_of(
     timeout_s: float | None = None,
     token_env: str | None = None,
     protocol: str = OIP,
+    full_names: bool = False,
 ) -> Target:
     """A target. Without a `name` it is called as its service is, and without a `service` as its
     model is. ConfigError, which begins with `where`, for what is none."""
@@ -135,7 +137,7 @@ def target_of(
         raise ConfigError(f"{where}: {error}") from None
     called = model or name.partition("@")[0]
     asked = version, called, model_version
-    return Target(name, bare, url, *asked, nan, timeout_s, token_env, protocol)
+    return Target(name, bare, url, *asked, nan, timeout_s, token_env, protocol, full_names)
 
 
 # --- routes ---------------------------------------------------------------------------------------
