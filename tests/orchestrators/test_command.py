@@ -87,7 +87,9 @@ def test_nothing_is_written_where_a_step_is_no_command_line(
 
 
 def test_what_is_asked_wrongly_is_explained(repo: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "'githab' is none of airflow" in said(capsys, "export", "--to", "githab", "-o", "out", code=64)
+    assert "'githab' is none of airflow" in said(
+        capsys, "export", "--to", "githab", "-o", "out", code=64
+    )
     assert "--to" in said(capsys, "export", "-o", "out", code=64)
     assert "write image: " in said(capsys, "export", "--to", "argo", "-o", "out", code=2)
     Path("out").write_text("a file")
