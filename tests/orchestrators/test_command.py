@@ -51,16 +51,17 @@ def test_the_starter_has_a_pipeline(repo: Path, capsys: pytest.CaptureFixture[st
 
 @pytest.mark.parametrize("tool", TOOLS)
 def test_each_tool_is_written_for(
-    repo: Path, tool: str, capsys: pytest.CaptureFixture[str]
+    repo: Path, tool: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     describe(repo, image="shop:1", schedule="10 3 * * *")
-    told = json.loads(said(capsys, "export", "--to", tool, "-o", "out", "--json"))
+    monkeypatch.chdir(repo.parent)
+    told = json.loads(said(capsys, "--repo", "shop", "export", "--to", tool, "-o", "out", "--json"))
     assert told["to"] == tool
     assert told["commands"]
     assert sorted(told["files"]) == sorted(
         str(path) for path in Path("out").rglob("*") if path.is_file()
     )
-    text = said(capsys, "export", "--to", tool, "-o", "out")
+    text = said(capsys, "--repo", "shop", "export", "--to", tool, "-o", "out")
     for file in told["files"]:
         assert f"  {file}\n" in text
     for note in told["notes"]:
@@ -101,3 +102,17 @@ def test_a_folder_that_is_no_repo_is_told(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert "featurekit init" in said(capsys, "show", code=2)
+
+
+@pytest.mark.parametrize("tool", ["airflow", "dagster", "prefect"])
+def test_no_module_is_written_where_the_repo_would_load_it(
+    repo: Path, tool: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export = ("export", "--to", tool, "-o")
+    text = said(capsys, *export, "dags", code=2)
+    assert "would be a module of the feature repo; name a folder outside of it" in text
+    assert not Path("dags").exists()
+    Path(".featurekitignore").write_text("dags/\n")
+    said(capsys, *export, "dags")
+    said(capsys, *export, "../dags")
+    assert main(["plan"]) == 0
