@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from featurekit.cli.arguments import UsageError
 from featurekit.cli.repo import repo_folder
 from featurekit.errors import ConfigError
 from featurekit.plugins.pipelines.pipeline import Pipeline, Step, pipeline_of
+
+if TYPE_CHECKING:
+    from featurekit.project.config import RepoConfig
 
 _SOME_END = "2026-01-01T00:00:00+00:00"
 
@@ -16,15 +21,35 @@ _SOME_END = "2026-01-01T00:00:00+00:00"
 def described(arguments: Namespace) -> Pipeline:
     """The pipeline that the settings describe. ConfigError where there is no repo, or a step is no
     command line of featurekit."""
-    from featurekit.project.config import FILE, find_repo, load_config
+    from featurekit.project.config import FILE
 
-    folder = find_repo(repo_folder(arguments) or Path())
-    config = load_config(folder)
+    folder, config = _settings(arguments)
     found = pipeline_of(config.featurekit.pipeline, config.project)
     for step in found.steps:
         if step.words[0] == "featurekit":
             _check(step, f"{folder / FILE}: featurekit.pipeline.steps: {step.name}")
     return found
+
+
+def check_apart(arguments: Namespace, paths: Iterable[Path]) -> None:
+    """ConfigError where a file would be a module of the repo, which runs them all."""
+    from featurekit.define.modules import IGNORE_FILE, is_module
+
+    folder, config = _settings(arguments)
+    for path in paths:
+        if is_module(folder, path, config.featurekit.ignore):
+            raise ConfigError(
+                f"-o {arguments.output}: {path} would be a module of the feature repo; name a "
+                f"folder outside of it, as in -o ../dags, or write `{path.parent.name}/` in "
+                f"{IGNORE_FILE}"
+            )
+
+
+def _settings(arguments: Namespace) -> tuple[Path, RepoConfig]:
+    from featurekit.project.config import find_repo, load_config
+
+    folder = find_repo(repo_folder(arguments) or Path())
+    return folder, load_config(folder)
 
 
 def _check(step: Step, where: str) -> None:

@@ -27,8 +27,8 @@ online_store:
 
 featurekit:
   registry: .featurekit/registry.db
-  # What runs again and again: `featurekit pipeline export --to airflow -o dags` writes it for an
-  # orchestrator. {{end}} is the instant of the run.
+  # What runs again and again: `featurekit pipeline export --to airflow -o ../dags` writes it for
+  # an orchestrator. {{end}} is the instant of the run.
   pipeline:
     steps:
       - {{name: validate, run: validate}}

@@ -69,6 +69,19 @@ def _walked(folder: Path, ignore: Sequence[str]) -> Iterator[tuple[Path, list[st
         yield Path(at), sorted(names)
 
 
+def is_module(folder: Path, path: Path, ignore: Sequence[str] = ()) -> bool:
+    """Whether a file, there or not, is a module of the repo in `folder`, as `module_files` says."""
+    folder, path = folder.resolve(), path.resolve()
+    if path.suffix != ".py" or not path.is_relative_to(folder):
+        return False
+    inside, ignored = path.relative_to(folder), _ignored(folder, ignore)
+    above = [one for one in inside.parents if one.name]
+    apart = any(
+        ignored(f"{one.as_posix()}/") or (folder / one / SETTINGS_FILE).exists() for one in above
+    )
+    return not apart and not ignored(inside.as_posix())
+
+
 class Watched:
     """The modules of a folder as they are now, to see later whether one was edited, added or
     removed."""

@@ -125,7 +125,7 @@ class _Verb(FeaturekitOperator):
     """An operator of one verb, whose options are arguments."""
 
     def __init__(
-        self, verb: Sequence[str], *, command: Sequence[str] = ("featurekit",), **kwargs: Any
+        self, *, verb: Sequence[str], command: Sequence[str] = ("featurekit",), **kwargs: Any
     ) -> None:
         super().__init__(words=[*command, "--json", *verb], **kwargs)
 
@@ -135,7 +135,7 @@ class ValidateOperator(_Verb):
     of severity "fail" that is broken fails the task for good. Reads only."""
 
     def __init__(self, *, sources: Sequence[str] = (), **kwargs: Any) -> None:
-        super().__init__(["validate", *sources], **kwargs)
+        super().__init__(verb=["validate", *sources], **kwargs)
 
     def told(self, document: Any) -> Any:
         """Each source with its rows, and whether its rules hold."""
@@ -163,7 +163,7 @@ class MaterializeOperator(_Verb):
         words = ["materialize", "--end", end, *(["--incremental"] if incremental else [])]
         for view in views:
             words += ["--view", view]
-        super().__init__(words, **kwargs)
+        super().__init__(verb=words, **kwargs)
 
 
 class ParityOperator(_Verb):
@@ -179,7 +179,7 @@ class ParityOperator(_Verb):
         budget: str = "10000",
         **kwargs: Any,
     ) -> None:
-        super().__init__(["parity", mode, *services, "--budget", budget], **kwargs)
+        super().__init__(verb=["parity", mode, *services, "--budget", budget], **kwargs)
 
     def told(self, document: Any) -> Any:
         """How many values were compared, and how many differ, by service."""
@@ -202,7 +202,7 @@ class DriftOperator(_Verb):
         **kwargs: Any,
     ) -> None:
         words = ["monitor", "drift", service, "--reference", reference, "--window", window]
-        super().__init__([*words, "--end", end], **kwargs)
+        super().__init__(verb=[*words, "--end", end], **kwargs)
 
     def told(self, document: Any) -> Any:
         """The features that drift, and of how many rows."""
@@ -241,7 +241,7 @@ class TrainingSetOperator(_Verb):
             words += ["--labels", label]
         if contract is not None:
             words += ["--contract", contract]
-        super().__init__([*words, "--known-at", known_at, "-o", output], **kwargs)
+        super().__init__(verb=[*words, "--known-at", known_at, "-o", output], **kwargs)
 
     def told(self, document: Any) -> Any:
         """Where the rows are, how many, and their content hash (F2)."""
@@ -257,7 +257,7 @@ class DeployCheckOperator(_Verb):
 
     def __init__(self, **kwargs: Any) -> None:
         verb, rest = _deploy_check(kwargs)
-        super().__init__(verb, **rest)
+        super().__init__(verb=verb, **rest)
 
 
 class _Sensor(BaseSensorOperator):  # type: ignore[misc]
@@ -267,8 +267,8 @@ class _Sensor(BaseSensorOperator):  # type: ignore[misc]
 
     def __init__(
         self,
-        verb: Sequence[str],
         *,
+        verb: Sequence[str],
         command: Sequence[str] = ("featurekit",),
         repo: str = ".",
         env: Mapping[str, str] | None = None,
@@ -303,7 +303,7 @@ class ValidSensor(_Sensor):
     """Waits until no rule of severity "fail" of the `sources` is broken, by default of any."""
 
     def __init__(self, *, sources: Sequence[str] = (), **kwargs: Any) -> None:
-        super().__init__(["validate", *sources], **kwargs)
+        super().__init__(verb=["validate", *sources], **kwargs)
 
 
 class MaterializedSensor(_Sensor):
@@ -315,7 +315,7 @@ class MaterializedSensor(_Sensor):
     def __init__(
         self, *, views: Sequence[str] = (), end: str = INTERVAL_END, **kwargs: Any
     ) -> None:
-        super().__init__(["list", "views"], **kwargs)
+        super().__init__(verb=["list", "views"], **kwargs)
         self.views = tuple(views)
         self.end = end
 
@@ -337,7 +337,7 @@ class DeployableSensor(_Sensor):
 
     def __init__(self, **kwargs: Any) -> None:
         verb, rest = _deploy_check(kwargs)
-        super().__init__(verb, **rest)
+        super().__init__(verb=verb, **rest)
 
 
 def _deploy_check(given: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:

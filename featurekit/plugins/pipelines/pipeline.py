@@ -111,9 +111,13 @@ def _step(step: StepConfig, told: PipelineConfig, above: tuple[str, ...]) -> Ste
         go_on=tuple(sorted(set(step.go_on))),
         final=FINAL if step.run is not None else (),
         retries=told.retries if step.retries is None else step.retries,
-        # Tools count whole seconds, and less than one would be none.
-        timeout_s=-(-duration_us(timeout, what="timeout") // 1_000_000) if timeout else None,
+        timeout_s=None if timeout is None else _seconds(timeout),
     )
+
+
+def _seconds(duration: str) -> int:
+    """Whole seconds, as tools count them; less than one would be none."""
+    return -(-duration_us(duration, what="timeout") // 1_000_000)
 
 
 def _named(project: str) -> str:

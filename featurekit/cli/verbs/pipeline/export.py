@@ -6,7 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from featurekit.cli.arguments import argument, verb
-from featurekit.cli.pipeline import described
+from featurekit.cli.pipeline import check_apart, described
 from featurekit.core.screen import Screen
 from featurekit.plugins.pipelines.export import TOOLS
 
@@ -21,8 +21,8 @@ from featurekit.plugins.pipelines.export import TOOLS
         required=True,
         type=Path,
         metavar="FOLDER",
-        help="write below this folder; for a file with a fixed place, as a Jenkinsfile, the folder "
-        "of the checkout",
+        help="write below this folder: that of the checkout, where a file has a fixed place in it, "
+        "as a Jenkinsfile; modules of Python go outside of the feature repo",
     ),
 )
 def export(arguments: Namespace, screen: Screen) -> None:
@@ -30,6 +30,7 @@ def export(arguments: Namespace, screen: Screen) -> None:
     from featurekit.plugins.pipelines.export import exporter, write
 
     exported = exporter(arguments.to).export(described(arguments))
+    check_apart(arguments, (arguments.output / name for name in exported.files))
     files = write(exported, arguments.output)
     screen.document(
         {
