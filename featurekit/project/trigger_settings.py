@@ -281,7 +281,8 @@ class TriggerConfig(_Settings):
     It is looked at `every` so often. After it fired, it is silent for `cooldown`, and in its
     `quiet_hours` it waits. With `approve` a person must say yes first. With `dry_run` nothing is
     done but told. An action that fails is tried `retries` times more, each for `timeout` at most.
-    `repeatable` says that actions may be done again where the process died that did them.
+    `repeatable` says that actions may be done again where the process died that did them. The
+    webhooks of `tell` are told where a person is asked, and where a firing failed or is lost.
     """
 
     performance: PerformanceCondition | None = None
@@ -291,6 +292,7 @@ class TriggerConfig(_Settings):
     schedule: Schedule | None = None
     event: Word | None = None
     actions: list[ActionConfig] = Field(min_length=1, max_length=20)
+    tell: list[WebhookAction] = Field(default_factory=list, max_length=20)
     every: Time | None = None
     cooldown: Time | None = None
     quiet_hours: QuietHours | None = None
@@ -370,6 +372,15 @@ class WatchConfig(_Settings):
     materialize: MaterializeConfig | None = None
 
 
+_WEBHOOK = {
+    "url": "https://hooks.example/retrain",
+    "url_env": "SLACK_URL",
+    "format": "slack",
+    "key_env": "PAGERDUTY_KEY",
+    "token_env": "HOOK_TOKEN",
+    "secret_env": "HOOK_SECRET",
+    "severity": "error",
+}
 TRIGGER_EXAMPLES = {
     "triggers": '{nightly: {schedule: "0 3 * * *", actions: [{command: [make, train]}]}}',
     "triggers.*": '{schedule: "0 3 * * *", actions: [{command: [make, train]}]}',
@@ -405,13 +416,6 @@ TRIGGER_EXAMPLES = {
     "triggers.*.actions.*": "{command: [make, train]}",
     "triggers.*.actions.*.command": "[make, train]",
     "triggers.*.actions.*.webhook": "{url_env: SLACK_URL, format: slack}",
-    "triggers.*.actions.*.webhook.url": "https://hooks.example/retrain",
-    "triggers.*.actions.*.webhook.url_env": "SLACK_URL",
-    "triggers.*.actions.*.webhook.format": "slack",
-    "triggers.*.actions.*.webhook.key_env": "PAGERDUTY_KEY",
-    "triggers.*.actions.*.webhook.token_env": "HOOK_TOKEN",
-    "triggers.*.actions.*.webhook.secret_env": "HOOK_SECRET",
-    "triggers.*.actions.*.webhook.severity": "error",
     "triggers.*.actions.*.airflow": "{url: https://airflow.example, dag_id: retrain}",
     "triggers.*.actions.*.airflow.url": "https://airflow.example",
     "triggers.*.actions.*.airflow.dag_id": "retrain",
@@ -420,6 +424,13 @@ TRIGGER_EXAMPLES = {
     "triggers.*.actions.*.airflow.token_env": "AIRFLOW_TOKEN",
     "triggers.*.actions.*.airflow.username": "featurekit",
     "triggers.*.actions.*.airflow.password_env": "AIRFLOW_PASSWORD",
+    "triggers.*.tell": "[{url_env: SLACK_URL, format: slack}]",
+    "triggers.*.tell.*": "{url_env: SLACK_URL, format: slack}",
+    **{
+        f"triggers.*.{place}.{name}": written
+        for place in ("actions.*.webhook", "tell.*")
+        for name, written in _WEBHOOK.items()
+    },
     "triggers.*.every": "1h",
     "triggers.*.cooldown": "1d",
     "triggers.*.quiet_hours": '{start: "22:00", end: "07:00", timezone: Europe/London}',

@@ -130,7 +130,9 @@ def _settings(above: tuple[str, ...], model: type[BaseModel]) -> Iterator[str]:
             yield from _settings(place, inside)
 
 
-LISTS = ("actions", "targets")
+LISTS = ("actions", "targets", "tell")
+SEVERAL = (*LISTS, "triggers", "consume")
+"""The settings of which there are several, in a list or by names."""
 ACTIONS = [{"command": ["true"]}]
 CONDITIONS = ("performance", "drift", "skew", "new_rows", "schedule", "event")
 BESIDE: dict[tuple[str, str], dict[str, Any]] = {
@@ -147,31 +149,37 @@ BESIDE: dict[tuple[str, str], dict[str, Any]] = {
     ("airflow", "username"): {"url": "http://a", "dag_id": "d", "password_env": "P"},
     ("airflow", "password_env"): {"url": "http://a", "dag_id": "d", "username": "u"},
 }
-"""What must or may not stand beside a setting, by what it is in and its own name."""
+"""What alone stands beside a setting, by what it is in and its own name."""
+INSIDE: dict[str, dict[str, Any]] = {
+    "online_store": {"type": "redis"},
+    "serving_log": {"to": "parquet"},
+    "openlineage": {"file": "lineage.jsonl"},
+    "targets": {"url": "http://a"},
+    "triggers": {"actions": ACTIONS},
+    "performance": {"service": "s"},
+    "drift": {"service": "s", "reference": "7d"},
+    "skew": {"service": "s"},
+    "new_rows": {"source": "s", "at_least": 1},
+    "schedule": {"cron": "0 3 * * *"},
+    "quiet_hours": {"start": "01:00", "end": "02:00"},
+    "webhook": {"url": "http://a"},
+    "tell": {"url": "http://a"},
+    "airflow": {"url": "http://a", "dag_id": "d"},
+}
+"""What must stand beside any setting inside of these."""
 
 
 def _beside(above: list[str], name: str) -> dict[str, Any]:
-    """What must stand beside any setting of the place that it is in."""
-    if above[-2:-1] == ["triggers"]:
-        skew = {} if name in CONDITIONS else {"skew": {"service": "s"}}
-        return {"actions": ACTIONS, **skew}
-    return (
-        {
-            "online_store": {"type": "redis"},
-            "serving_log": {"to": "parquet"},
-            "openlineage": {"file": "lineage.jsonl"},
-            "performance": {"service": "s"},
-            "drift": {"service": "s", "reference": "7d"},
-            "skew": {"service": "s"},
-            "new_rows": {"source": "s", "at_least": 1},
-            "schedule": {"cron": "0 3 * * *"},
-            "quiet_hours": {"start": "01:00", "end": "02:00"},
-            "webhook": {"url": "http://a"},
-            "airflow": {"url": "http://a", "dag_id": "d"},
-        }.get(above[-1] if above[1:] else "", {})
-        | ({"type": "redis"} if above == ["online_store"] else {})
-        | ({"url": "http://a"} if above[-2:] == ["targets", "*"] else {})
-    )
+    """What must or may not stand beside a setting, by its place."""
+    words = [word for word in above if word != "*"]
+    inside = words[-1] if words and words != ["featurekit"] else ""
+    own = BESIDE.get(("webhook" if inside == "tell" else inside, name))
+    if own is not None:
+        return own
+    if above[-2:] == ["monitoring", "performance"] or (above and above[-1] in SEVERAL):
+        return {}
+    one = {"skew": {"service": "s"}} if inside == "triggers" and name not in CONDITIONS else {}
+    return {**INSIDE.get(inside, {}), **one}
 
 
 def test_each_setting_has_an_example() -> None:
@@ -187,8 +195,7 @@ def test_the_example_of_a_setting_is_read(tmp_path: Path, name: str) -> None:
         if part == "*":
             value = [value] if above[-1] in LISTS else {"any": value}
             continue
-        beside = dict(BESIDE.get((above[-1] if above else "", part), _beside(above, part)))
-        value = {**beside, part: value}
+        value = {**_beside(above, part), part: value}
     text = yaml.safe_dump({"project": "shop", **value})
     (tmp_path / "feature_store.yaml").write_text(text, encoding="utf-8")
     load_config(tmp_path)

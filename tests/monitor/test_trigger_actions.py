@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import hmac
-import http.server
 import json
 import os
 import re
@@ -15,12 +14,13 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from watching import Receiver, receiving
 
 from featurekit.monitor.triggers import actions as acting
 from featurekit.monitor.triggers import payloads
@@ -186,47 +186,10 @@ def test_slack_reads_no_link_or_mention_in_a_reason() -> None:
 # --- over HTTP ------------------------------------------------------------------------------------
 
 
-@dataclass
-class Receiver:
-    """A server, what it was asked, and what it is to answer, by turns."""
-
-    url: str = ""
-    asked: list[tuple[str, dict[str, str], Any]] = field(default_factory=list)
-    raw: list[bytes] = field(default_factory=list)
-    answers: list[tuple[int, Any]] = field(default_factory=list)
-    wait_s: float = 0.0
-
-
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    made = Receiver()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            data = self.rfile.read(int(self.headers["Content-Length"]))
-            made.raw.append(data)
-            made.asked.append((self.path, dict(self.headers), json.loads(data)))
-            time.sleep(made.wait_s)
-            status, body = made.answers.pop(0) if made.answers else (200, {"ok": True})
-            data = json.dumps(body).encode()
-            self.send_response(status)
-            if status in (301, 302):
-                self.send_header("Location", "/elsewhere")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    made.url = f"http://127.0.0.1:{server.server_address[1]}"
-    yield made
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with receiving() as made:
+        yield made
 
 
 @pytest.fixture(autouse=True)

@@ -9,22 +9,24 @@ import re
 import threading
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from live_orders import NOW, lose_an_event, open_store, orders, write_orders
-from watching import NOTES, done, state_of, write_repo
+from watching import NOTES, done, receiving, state_of, write_repo
 
 from featurekit.core.types import micros
 from featurekit.errors import ConfigError, DataError
 from featurekit.monitor.triggers.actions import Where
 from featurekit.monitor.triggers.check import check_triggers, check_watch
 from featurekit.monitor.triggers.conditions import drifted, look, performed
+from featurekit.monitor.triggers.decide import claimed
 from featurekit.monitor.triggers.engine import Lead, Parts
 from featurekit.monitor.triggers.metrics import TriggerMetrics
 from featurekit.monitor.triggers.record import Record
-from featurekit.monitor.triggers.state import State
+from featurekit.monitor.triggers.state import Occasion, State, change_state
 from featurekit.online.store.redis import RedisStore
 from featurekit.project.trigger_settings import DriftCondition, PerformanceCondition, TriggerConfig
 from featurekit.store import FeatureStore
@@ -246,8 +248,6 @@ def test_quiet_hours_over_a_change_of_clocks_end_by_the_clock_on_the_wall(lead, 
     quiet = {"start": "22:00", "end": "07:00", "timezone": "Europe/London"}
     action = {"command": ["sh", "-c", "echo a >> done.txt"]}
     made, repo = lead(clock, go={"event": "go", "quiet_hours": quiet, "actions": [action]})
-    from featurekit.monitor.triggers.state import Occasion, change_state
-
     asked = Occasion("one", clock.us, "a test", "me")
     change_state(redis_store, "tests", "go", lambda state: state.with_asked(asked))
     seen = []
@@ -309,6 +309,45 @@ def test_a_look_that_fails_is_told_once_and_known(lead, redis_store, capsys):
     assert looks in made.parts.metrics.text().decode()
 
 
+def test_those_who_listen_are_told_who_is_asked_and_what_failed(lead, redis_store, capsys):
+    clock = Clock(dt.datetime(2026, 3, 28, 12, 0, tzinfo=dt.UTC))
+    with receiving() as receiver:
+        tell = [{"url": "http://127.0.0.1:9/gone"}, {"url": receiver.url, "format": "slack"},
+                {"url": receiver.url}]  # fmt: skip
+        made, repo = lead(clock, go={"event": "go", "approve": True, "tell": tell,
+                                     "actions": [{"command": ["false"]}]})  # fmt: skip
+
+        def ask(id_: str) -> None:
+            asked = Occasion(id_, clock.us, "a test", "me")
+            change_state(redis_store, "tests", "go", lambda state: state.with_asked(asked))
+            made.step("go")
+
+        ask("one")
+        made.step("go")
+        assert [body.get("phase") for _, _, body in receiver.asked] == [None, "asked"]
+        text = "tests: go: waits for approval (featurekit triggers approve go): a test"
+        assert receiver.asked[0][2]["text"] == text
+        change_state(redis_store, "tests", "go", approved)
+        made.step("go")
+        told = receiver.asked[-1][2]
+        assert (told["phase"], told["occasion"]) == ("failed", "go-1")
+        assert "false ended with 1" in told["said"]
+        names = [headers["Idempotency-Key"] for _, headers, _ in receiver.asked]
+        assert names == ["go-1-asked"] * 2 + ["go-1-failed"] * 2
+        ask("two")
+        change_state(redis_store, "tests", "go", approved)
+        change_state(redis_store, "tests", "go", lambda state: claimed(state, "dead"))
+        made.step("go")
+        assert receiver.asked[-1][2]["phase"] == "lost"
+    assert done(repo) == []
+    assert "127.0.0.1 cannot be reached" in capsys.readouterr().out
+
+
+def approved(state: State) -> State:
+    assert state.now is not None
+    return replace(state, now=replace(state.now, phase="approved"))
+
+
 # --- names ----------------------------------------------------------------------------------------
 
 WRONG = {
@@ -323,6 +362,10 @@ WRONG = {
     "a feature": (
         {"drift": {"service": "service", "reference": "7d", "features": ["spend"]}},
         "drift.features: service service has no feature 'spend'; did you mean 'view__spend'",
+    ),
+    "a variable of who is told": (
+        {"event": "go", "tell": [{"url_env": "NO_SUCH_URL"}]},
+        r"tell\.0: the environment has no variable NO_SUCH_URL; set it where",
     ),
     "a variable": (
         {"event": "go", "actions": [{"webhook": {"url_env": "NO_SUCH_URL"}}]},

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +139,47 @@ def done(folder: Path) -> list[str]:
     """The occasions whose command was run, in order."""
     path = folder / "done.txt"
     return path.read_text().split() if path.exists() else []
+
+
+@dataclass
+class Receiver:
+    """A server, what it was asked, and what it is to answer, by turns."""
+
+    url: str = ""
+    asked: list[tuple[str, dict[str, str], Any]] = field(default_factory=list)
+    raw: list[bytes] = field(default_factory=list)
+    answers: list[tuple[int, Any]] = field(default_factory=list)
+    wait_s: float = 0.0
+
+
+@contextmanager
+def receiving() -> Iterator[Receiver]:
+    """A receiver while the block runs."""
+    made = Receiver()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            data = self.rfile.read(int(self.headers["Content-Length"]))
+            made.raw.append(data)
+            made.asked.append((self.path, dict(self.headers), json.loads(data)))
+            time.sleep(made.wait_s)
+            status, body = made.answers.pop(0) if made.answers else (200, {"ok": True})
+            data = json.dumps(body).encode()
+            self.send_response(status)
+            if status in (301, 302):
+                self.send_header("Location", "/elsewhere")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    made.url = f"http://127.0.0.1:{server.server_address[1]}"
+    yield made
+    server.shutdown()
+    thread.join()
+    server.server_close()

@@ -121,6 +121,8 @@ FAULTS: dict[str, tuple[Any, str]] = {
     "two logins": (
         dag(username="u", password_env="P", token_env="T"), "token_env and username both say who"
     ),
+    "tell": (with_(tell=[{"format": "slack"}]), r"tell\.0: has no address; write url: https://…"),
+    "tell a command": (with_(tell=[{"command": ["a"]}]), r"tell\.0\.command: no such setting"),
     "not a mapping": ("nightly", "is a mapping of settings, found 'nightly'; write"),
 }  # fmt: skip
 

@@ -101,13 +101,18 @@ def _once(
     return _start_dag(action.airflow, told, wait_s)
 
 
-def check_environment(action: ActionConfig) -> list[str]:
+def tell(webhook: WebhookAction, told: Told) -> None:
+    """Tell a webhook of a firing, once. ActionFailed where it does not take it."""
+    _post(webhook, told, _HTTP_S)
+
+
+def check_environment(action: ActionConfig | WebhookAction) -> list[str]:
     """The variables that an action needs and that the environment does not have."""
     names: list[str | None] = []
-    if action.webhook is not None:
-        one = action.webhook
+    one = action if isinstance(action, WebhookAction) else action.webhook
+    if one is not None:
         names = [one.url_env, one.key_env, one.token_env, one.secret_env]
-    elif action.airflow is not None:
+    elif isinstance(action, ActionConfig) and action.airflow is not None:
         names = [action.airflow.token_env, action.airflow.password_env]
     return [name for name in names if name is not None and not os.environ.get(name)]
 
@@ -177,7 +182,7 @@ def _post(action: WebhookAction, told: Told, wait_s: float) -> str:
     elif action.format == "alertmanager":
         body = payloads.alertmanager(told, action.severity)
     data = json.dumps(body, allow_nan=False).encode()
-    headers = {"Idempotency-Key": told.occasion}
+    headers = {"Idempotency-Key": told.name}
     if action.token_env is not None:
         headers["Authorization"] = f"Bearer {_variable(action.token_env)}"
     if action.secret_env is not None:

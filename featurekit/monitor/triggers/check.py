@@ -18,12 +18,13 @@ def check_triggers(project: Project) -> Mapping[str, TriggerConfig]:
     for name, config in triggers.items():
         place = f"featurekit.triggers.{name}"
         _check_names(project, config, place)
-        for number, action in enumerate(config.actions):
-            for variable in check_environment(action):
-                raise ConfigError(
-                    f"{place}.actions.{number}: the environment has no variable {variable}; set it "
-                    "where `featurekit watch` runs"
-                )
+        for of, actions in (("actions", config.actions), ("tell", config.tell)):
+            for number, action in enumerate(actions):
+                for variable in check_environment(action):
+                    raise ConfigError(
+                        f"{place}.{of}.{number}: the environment has no variable {variable}; set "
+                        "it where `featurekit watch` runs"
+                    )
     return triggers
 
 

@@ -11,11 +11,11 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from featurekit.core.types import instant
 from featurekit.errors import FeaturekitError, LeaseLost, OnlineError, StoreUnavailable, WriteError
-from featurekit.monitor.triggers.actions import ActionFailed, Ending, Where, perform, shown
+from featurekit.monitor.triggers.actions import ActionFailed, Ending, Where, perform, shown, tell
 from featurekit.monitor.triggers.conditions import OpenProject, look
 from featurekit.monitor.triggers.decide import (
     at_step,
@@ -35,6 +35,8 @@ from featurekit.online.store.protocol import OnlineStore
 from featurekit.project.trigger_settings import TriggerConfig
 
 _POLL_S, _AGAIN_S, _LOOK_S = 0.5, 1.0, 2.0
+_TOLD: tuple[Phase, ...] = ("asked", "failed", "lost")
+"""The phases of which webhooks are told that only listen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +184,23 @@ class Lead:
             if firing is not None and firing.phase == "claimed":
                 self._close(name, firing, "failed", f"nothing was done: {error}")
                 after = read_states(self.store, self.parts.project, [name])[name]
+        self._tell(name, before, after)
         return after
+
+    def _tell(self, name: str, before: State, after: State) -> None:
+        """Tell the trigger's webhooks where a person is asked, or a firing came to a bad end. A
+        webhook that does not take it holds nothing up."""
+        config = self.parts.triggers[name]
+        known = {(one.number, one.phase) for one in (before.now, *before.past) if one is not None}
+        for one in (after.now, *after.past):
+            if one is None or (one.number, one.phase) in known or one.phase not in _TOLD:
+                continue
+            told = replace(self._told(name, config, one), phase=one.phase, said=one.said)
+            for webhook in config.tell:
+                try:
+                    tell(webhook, told)
+                except ActionFailed as error:
+                    self.parts.warn(f"trigger {name}: tell: {error}")
 
     # --- what is done -----------------------------------------------------------------------------
 
@@ -227,6 +245,7 @@ class Lead:
                     raise
         self.parts.record.changed_or_warn(name, before, after)
         self.parts.metrics.state(name, after)
+        self._tell(name, before, after)
 
     def _ended(self, name: str, firing: Firing, phase: Phase, said: str) -> tuple[State, State]:
         now = self.store.now_us()

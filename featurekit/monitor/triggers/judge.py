@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from featurekit.core.types import instant
-from featurekit.errors import ConfigError
+from featurekit.errors import ConfigError, WriteError
 from featurekit.monitor.triggers.actions import shown
 from featurekit.monitor.triggers.conditions import look
 from featurekit.monitor.triggers.decide import silent
@@ -46,7 +46,11 @@ def judge(
         return state.over("rejected", now, said)
 
     before, after = change_state(project.online, project.name, trigger, judged)
-    Record(project.state_dir).changes(trigger, before, after)
+    try:
+        Record(project.state_dir).changes(trigger, before, after)
+    except WriteError as error:
+        what = "approved" if yes else "rejected"
+        raise WriteError(f"the firing is {what}, and the log does not say so: {error}") from error
     made = after.now if yes else after.past[0]
     assert made is not None
     return made

@@ -14,8 +14,9 @@ _SLACK_TEXT, _SLACK_HEAD, _PAGERDUTY_SUMMARY = 3000, 150, 1024
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What the actions of a firing are told. `occasion` is its name, which stays the same where an
-    action is tried again."""
+    """What the actions of a firing are told, and those who are told of it. `occasion` is its name,
+    which stays the same where an action is tried again. `phase` says what it is at, "" for an
+    action that is to be done, and `said` how it ended."""
 
     project: str
     trigger: str
@@ -25,6 +26,8 @@ class Told:
     at: dt.datetime
     asker: str = ""
     judge: str = ""
+    phase: str = ""
+    said: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, in the form of JSON."""
@@ -34,12 +37,24 @@ class Told:
     @property
     def summary(self) -> str:
         """One line for people."""
-        return f"{self.project}: {self.trigger}: {self.reason}"
+        return f"{self.project}: {self.trigger}: {self.what}"
+
+    @property
+    def what(self) -> str:
+        """What is to be known: the reason, or what became of the firing and then the reason."""
+        if self.phase == "asked":
+            return f"waits for approval (featurekit triggers approve {self.trigger}): {self.reason}"
+        return f"{self.phase}: {self.said}; {self.reason}" if self.phase else self.reason
+
+    @property
+    def name(self) -> str:
+        """A name by which a receiver knows what it was sent before."""
+        return f"{self.occasion}-{self.phase}" if self.phase else self.occasion
 
 
 def slack(told: Told) -> dict[str, Any]:
     """The message of an incoming webhook of Slack."""
-    said = f"{told.reason}\n{told.occasion}, {told.at.isoformat(timespec='seconds')}"
+    said = f"{told.what}\n{told.occasion}, {told.at.isoformat(timespec='seconds')}"
     head = _cut(f"{told.project}: {told.trigger}", _SLACK_HEAD)
     return {
         "text": _cut(_escaped(told.summary), _SLACK_TEXT),
@@ -58,7 +73,7 @@ def pagerduty(told: Told, routing_key: str, severity: str) -> dict[str, Any]:
     return {
         "routing_key": routing_key,
         "event_action": "trigger",
-        "dedup_key": f"{told.project}/{told.occasion}",
+        "dedup_key": f"{told.project}/{told.name}",
         "client": "featurekit",
         "payload": {
             "summary": _cut(told.summary, _PAGERDUTY_SUMMARY),
@@ -83,7 +98,7 @@ def alertmanager(told: Told, severity: str) -> list[dict[str, Any]]:
                 "kind": told.kind,
                 "severity": severity,
             },
-            "annotations": {"summary": told.summary, "occasion": told.occasion},
+            "annotations": {"summary": told.summary, "occasion": told.name},
             "startsAt": told.at.isoformat(timespec="milliseconds"),
         }
     ]
