@@ -57,10 +57,12 @@ def text_of(arrives: Any, *, what: str) -> str | None:
             return COMMIT
         case Modified():
             return MODIFIED
-    given = f'"{arrives}"' if isinstance(arrives, str) else '"6h"'
+    instead = f'Delay("{arrives}")' if isinstance(arrives, str) else 'Delay("6h")'
+    if arrives in (Modified, Commit):
+        instead = f"{arrives.__name__}()"
     raise DefinitionError(
         f"{what}: arrives is Delay(…), Modified() or Commit(), found {found(arrives)}; write "
-        f"arrives=Delay({given}), or created_timestamp_column= for a column"
+        f"arrives={instead}, or created_timestamp_column= for a column"
     )
 
 

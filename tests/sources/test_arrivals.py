@@ -184,6 +184,7 @@ def test_a_delay_is_another_version_of_a_view(tmp_path: Path) -> None:
     [
         ({"arrives": "6h"}, r'arrives=Delay\("6h"\), or created_timestamp_column='),
         ({"arrives": Delay}, r"arrives is Delay\(…\), Modified\(\) or Commit\(\), found"),
+        ({"arrives": Modified}, r"write arrives=Modified\(\), or"),
         (
             {"arrives": Delay("6h"), "created_timestamp_column": "came"},
             "arrives and created_timestamp_column both say",

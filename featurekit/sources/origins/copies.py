@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -24,6 +25,7 @@ from featurekit.core.files import WRITING, scratch_folder, whole, write_whole
 from featurekit.core.openness import make_folder
 from featurekit.core.sql import quote
 from featurekit.core.types import DATETIME, STR, Type
+from featurekit.core.written import placed
 from featurekit.define.definitions import EventSource
 from featurekit.errors import SourceError
 from featurekit.sources import parquet
@@ -47,6 +49,8 @@ LINE, FAULT, TEXT = "__featurekit_line", "__featurekit_fault", "__featurekit_tex
 OWN = (LINE, FAULT, TEXT)
 BATCH = 1 << 16
 _NEW = ".new"
+_NAMED = 20
+"""So many tables are named."""
 _UNDER_WAY_S = 3600.0
 """A copy without a name of its own for so long belongs to a process that died."""
 
@@ -312,6 +316,19 @@ def wanted_of(source: EventSource) -> dict[str, Type]:
     """The columns that a source reads, with their types; only these are asked for."""
     instants = (source.timestamp_field, source.created_timestamp_column)
     return {**dict.fromkeys(filter(None, instants), DATETIME), **source.schema}
+
+
+def check_table(source: EventSource, there: Sequence[str]) -> None:
+    """SourceError where the table that the source names is none of these."""
+    table = getattr(source.origin, "table", None)
+    if table is None or table in there:
+        return
+    close = get_close_matches(table, there, n=1)
+    hint = f"did you mean {close[0]!r}? It" if close else "it"
+    more = f" and {len(there) - _NAMED} more" if len(there) > _NAMED else ""
+    listed = f"{', '.join(there[:_NAMED])}{more}" if there else "none that may be read"
+    text = f"{where_of(source)}: there is no such table; {hint} has {listed}"
+    raise placed(SourceError(text), source.place)
 
 
 def check_columns(source: EventSource, there: Sequence[str]) -> None:

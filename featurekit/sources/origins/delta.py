@@ -206,10 +206,19 @@ def opened(source: EventSource, base: Path) -> Iterator[_Snapshot]:
     origin = source.origin
     assert isinstance(origin, Delta)
     library = _library(source)
+    from deltalake.exceptions import DeltaError
+
     where, options = _where(source, origin, base)
     made: dict[int, int] = {}
     with _told(source):
-        table = library.DeltaTable(where, version=origin.version, storage_options=options)
+        try:
+            table = library.DeltaTable(where, version=origin.version, storage_options=options)
+        except DeltaError:
+            newest = library.DeltaTable(where, storage_options=options).version()
+            if origin.version is None or origin.version <= newest:
+                raise
+            text = f"{where_of(source)}: there is no such version; the newest one is {newest}"
+            raise placed(SourceError(text), source.place) from None
         if origin.as_of is not None:
             table.load_as_version(origin.as_of)
             made = {one["version"]: one.get("timestamp", 0) for one in table.history()}

@@ -27,6 +27,7 @@ from featurekit.sources.origins.copies import (
     LINE,
     TEXT,
     check_columns,
+    check_table,
     rows_sql,
     where_of,
 )
@@ -85,6 +86,13 @@ WHERE r.oid = {oid} AND r.relkind = 'r' AND a.amname = 'heap'
 """
 """The file of a table, and its columns: a row that its own transaction wrote has other values once
 these are others. No row where a table's rows do not stand in it, or not for good."""
+_TABLES = """
+SELECT CASE WHEN pg_table_is_visible(r.oid) THEN r.relname ELSE nspname || '.' || r.relname END
+FROM pg_class r JOIN pg_namespace n ON n.oid = r.relnamespace
+WHERE r.relkind IN ('r', 'v', 'm', 'f', 'p') AND nspname !~ '^pg_|^information_schema$'
+  AND has_table_privilege(r.oid, 'SELECT')
+ORDER BY 1
+"""
 _EPOCH = 2**32
 
 
@@ -122,11 +130,24 @@ class _Snapshot:
         limit = "" if most is None else f" LIMIT {most}"
         return schema, self._read(sql + limit, schema)
 
+    def _check_table(self, rows: str) -> None:
+        """SourceError, with the tables that there are, where there is none of the source's name."""
+        assert isinstance(self.source.origin, Postgres)
+        if self.source.origin.table is None:
+            return
+        with _told(self.source, self.connection):
+            self.cursor.execute(f"SELECT to_regclass({_text(rows)}) IS NULL")
+            if self.cursor.fetchall() != [(True,)]:
+                return
+            self.cursor.execute(_TABLES)
+            check_table(self.source, [name for (name,) in self.cursor.fetchall()])
+
     def _asked(self, wanted: Mapping[str, Type]) -> tuple[pa.Schema, str]:
         """The statement that gives the rows, and what a copy of them has."""
         import pyarrow as pa
 
         rows = rows_sql(self.source)
+        self._check_table(rows)
         with _told(self.source, self.connection):
             there = self.cursor.adbc_execute_schema(f"SELECT * FROM {rows}")
         types = {field.name: _type_of(field) for field in there}

@@ -27,6 +27,7 @@ from featurekit.sources.origins.copies import (
     BATCH,
     check_case,
     check_columns,
+    check_table,
     nothing_own,
     own_fields,
     rows_sql,
@@ -54,6 +55,7 @@ class _Snapshot(FileSnapshot):
         import pyarrow as pa
 
         rows = rows_sql(self.source)
+        self._check_table(rows)
         # Of the query itself: as a part of another one, SQLite renames columns of the same name.
         asked = getattr(self.source.origin, "query", None) or f"SELECT * FROM {rows} LIMIT 0"
         there = [name for name, *_ in self._ask(asked).description]
@@ -64,6 +66,14 @@ class _Snapshot(FileSnapshot):
         limit = "" if most is None else f" LIMIT {most}"
         cursor = self._ask(f"SELECT {', '.join(quote(c.name) for c in columns)} FROM {rows}{limit}")
         return schema, self._batches(cursor, columns, schema)
+
+    def _check_table(self, rows: str) -> None:
+        """SourceError, with the tables that there are, where there is none of the source's name."""
+        try:
+            self.con.execute(f"SELECT 1 FROM {rows} LIMIT 0")
+        except sqlite3.Error:
+            named = "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') ORDER BY name"
+            check_table(self.source, [name for (name,) in self._ask(named)])
 
     def _batches(
         self, cursor: sqlite3.Cursor, columns: Sequence[_Column], schema: pa.Schema
