@@ -19,6 +19,7 @@ FILES = {
     "lowest.txt": ["--extra", "dev", "--resolution", "lowest-direct"],
     "lakes.txt": ["--extra", "dev", "--extra", "lakes"],
     "mlflow.txt": ["--extra", "dev", "--extra", "mlflow"],
+    "trackers.txt": ["--extra", "dev", "--extra", "trackers"],
     "bench.txt": ["--extra", "feast", "--extra", "server"],
     "server.txt": ["--extra", "server"],
 }

@@ -9,7 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-_NAMES = ("*.contract.json", "*.manifest.json")
+from featurekit.offline.manifest import MANIFEST
+
+_BEGINS = b'{"contract":'
+"""How every contract begins, whatever its file is called."""
 _MOST_BYTES = 256 * 1024 * 1024
 
 
@@ -19,9 +22,20 @@ def naming(folder: Path, state_dir: Path, values: Collection[Any]) -> tuple[str,
     first event on which a transform erred."""
     return tuple(
         str(path)
-        for path in sorted({path for name in _NAMES for path in folder.rglob(name)})
-        if not path.is_relative_to(state_dir) and names_one_of(path, values)
+        for path in sorted(folder.rglob("*"))
+        if not path.is_relative_to(state_dir) and _is_paper(path) and names_one_of(path, values)
     )
+
+
+def _is_paper(path: Path) -> bool:
+    """Whether a file is a manifest, by its name, or a contract, by its first bytes."""
+    if path.name.endswith(MANIFEST):
+        return True
+    with suppress(OSError):  # it is gone meanwhile, or not for this user
+        if path.is_file():  # nothing waits for a pipe
+            with path.open("rb") as file:
+                return file.read(len(_BEGINS)) == _BEGINS
+    return False
 
 
 def names_one_of(path: Path, values: Collection[Any]) -> bool:

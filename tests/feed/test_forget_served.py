@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -268,10 +269,13 @@ def test_contracts_and_manifests_that_name_the_entity_are_listed(
         put("a.contract.json", contract("other", NAME)),
         put("b.contract.json", contract(first=NAME)),
         put("c.parquet.manifest.json", {"label_columns": {"x": {"classes": [{"value": NAME}]}}}),
+        put("model", contract(NAME)),  # a contract may be called anything
+        put("model.json", contract(NAME)),
     ]
     put("d.contract.json", contract("other", first="other"))
     put("e.contract.json", ["no contract"])
-    (store.path / "models" / "f.contract.json").write_bytes(b"no JSON")
+    (store.path / "models" / "f.contract.json").write_bytes(b'{"contract": no JSON')
+    os.mkfifo(store.path / "models" / "pipe")
     words = ["forget", "person", "--key", f"person_id={NAME}", "--repo", str(store.path), "--json"]
     assert main([*words, "--redis-url", store.online.url]) == 0  # type: ignore[attr-defined]
     assert json.loads(capsys.readouterr().out)["told"] == wanted

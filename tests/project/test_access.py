@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import redis
+import serving
 from redis.exceptions import NoPermissionError, ResponseError
 
 from featurekit import FeatureStore, OnlineService
@@ -148,6 +150,26 @@ def test_a_writer_pushes_under_a_key_also_where_one_ended_half_way(
                 take_once(store.parts, "plain", [{**row, "n": 9}], Key("b", "2"))
         assert take_once(store.parts, "plain", [{**row, "n": 9}], Key("b", "2")).again is True
         assert store.get_online_features("service", [{"key": 1}]).columns["n"] == [9]
+
+
+def test_a_server_that_takes_pushes_works_with_the_rights_of_a_writer(users: Users) -> None:
+    """As the pod of deploy/ that takes them, with API keys."""
+    users.without_info()
+    with users.store("admin") as store:
+        store.apply()
+        store.materialize()
+        _, key = create_api_key(store.online, "shop", "web", ["read:service", "push:plain"])
+    words = ("--repo", str(users.folder), "--log", "--auth", "keys")
+    row = {"key": 1, "n": 8, "at": dt.datetime.now(dt.UTC).isoformat()}
+    with serving.serving(*words, env={"FEATUREKIT_REDIS_URL": users.as_("writer")}) as server:
+        bearer = {"authorization": f"Bearer {key}", "idempotency-key": "a"}
+        for repeated in (None, "true"):
+            status, told, body = server.ask(
+                "POST", "/v1/sources/plain/events", {"rows": [row]}, bearer
+            )
+            assert (status, told.get("featurekit-repeated")) == (200, repeated), body
+        asked = ("POST", "/v1/services/service/features", {"rows": [{"key": 1}]}, bearer)
+        assert json.loads(server.ask(*asked)[2])["columns"]["n"] == [8]
 
 
 def test_a_reader_writes_nothing_and_reads_no_other_project(users: Users) -> None:

@@ -54,6 +54,9 @@ DRIFT = Drift(
         Figure("x", measure, 0.3, 0.0, 0.2, 0.1, "drift") for measure in ("psi", "null_share")
     ),
 )  # fmt: skip
+LASTING = ("Deployment", "StatefulSet")
+RUNS = (*LASTING, "CronJob")
+"""The kinds of what runs pods: those that go on, and jobs too."""
 MANIFESTS = sorted(p for p in BASE.glob("*.yaml") if p.name != "kustomization.yaml")
 
 
@@ -129,7 +132,7 @@ def test_who_mounts_a_volume_of_one_node_goes_where_the_others_are() -> None:
     assert all(claim["accessModes"] == ["ReadWriteOnce"] for claim in claims.values())
     mounting = {}
     for document in documents():
-        if document["kind"] not in ("Deployment", "CronJob"):
+        if document["kind"] not in RUNS:
             continue
         volumes = {v["name"]: v for v in pod(document)["spec"].get("volumes", ())}
         if any("persistentVolumeClaim" in v for v in volumes.values()):
@@ -137,11 +140,26 @@ def test_who_mounts_a_volume_of_one_node_goes_where_the_others_are() -> None:
         for container in _containers(document):
             assert {m["name"] for m in container.get("volumeMounts", ())} <= volumes.keys()
     assert {name.removeprefix("featurekit-") for name in mounting} == {
-        "apply", "materialize", "parity", "shell"}  # fmt: skip
+        "apply", "materialize", "parity", "push", "shell"}  # fmt: skip
     for made in mounting.values():
         assert made["metadata"]["labels"]["featurekit-state"] == "mounted"
         (term,) = made["spec"]["affinity"]["podAffinity"].popitem()[1]
         assert term["labelSelector"] == {"matchLabels": {"featurekit-state": "mounted"}}
+
+
+def test_one_pod_takes_pushes_at_the_address_that_the_docs_name() -> None:
+    (push,) = [d for d in documents() if d["kind"] == "StatefulSet"]
+    (service,) = [d for d in documents() if d["kind"] == "Service"
+                  and d["metadata"]["name"] == push["spec"]["serviceName"]]  # fmt: skip
+    assert push["spec"]["replicas"] == 1
+    labels = push["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= labels.items()
+    assert service["spec"]["clusterIP"] == "None"  # its port is the pod's own
+    (told,) = service["spec"]["ports"]
+    (port,) = pod(push)["spec"]["containers"][0]["ports"]
+    assert (told["targetPort"], told["port"]) == (port["name"], port["containerPort"])
+    address = f"http://{service['metadata']['name']}:{told['port']}"
+    assert f"`{address}`" in (ROOT / "docs/deploy.md").read_text()
 
 
 def test_a_release_is_applied_and_then_filled() -> None:
@@ -165,7 +183,7 @@ def test_every_image_runs_as_a_user_without_rights() -> None:
     bases = {rest.split(" AS ")[1]: rest.split(" AS ")[0] for _, w, rest in steps() if w == "FROM"}
     assert bases["serve"] == bases["jobs"] == "base"
     for document in documents():
-        if document["kind"] not in ("Deployment", "CronJob"):
+        if document["kind"] not in RUNS:
             continue
         spec = pod(document)["spec"]
         assert spec["securityContext"]["runAsNonRoot"] is True
@@ -208,7 +226,9 @@ def test_each_job_gets_the_user_of_redis_that_may_do_its_work() -> None:
         for container in _containers(document):
             named = [e["valueFrom"]["secretKeyRef"]["key"] for e in container.get("env", ())
                      if e["name"] == "FEATUREKIT_REDIS_URL"]  # fmt: skip
-            verb = next((a for a in container.get("args", ["serve"]) if a in USERS), "serve")
+            words = container.get("args", ["serve"])
+            verb = next((a for a in words if a in USERS), "serve")
+            verb = "push" if "--log" in words else verb
             assert named == [f"{USERS[verb]}-url"], container["name"]
             met.update(named)
     assert met == made
@@ -235,11 +255,14 @@ def served_words() -> dict[str, list[str]]:
     (generated,) = kustomization["configMapGenerator"]
     values = dict(one.split("=", 1) for one in generated["literals"])
     pods = [re.sub(r"\$\((\w+)\)", lambda m: values[m[1]], w) for w in container["args"]]
-    return {"image": image, "compose": composed, "pods": pods}
+    (push,) = [d for d in documents() if d["kind"] == "StatefulSet"]
+    (container,) = pod(push)["spec"]["containers"]
+    pushes = [re.sub(r"\$\((\w+)\)", lambda m: values[m[1]], w) for w in container["args"]]
+    return {"image": image, "compose": composed, "pods": pods, "pushes": pushes}
 
 
 @pytest.mark.parametrize(
-    ("file", "auth"), [("image", "keys"), ("compose", "none"), ("pods", "keys")]
+    ("file", "auth"), [("image", "keys"), ("compose", "none"), ("pods", "keys"), ("pushes", "keys")]
 )
 def test_each_file_says_who_may_ask(file: str, auth: str) -> None:
     arguments = parser().parse_args(served_words()[file])
@@ -364,9 +387,10 @@ def test_whom_prometheus_asks_there_is_one() -> None:
         (target,) = one["static_configs"][0]["targets"]
         name, _, port = target.partition(":")
         assert port in services[name]["command"]
-    watched = [d for d in documents() if d["kind"] == "Deployment"
+    watched = [d for d in documents() if d["kind"] in LASTING
                and "annotations" in pod(d)["metadata"]]  # fmt: skip
-    assert {d["metadata"]["name"] for d in watched} == {"featurekit-serve", "featurekit-parity"}
+    assert {d["metadata"]["name"] for d in watched} == {
+        "featurekit-serve", "featurekit-parity", "featurekit-push"}  # fmt: skip
     policies = [d["spec"] for d in documents() if d["kind"] == "NetworkPolicy"]
     for deployment in watched:
         made = pod(deployment)
@@ -374,10 +398,9 @@ def test_whom_prometheus_asks_there_is_one() -> None:
         (port,) = made["spec"]["containers"][0]["ports"]
         assert notes["prometheus.io/port"] == str(port["containerPort"])
         assert port["name"] in ("http", "metrics")
-        (policy,) = [p for p in policies
-                     if p["podSelector"]["matchLabels"].items() <= labels.items()]  # fmt: skip
-        (rule,) = policy["ingress"]
-        assert {"port": port["containerPort"]} in rule["ports"]
+        mine = [p for p in policies if p["podSelector"]["matchLabels"].items() <= labels.items()]
+        (rule,) = [rule for p in mine for rule in p["ingress"]
+                   if {"port": port["containerPort"]} in rule["ports"]]  # fmt: skip
         (other,) = [f["namespaceSelector"] for f in rule["from"] if "namespaceSelector" in f]
         (label,) = other["matchLabels"].items()
         assert "=".join(label) in (ROOT / "docs/deploy.md").read_text()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,29 @@ try:
     import mlflow.sklearn
     import mlflow.types
     from mlflow.exceptions import MlflowException
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+    from mlflow.version import VERSION
+    from packaging.version import Version
 except ImportError as error:
     raise ConfigError(
         f"featurekit.plugins.mlflow: MLflow cannot be imported ({error}); install "
         "featurekit[mlflow]"
     ) from None
 
-__all__ = ["active_run", "deleted", "downloaded", "explained", "mlflow", "schema_of"]
+__all__ = [
+    "active_run",
+    "deleted",
+    "downloaded",
+    "explained",
+    "mlflow",
+    "schema_of",
+    "server_version",
+]
+
+_LEAST = Version("3.0.0")
+"""The first release whose servers keep models apart from runs, as `log_model` writes them."""
+_VERSION_S = 3
 
 _TYPES = {
     "bool": "boolean",
@@ -48,14 +65,46 @@ def active_run() -> Iterator[str]:
 
 @contextmanager
 def explained(what: str) -> Iterator[None]:
-    """Errors of MLflow as DataError, which names what they are about."""
+    """Errors of MLflow as DataError, which names what they are about. DataError, too, before
+    anything is asked or written, where the tracking server is of a release that keeps no models."""
+    uri = mlflow.get_tracking_uri()
+    server = server_version(uri)
+    if server is not None and Version(server) < _LEAST:
+        raise DataError(
+            f"{what}: the tracking server at {uri} is MLflow {server}, which keeps no models of "
+            f"their own; run one of release {_LEAST} or later, as {VERSION} is here"
+        )
     try:
         yield
     except (MlflowException, OSError) as error:
         first = str(error).strip().partition("\n")[0]
+        other = server is not None and Version(server).release[:2] != Version(VERSION).release[:2]
         raise DataError(
-            f"{what}: MLflow at {mlflow.get_tracking_uri()} refuses it: {first}"
+            f"{what}: MLflow at {uri} refuses it: {first}"
+            + f"; its server is MLflow {server}, and here is {VERSION}: install one release" * other
         ) from error
+
+
+@lru_cache(maxsize=8)
+def _told_version(uri: str) -> str:
+    """What the server at a URI says of its version. Whatever its answer raises where there is
+    none, so that it is asked again."""
+    creds = get_default_host_creds(uri)
+    answer = http_request(
+        creds, "/version", "GET", timeout=_VERSION_S, max_retries=0, retry_timeout_seconds=1
+    )
+    answer.raise_for_status()
+    return str(Version(answer.text.strip()))
+
+
+def server_version(uri: str) -> str | None:
+    """The version of the tracking server at a URI; None for a place that is no server of MLflow, as
+    a SQLite file, and where it does not tell."""
+    if not uri.startswith(("http://", "https://")):
+        return None
+    with suppress(MlflowException, OSError, ValueError):
+        return _told_version(uri)
+    return None
 
 
 def downloaded(uri: str, folder: str) -> Path:
