@@ -24,7 +24,7 @@ from tests.orchestrators.described import (
 from tests.orchestrators.environments import node, program
 
 Env = dict[str, str]
-_PATIENCE_S = 400
+_PATIENCE_S = 900
 
 
 def export(tool: str, repo: Path, env: Env, folder: Path) -> list[Path]:
