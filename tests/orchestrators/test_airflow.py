@@ -21,7 +21,7 @@ from tests.orchestrators.environments import program
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "docs" / "examples" / "airflow_dag.py"
-_PATIENCE_S = 300
+_PATIENCE_S = 900
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from tests.orchestrators.described import (
 from tests.orchestrators.environments import node, program
 
 Env = dict[str, str]
-_PATIENCE_S = 400
+_PATIENCE_S = 900
 
 
 def export(tool: str, repo: Path, env: Env, folder: Path) -> list[Path]:
@@ -156,7 +156,8 @@ def test_a_pipeline_runs(tool: str, tmp_path: Path, redis_url: str) -> None:
     assert f"materialize --incremental --end {end}" in commands
     assert f"get-historical checkout labels.csv -o train.parquet --known-at {end}" in commands
     assert {words[-1] for words in told.values()} == {ODD_TO_RUN}
-    assert any(tmp_path.rglob("train.parquet.manifest.json"))  # act works in a copy
+    if tool != "github":  # act works in a copy, which it removes
+        assert (repo / "train.parquet.manifest.json").is_file()
 
 
 @pytest.mark.parametrize("tool", RUNNERS)

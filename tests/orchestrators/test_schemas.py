@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from featurekit.plugins.pipelines.kubernetes import literal
 from featurekit.plugins.pipelines.pipeline import Pipeline
+from featurekit.plugins.pipelines.words import step_script
 from tests.orchestrators.described import IMAGE, described, full, written
 from tests.orchestrators.environments import groovy, program
 
@@ -72,6 +74,10 @@ def test_airflow_reads_a_dag_of_pods(pipeline: Pipeline, tmp_path: Path) -> None
     (found,) = json.loads(out.strip().splitlines()[-1]).values()
     assert found["tasks"] == {step.name: sorted(step.needs) for step in pipeline.steps}
     assert found["schedule"] == (pipeline.schedule or "None")
+    for step in pipeline.steps:
+        env, command = found["pods"][step.name]
+        assert env == {name: literal(value) for name, value in pipeline.env.items()}
+        assert literal(step_script(step)).rstrip() in command[2]
 
 
 @pytest.mark.parametrize("tool", ["kubeflow", "argo", "sagemaker", "vertex"])

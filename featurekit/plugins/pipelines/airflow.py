@@ -145,7 +145,9 @@ def _word(word: str) -> str:
 
 
 def _raw(part: str) -> str:
-    return f"{{% raw %}}{part}{{% endraw %}}" if "{{" in part or "{%" in part else part
+    """A text in which Jinja reads nothing; `${#name}` of a shell begins a comment there."""
+    read = any(sign in part for sign in ("{{", "{%", "{#"))
+    return f"{{% raw %}}{part}{{% endraw %}}" if read else part
 
 
 def _pod(step: Step, pipeline: Pipeline) -> dict[str, str]:

@@ -95,11 +95,19 @@ def _cron(pipeline: Pipeline) -> dict[str, Any]:
     }
 
 
+def _braced(pipeline: Pipeline) -> bool:
+    """Whether a text of the description holds what Argo reads."""
+    words = [word for step in pipeline.steps for word in step.words]
+    return any("{{" in text for text in (*words, *pipeline.env.values()))
+
+
 def _notes(pipeline: Pipeline) -> tuple[str, ...]:
     return joined(
         [
             ["the instant of a run is when its workflow was made, some seconds after the schedule; "
              "a retry of the workflow has the same one"] * pipeline.asks_end,
+            ["Argo reads `{{…}}` in commands and variables as its own, and has no way around it"]
+            * _braced(pipeline),
             kubernetes.secret_note(pipeline),
             kubernetes.claim_note(pipeline),
             kubernetes.no_volume_note(pipeline),
