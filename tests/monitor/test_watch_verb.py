@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import signal
 import time
@@ -244,6 +245,56 @@ def test_a_dry_run_does_nothing_and_tells_of_it(repo: Path, redis_store: RedisSt
     assert state_of(redis_store, "go").past[0].phase == "dry"
     assert done(repo) == []
     assert steps(repo) == [("go-1", "dry")]
+
+
+def orders(n: int, first: int = 0) -> list[dict[str, Any]]:
+    at = dt.datetime.now(dt.UTC)
+    return [
+        {"order": f"o{i}", "customer": 1, "amount": 1.0, "at": at} for i in range(first, first + n)
+    ]
+
+
+def test_rows_that_come_while_it_runs_are_counted_by_the_definitions_of_the_moment(
+    repo: Path, redis_store: RedisStore
+) -> None:
+    rows = {"source": "orders", "at_least": 5}
+    action = shell("echo $FEATUREKIT_REASON >> reasons.txt")
+    write(repo, redis_store, more={"new_rows": rows, "every": "200ms", "actions": [action]})
+    with FeatureStore(repo) as store:
+        store.apply()
+        with watching(repo) as one:
+            looks = 'featurekit_trigger_looks_total{outcome="holds not",trigger="more"}'
+            wait_for(lambda: one.metrics()[looks] >= 1)
+            store.push("orders", orders(4))
+            before = one.metrics()[looks]
+            wait_for(lambda: one.metrics()[looks] >= before + 2)
+            assert state_of(redis_store, "more").fired == 0
+            store.push("orders", orders(3, first=4))
+            wait_for(lambda: state_of(redis_store, "more").past)
+            path = repo / "definitions.py"
+            kept = path.read_text()
+            path.write_text("raise RuntimeError('half written')\n")
+            wait_for(lambda: "half written" in state_of(redis_store, "more").error)
+            path.write_text(kept)
+            wait_for(lambda: not state_of(redis_store, "more").error)
+            _, errors = one.end(signal.SIGTERM)
+    reasons = (repo / "reasons.txt").read_text().splitlines()
+    assert reasons == ["7 rows came to orders, where 5 are enough"]
+    assert errors.count("trigger more: ") == 1, "a look that fails is told once"
+
+
+def test_nothing_to_watch_is_an_error(repo: Path, redis_store: RedisStore) -> None:
+    write_repo(repo, redis_store.url)
+    with pytest.raises(AssertionError, match="there is nothing to watch: write triggers: or wat"):
+        Watching(repo)
+
+
+def test_a_port_that_is_taken_is_an_error(repo: Path, redis_store: RedisStore) -> None:
+    write(repo, redis_store, go={"event": "go", "actions": [shell("true")]})
+    with watching(repo) as one:
+        port = one.url.rpartition(":")[2]
+        with pytest.raises(AssertionError, match=f"the watch cannot be served at 127.0.0.1:{port}"):
+            Watching(repo, "--port", port)
 
 
 def test_when_redis_is_away_it_is_not_ready_and_goes_on_afterwards(
