@@ -222,6 +222,42 @@ def test_a_person_says_yes_or_no(
     ]
 
 
+def test_what_a_trigger_would_do_is_shown_and_nothing_changes(
+    repo: Path, redis_store: RedisStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quiet = {"start": "00:00", "end": "23:59"}
+    write(
+        repo,
+        redis_store,
+        more={
+            "new_rows": {"source": "orders", "at_least": 5},
+            "approve": True,
+            "quiet_hours": quiet,
+            "actions": [shell("true"), {"webhook": {"url": "https://hooks.example/secret"}}],
+        },
+    )
+    with FeatureStore(repo) as store:
+        store.apply()
+    code, said = run(repo, capsys, "triggers", "fire", "more", "--dry-run")
+    assert (code, said["holds"]) == (0, False)
+    assert said["actions"] == ["command sh -c true", "webhook hooks.example (plain)"]
+    assert "a person says yes" in said["first"]
+    assert redis_store.read([b"fk:tests:trigger:more"]) == [None]
+    code, said = run(repo, capsys, "triggers", "fire", "more", "--reason", "by hand")
+    assert (code, said) == (0, {"trigger": "more", "reason": "by hand"})
+    code, said = run(repo, capsys, "triggers", "show", "more")
+    assert (code, said["waiting"], said["fired"]) == (0, 1, 0)
+    code, said = run(repo, capsys, "triggers", "show", "moar")
+    assert code == 2
+    assert "no trigger 'moar'" in said["error"]["message"]
+    assert "did you mean 'more'" in said["error"]["message"]
+    assert main(["--repo", str(repo), "triggers", "show", "more"]) == 0
+    shown = capsys.readouterr().out
+    assert "does: webhook hooks.example (plain)" in shown
+    assert "quiet hours: 00:00 to 23:59 in UTC" in shown
+    assert "secret" not in shown
+
+
 def test_a_log_that_was_changed_is_told(
     repo: Path, redis_store: RedisStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -303,7 +339,11 @@ def test_when_redis_is_away_it_is_not_ready_and_goes_on_afterwards(
     write(repo, redis_store, go={"event": "go", "actions": [shell(NOTES.format(folder=repo))]})
     with watching(repo) as one:
         wait_for(lambda: one.leads)
-        redis_store.client.client_pause(2500)
+        redis_store.client.client_pause(12_000)  # longer than a reply is waited for
+        wait_for(lambda: one.get("/ready")[0] == 503)
+        assert one.get("/health")[0] == 200
         fire(repo, "go")
         wait_for(lambda: done(repo) == ["go-1"])
-        assert one.get("/ready")[0] == 200
+        wait_for(lambda: one.get("/ready")[0] == 200)
+        _, errors = one.end(signal.SIGTERM)
+    assert 1 <= errors.count("Redis at ") <= 6, "it is told once, and not each second"
