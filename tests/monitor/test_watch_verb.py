@@ -102,7 +102,9 @@ def test_what_a_killed_process_had_begun_is_lost_or_done_by_the_next_one(
         wait_for(lambda: state_of(redis_store, "go").past and not state_of(redis_store, "go").asked)
         time.sleep(1.0)  # what an orphan would do, it would have done
         state = state_of(redis_store, "go")
-    begun = (repo / "begun.txt").read_text().split()
+        told = steps(repo)
+    path = repo / "begun.txt"
+    begun = path.read_text().split() if path.exists() else []
     phase = state.past[0].phase
     assert state.fired == 1
     if repeatable:
@@ -110,9 +112,10 @@ def test_what_a_killed_process_had_begun_is_lost_or_done_by_the_next_one(
         assert len(done(repo)) in (1, 2), "twice only where the first one was done, and not noted"
     else:
         assert phase in ("done", "lost")
-        assert len(begun) == 1, "it was never begun twice"
-        assert len(done(repo)) == 1 if phase == "done" else len(done(repo)) <= 1
-    assert steps(repo)[-1] == ("go-1", phase)
+        assert len(begun) <= 1, "it was never begun twice"
+        assert len(done(repo)) == 1 if phase == "done" else len(done(repo)) <= len(begun)
+    # A kill may come between the note in the store and the entry of the log.
+    assert told[-1] in (("go-1", phase), ("go-1", "claimed"))
 
 
 def test_a_command_ends_with_the_process_that_ran_it(repo: Path, redis_store: RedisStore) -> None:
@@ -192,7 +195,8 @@ def test_a_person_says_yes_or_no(
     with watching(repo) as one:
         fire(repo, "go")
         wait_for(lambda: (now := state_of(redis_store, "go").now) and now.phase == "asked")
-        assert one.metrics()['featurekit_trigger_open{phase="asked",trigger="go"}'] == 1
+        asked = 'featurekit_trigger_open{phase="asked",trigger="go"}'
+        wait_for(lambda: one.metrics()[asked] == 1)
         assert done(repo) == []
         code, said = run(repo, capsys, "triggers", "approve", "go", "--occasion", "go-7")
         assert code == 2
@@ -206,7 +210,7 @@ def test_a_person_says_yes_or_no(
         assert (code, said["phase"], said["said"]) == (0, "rejected", "not today")
         outcome = 'featurekit_trigger_firings_total{outcome="%s",trigger="go"}'
         wait_for(lambda: one.metrics()[outcome % "rejected"] == 1)
-        assert one.metrics()[outcome % "done"] == 1
+        wait_for(lambda: one.metrics()[outcome % "done"] == 1)
         code, said = run(repo, capsys, "triggers", "approve", "go")
         assert code == 2
         wanted = "no firing of trigger go waits for approval; go-2 is rejected"
@@ -264,9 +268,8 @@ def test_a_log_that_was_changed_is_told(
     write(repo, redis_store, go={"event": "go", "dry_run": True, "actions": [shell("true")]})
     with watching(repo):
         fire(repo, "go")
-        wait_for(lambda: state_of(redis_store, "go").past)
+        wait_for(lambda: steps(repo) == [("go-1", "dry")])
     path = repo / ".featurekit" / "triggers.log"
-    wait_for(path.exists)
     path.write_bytes(path.read_bytes().replace(b"a test", b"a rest"))
     code, said = run(repo, capsys, "triggers", "log")
     assert code == 1
@@ -277,10 +280,9 @@ def test_a_dry_run_does_nothing_and_tells_of_it(repo: Path, redis_store: RedisSt
     write(repo, redis_store, go={"event": "go", "actions": [shell(NOTES.format(folder=repo))]})
     with watching(repo, "--dry-run"):
         fire(repo, "go")
-        wait_for(lambda: state_of(redis_store, "go").past)
+        wait_for(lambda: steps(repo) == [("go-1", "dry")])
     assert state_of(redis_store, "go").past[0].phase == "dry"
     assert done(repo) == []
-    assert steps(repo) == [("go-1", "dry")]
 
 
 def orders(n: int, first: int = 0) -> list[dict[str, Any]]:
