@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -102,3 +104,12 @@ def test_another_expression_is_an_error_that_says_what_to_write(expression: str)
 def test_another_zone_is_an_error() -> None:
     with pytest.raises(DefinitionError, match=r"'London' is not a time zone .*Europe/London"):
         Cron("0 3 * * *", "London")
+
+
+def test_settings_without_a_schedule_load_no_cron() -> None:
+    code = (
+        "import sys; from featurekit.project import config; "
+        "config.FeaturekitConfig(triggers={'a': {'event': 'go', 'actions': [{'command': ['x']}]}});"
+        "sys.exit('cronsim' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import signal
 import time
@@ -101,7 +102,9 @@ def test_what_a_killed_process_had_begun_is_lost_or_done_by_the_next_one(
         wait_for(lambda: state_of(redis_store, "go").past and not state_of(redis_store, "go").asked)
         time.sleep(1.0)  # what an orphan would do, it would have done
         state = state_of(redis_store, "go")
-    begun = (repo / "begun.txt").read_text().split()
+        told = steps(repo)
+    path = repo / "begun.txt"
+    begun = path.read_text().split() if path.exists() else []
     phase = state.past[0].phase
     assert state.fired == 1
     if repeatable:
@@ -109,9 +112,10 @@ def test_what_a_killed_process_had_begun_is_lost_or_done_by_the_next_one(
         assert len(done(repo)) in (1, 2), "twice only where the first one was done, and not noted"
     else:
         assert phase in ("done", "lost")
-        assert len(begun) == 1, "it was never begun twice"
-        assert len(done(repo)) == 1 if phase == "done" else len(done(repo)) <= 1
-    assert steps(repo)[-1] == ("go-1", phase)
+        assert len(begun) <= 1, "it was never begun twice"
+        assert len(done(repo)) == 1 if phase == "done" else len(done(repo)) <= len(begun)
+    # A kill may come between the note in the store and the entry of the log.
+    assert told[-1] in (("go-1", phase), ("go-1", "claimed"))
 
 
 def test_a_command_ends_with_the_process_that_ran_it(repo: Path, redis_store: RedisStore) -> None:
@@ -191,7 +195,8 @@ def test_a_person_says_yes_or_no(
     with watching(repo) as one:
         fire(repo, "go")
         wait_for(lambda: (now := state_of(redis_store, "go").now) and now.phase == "asked")
-        assert one.metrics()['featurekit_trigger_open{phase="asked",trigger="go"}'] == 1
+        asked = 'featurekit_trigger_open{phase="asked",trigger="go"}'
+        wait_for(lambda: one.metrics()[asked] == 1)
         assert done(repo) == []
         code, said = run(repo, capsys, "triggers", "approve", "go", "--occasion", "go-7")
         assert code == 2
@@ -205,7 +210,7 @@ def test_a_person_says_yes_or_no(
         assert (code, said["phase"], said["said"]) == (0, "rejected", "not today")
         outcome = 'featurekit_trigger_firings_total{outcome="%s",trigger="go"}'
         wait_for(lambda: one.metrics()[outcome % "rejected"] == 1)
-        assert one.metrics()[outcome % "done"] == 1
+        wait_for(lambda: one.metrics()[outcome % "done"] == 1)
         code, said = run(repo, capsys, "triggers", "approve", "go")
         assert code == 2
         wanted = "no firing of trigger go waits for approval; go-2 is rejected"
@@ -221,15 +226,50 @@ def test_a_person_says_yes_or_no(
     ]
 
 
+def test_what_a_trigger_would_do_is_shown_and_nothing_changes(
+    repo: Path, redis_store: RedisStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quiet = {"start": "00:00", "end": "23:59"}
+    write(
+        repo,
+        redis_store,
+        more={
+            "new_rows": {"source": "orders", "at_least": 5},
+            "approve": True,
+            "quiet_hours": quiet,
+            "actions": [shell("true"), {"webhook": {"url": "https://hooks.example/secret"}}],
+        },
+    )
+    with FeatureStore(repo) as store:
+        store.apply()
+    code, said = run(repo, capsys, "triggers", "fire", "more", "--dry-run")
+    assert (code, said["holds"]) == (0, False)
+    assert said["actions"] == ["command sh -c true", "webhook hooks.example (plain)"]
+    assert "a person says yes" in said["first"]
+    assert redis_store.read([b"fk:tests:trigger:more"]) == [None]
+    code, said = run(repo, capsys, "triggers", "fire", "more", "--reason", "by hand")
+    assert (code, said) == (0, {"trigger": "more", "reason": "by hand"})
+    code, said = run(repo, capsys, "triggers", "show", "more")
+    assert (code, said["waiting"], said["fired"]) == (0, 1, 0)
+    code, said = run(repo, capsys, "triggers", "show", "moar")
+    assert code == 2
+    assert "no trigger 'moar'" in said["error"]["message"]
+    assert "did you mean 'more'" in said["error"]["message"]
+    assert main(["--repo", str(repo), "triggers", "show", "more"]) == 0
+    shown = capsys.readouterr().out
+    assert "does: webhook hooks.example (plain)" in shown
+    assert "quiet hours: 00:00 to 23:59 in UTC" in shown
+    assert "secret" not in shown
+
+
 def test_a_log_that_was_changed_is_told(
     repo: Path, redis_store: RedisStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(repo, redis_store, go={"event": "go", "dry_run": True, "actions": [shell("true")]})
     with watching(repo):
         fire(repo, "go")
-        wait_for(lambda: state_of(redis_store, "go").past)
+        wait_for(lambda: steps(repo) == [("go-1", "dry")])
     path = repo / ".featurekit" / "triggers.log"
-    wait_for(path.exists)
     path.write_bytes(path.read_bytes().replace(b"a test", b"a rest"))
     code, said = run(repo, capsys, "triggers", "log")
     assert code == 1
@@ -240,10 +280,59 @@ def test_a_dry_run_does_nothing_and_tells_of_it(repo: Path, redis_store: RedisSt
     write(repo, redis_store, go={"event": "go", "actions": [shell(NOTES.format(folder=repo))]})
     with watching(repo, "--dry-run"):
         fire(repo, "go")
-        wait_for(lambda: state_of(redis_store, "go").past)
+        wait_for(lambda: steps(repo) == [("go-1", "dry")])
     assert state_of(redis_store, "go").past[0].phase == "dry"
     assert done(repo) == []
-    assert steps(repo) == [("go-1", "dry")]
+
+
+def orders(n: int, first: int = 0) -> list[dict[str, Any]]:
+    at = dt.datetime.now(dt.UTC)
+    return [
+        {"order": f"o{i}", "customer": 1, "amount": 1.0, "at": at} for i in range(first, first + n)
+    ]
+
+
+def test_rows_that_come_while_it_runs_are_counted_by_the_definitions_of_the_moment(
+    repo: Path, redis_store: RedisStore
+) -> None:
+    rows = {"source": "orders", "at_least": 5}
+    action = shell("echo $FEATUREKIT_REASON >> reasons.txt")
+    write(repo, redis_store, more={"new_rows": rows, "every": "200ms", "actions": [action]})
+    with FeatureStore(repo) as store:
+        store.apply()
+        with watching(repo) as one:
+            looks = 'featurekit_trigger_looks_total{outcome="holds not",trigger="more"}'
+            wait_for(lambda: one.metrics()[looks] >= 1)
+            store.push("orders", orders(4))
+            before = one.metrics()[looks]
+            wait_for(lambda: one.metrics()[looks] >= before + 2)
+            assert state_of(redis_store, "more").fired == 0
+            store.push("orders", orders(3, first=4))
+            wait_for(lambda: state_of(redis_store, "more").past)
+            path = repo / "definitions.py"
+            kept = path.read_text()
+            path.write_text("raise RuntimeError('half written')\n")
+            wait_for(lambda: "half written" in state_of(redis_store, "more").error)
+            path.write_text(kept)
+            wait_for(lambda: not state_of(redis_store, "more").error)
+            _, errors = one.end(signal.SIGTERM)
+    reasons = (repo / "reasons.txt").read_text().splitlines()
+    assert reasons == ["7 rows came to orders, where 5 are enough"]
+    assert errors.count("trigger more: ") == 1, "a look that fails is told once"
+
+
+def test_nothing_to_watch_is_an_error(repo: Path, redis_store: RedisStore) -> None:
+    write_repo(repo, redis_store.url)
+    with pytest.raises(AssertionError, match="there is nothing to watch: write triggers: or wat"):
+        Watching(repo)
+
+
+def test_a_port_that_is_taken_is_an_error(repo: Path, redis_store: RedisStore) -> None:
+    write(repo, redis_store, go={"event": "go", "actions": [shell("true")]})
+    with watching(repo) as one:
+        port = one.url.rpartition(":")[2]
+        with pytest.raises(AssertionError, match=f"the watch cannot be served at 127.0.0.1:{port}"):
+            Watching(repo, "--port", port)
 
 
 def test_when_redis_is_away_it_is_not_ready_and_goes_on_afterwards(
@@ -252,7 +341,11 @@ def test_when_redis_is_away_it_is_not_ready_and_goes_on_afterwards(
     write(repo, redis_store, go={"event": "go", "actions": [shell(NOTES.format(folder=repo))]})
     with watching(repo) as one:
         wait_for(lambda: one.leads)
-        redis_store.client.client_pause(2500)
+        redis_store.client.client_pause(12_000)  # longer than a reply is waited for
+        wait_for(lambda: one.get("/ready")[0] == 503)
+        assert one.get("/health")[0] == 200
         fire(repo, "go")
         wait_for(lambda: done(repo) == ["go-1"])
-        assert one.get("/ready")[0] == 200
+        wait_for(lambda: one.get("/ready")[0] == 200)
+        _, errors = one.end(signal.SIGTERM)
+    assert 1 <= errors.count("Redis at ") <= 6, "it is told once, and not each second"

@@ -73,8 +73,8 @@ class Watching:
         )  # fmt: skip
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        if not line:
-            raise AssertionError(self.process.communicate()[1])
+        if '"url"' not in line:
+            raise AssertionError("".join(self.process.communicate()))
         self.url: str = json.loads(line)["url"]
 
     def get(self, path: str) -> tuple[int, Any]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from featurekit.core.calls import near
 from featurekit.errors import ConfigError
 from featurekit.monitor.triggers.actions import check_environment
 from featurekit.project.project import Project
-from featurekit.project.trigger_settings import TriggerConfig, WatchConfig
+from featurekit.project.trigger_settings import (
+    ActionConfig,
+    TriggerConfig,
+    WatchConfig,
+    WebhookAction,
+)
 
 
 def check_triggers(project: Project) -> Mapping[str, TriggerConfig]:
@@ -18,7 +23,11 @@ def check_triggers(project: Project) -> Mapping[str, TriggerConfig]:
     for name, config in triggers.items():
         place = f"featurekit.triggers.{name}"
         _check_names(project, config, place)
-        for of, actions in (("actions", config.actions), ("tell", config.tell)):
+        listed: dict[str, Sequence[ActionConfig | WebhookAction]] = {
+            "actions": config.actions,
+            "tell": config.tell,
+        }
+        for of, actions in listed.items():
             for number, action in enumerate(actions):
                 for variable in check_environment(action):
                     raise ConfigError(

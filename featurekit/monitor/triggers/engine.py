@@ -64,6 +64,7 @@ class Lead:
     holder: str = field(default_factory=lambda: uuid.uuid4().hex)
     _looking: threading.Lock = field(default_factory=threading.Lock)
     _acting: set[str] = field(default_factory=set)
+    _said: dict[str, str] = field(default_factory=dict)
 
     def run(self, stop: threading.Event, check: Callable[[], None], drain_s: float) -> None:
         """Lead until `stop` is set, or the lease is lost, of which `check` raises LeaseLost. What
@@ -83,10 +84,11 @@ class Lead:
             while not stop.wait(_AGAIN_S) and not self.ending.now.is_set():
                 try:
                     check()
+                    self._fine("")
                 except LeaseLost:
                     self.ending.end("another process leads")
                 except OnlineError as error:
-                    self.parts.warn(str(error))
+                    self._warn("", str(error))
         finally:
             self.ending.stop.set()
             self._drain(threads, drain_s)
@@ -108,12 +110,22 @@ class Lead:
             wait_s = _POLL_S
             try:
                 self.step(name)
+                self._fine(name)
             except LeaseLost:
                 self.ending.end("another process leads")
             except FeaturekitError as error:  # the store is away, or a note is damaged
-                self.parts.warn(f"trigger {name}: {error}")
+                self._warn(name, f"trigger {name}: {error}")
                 wait_s = _AGAIN_S
             self.ending.stop.wait(wait_s)
+
+    def _warn(self, of: str, said: str) -> None:
+        """Tell what is wrong once, for as long as it goes on."""
+        if self._said.get(of) != said:
+            self._said[of] = said
+            self.parts.warn(said)
+
+    def _fine(self, of: str) -> None:
+        self._said.pop(of, None)
 
     # --- one step ---------------------------------------------------------------------------------
 
