@@ -269,13 +269,13 @@ def _in_parts(given: Iterator[Record | T]) -> Iterator[list[Record] | T]:
 
 
 def _block(text: str, line: int, *, schema: pa.Schema, dialect: Dialect) -> pa.RecordBatch | None:
-    """Lines without a quote as whole records, by Arrow's reader of CSV; None where one of them is
-    none. Each is a row then, or the reader has skipped an empty one."""
+    """Lines that are plain records, split by Arrow's reader of CSV; None where it does not see a
+    row in each."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.csv as pacsv
 
-    if not dialect.delimiter.isascii() or text[0] == "\ufeff" or "\0" in text:
+    if not (dialect.delimiter + dialect.quote).isascii() or text[0] == "\ufeff" or "\0" in text:
         return None
     names = schema.names[: -len(_OWN)]
     places = [str(place) for place, _ in enumerate(names)]
@@ -284,15 +284,21 @@ def _block(text: str, line: int, *, schema: pa.Schema, dialect: Dialect) -> pa.R
         table = pacsv.read_csv(
             pa.BufferReader(data),
             pacsv.ReadOptions(column_names=places, block_size=len(data) + 1, use_threads=False),
-            pacsv.ParseOptions(delimiter=dialect.delimiter, quote_char=False),
-            pacsv.ConvertOptions(column_types=dict.fromkeys(places, pa.string())),
+            pacsv.ParseOptions(delimiter=dialect.delimiter, quote_char=dialect.quote or False),
+            pacsv.ConvertOptions(
+                column_types=dict.fromkeys(places, pa.string()),
+                null_values=[""],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+            ),
         )
         rows = table.num_rows
         if rows != text.count("\n") + text.count("\r") - text.count("\r\n"):
             return None
-        nulls = pa.array(["", *dialect.null_values], pa.string())
         texts = [column.combine_chunks() for column in table.columns]
-        texts = [pc.if_else(pc.is_in(t, nulls), pa.scalar(None, pa.string()), t) for t in texts]
+        if dialect.null_values:
+            nulls, null = pa.array(dialect.null_values, pa.string()), pa.scalar(None, pa.string())
+            texts = [pc.if_else(pc.is_in(text, nulls), null, text) for text in texts]
         lines = pa.array(range(line, line + rows), pa.int64())
         nothing = pa.nulls(rows, pa.string())
         return pa.RecordBatch.from_arrays([*texts, lines, nothing, nothing], schema=schema)

@@ -126,20 +126,20 @@ class Records:
 
     def with_blocks(self, width: int, whole_lines: WholeLines[T]) -> Iterator[Record | T]:
         """As `rest`, with a block in the place of many records: what `whole_lines` gives of lines
-        in which no quote and no undecodable byte stands, told with the number of the first. Where
-        it gives None, these are taken one by one.
+        each of which is a plain record, told with the number of the first. Where it gives None,
+        these are taken one by one.
 
         Nearly all other records are whole, and one match of a pattern takes them. What it does not
         match is taken apart field by field, to say why.
         """
-        whole = self._whole(width)
+        whole, plain = self._whole(width), self._plain_lines(width)
         broken = 0  # the line of the record whose quotes are not in order, until one is whole again
         tried = 0  # where lines end that are taken one by one
         while True:
             if self._fresh:
                 self._fresh, tried = False, 0
             text, at = self._text, self._at
-            stop = 0 if broken or at < tried else self._block_stop()
+            stop = 0 if broken or at < tried else self._block_stop(plain)
             if stop:
                 block = whole_lines(text[at:stop], self._line)
                 tried = stop
@@ -178,20 +178,26 @@ class Records:
                 broken = record.line
             yield record
 
-    def _block_stop(self) -> int:
-        """Where lines end that begin here, and have no quote and no undecodable byte; 0 where they
-        are few."""
+    def _block_stop(self, plain: re.Pattern[str]) -> int:
+        """Where the plain records end that begin here; 0 where they are few."""
         text, at = self._text, self._at
-        most = min(len(text), at + _BLOCK)
+        most = text.rfind("\n", at, at + _BLOCK) + 1
         if most - at < _LEAST:
             return 0
-        quote = self._dialect.quote
-        if quote and (found := text.find(quote, at, most)) >= 0:
-            most = found
-        stop = text.rfind("\n", at, most) + 1
+        found = plain.match(text, at, most)
+        stop = at if found is None else found.end()
         if stop - at < _LEAST or (self._marked and _MARK.search(text, at, stop)):
             return 0
         return stop
+
+    def _plain_lines(self, width: int) -> re.Pattern[str]:
+        """The pattern of records of so many fields, each in a line of its own: fields without a
+        quote, or ones that begin and end with it."""
+        delimiter, quote = re.escape(self._dialect.delimiter), re.escape(self._dialect.quote)
+        field = rf"[^{quote}{delimiter}\r\n]*+"
+        if quote:
+            field = rf"(?:{quote}(?:[^{quote}\r\n]++|{quote}{quote})*+{quote}|{field})"
+        return re.compile(rf"(?:(?![\r\n]){delimiter.join([field] * width)}(?:\r\n|\n|\r))*+")
 
     def _judged(self, spot: _Spot, width: int, broken: int) -> Record:
         """The record at a spot, taken from the text; `broken` is the line of a record before it

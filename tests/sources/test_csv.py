@@ -770,8 +770,9 @@ def _texts(seed: int) -> str:
     """Lines of two fields, most of them plain, with what a reader may stumble over among them."""
     rng = random.Random(seed)
     plain = [f"{n},a b{n}" for n in range(40)] + ["é,\U0001f600", " 1 ,\t", "NA,", ",", "null,nan"]
+    plain += ['"a,b",""', '"NA","6"" pipe"', '"""",1', '2," "']
     odd = [
-        '"a,b",2', '1,"6"" pipe"', '1,"6" pipe"', "1,2,3", "1", "", "\ufeff1,2",
+        '1,"6" pipe"', '1,6"', '1,a"b"', '"1" ,2', "1,2,3", "1", "", "\ufeff1,2",
         "1,a\0b", '1,"x\ny"', '"open,1', "1,2,", "#1,2", "1,\udcff",
     ]  # fmt: skip
     ends = rng.choice([["\n"], ["\r\n"], ["\n", "\r\n", "\r"]])
@@ -807,6 +808,5 @@ def test_lines_that_are_read_together_are_what_they_are_alone(
     assert found[0].to_pylist() == found[1].to_pylist()
     about = [kind._about(tmp_path / f"{least}.parquet") for least in (1, 1 << 30)]
     assert about[0] == about[1]
-    plain = '"' not in _texts(seed) and about[0]["rejects"] == about[0]["empty_lines"] == 0
-    if plain and about[0]["rows"] > 50 and size > 7:
-        assert any(one is not None for one in taken) or "\0" in _texts(seed)
+    if about[0]["rows"] > 50 and size > 7 and "\n" in _texts(seed):
+        assert any(one is not None for one in taken)
