@@ -186,9 +186,7 @@ class Records:
             return 0
         found = plain.match(text, at, most)
         stop = at if found is None else found.end()
-        if stop - at < _LEAST or (self._marked and _MARK.search(text, at, stop)):
-            return 0
-        return stop
+        return stop if stop - at >= _LEAST else 0
 
     def _plain_lines(self, width: int) -> re.Pattern[str]:
         """The pattern of records of so many fields, each in a line of its own: fields without a
