@@ -13,10 +13,10 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from zlib import crc32
 
 from featurekit.core.files import whole, write_whole
@@ -60,6 +60,7 @@ _FORMAT = 2
 _ABOUT = b"featurekit"
 _BATCH = 1 << 16
 _STEP = 1 << 20
+T = TypeVar("T")
 DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 # The texts that float() reads, without underscores, and with blanks as the only spaces.
 FLOAT = (
@@ -224,13 +225,20 @@ def _write_copy(path: Path, dialect: Dialect, copy: Path, *, most: int | None = 
         ]
     )
     rows = rejects = lines = 0
-    rest = islice(records.rest(len(names)), most)
+    blocks = partial(_block, schema=schema, dialect=dialect)
+    given: Iterator[Record | pa.RecordBatch] = records.with_blocks(len(names), blocks)
+    if most is not None:
+        given = islice(records.rest(len(names)), most)
     with whole(copy) as hidden, pq.ParquetWriter(hidden, schema) as writer:
-        while batch := list(islice(rest, _BATCH)):
-            writer.write_batch(_batch(batch, schema, dialect))
-            whole_ones = sum(record.fields is not None for record in batch)
-            rows, rejects = rows + whole_ones, rejects + len(batch) - whole_ones
-            lines += sum(record.lines for record in batch)
+        for part in _in_parts(given):
+            if isinstance(part, pa.RecordBatch):
+                writer.write_batch(part)
+                rows, lines = rows + part.num_rows, lines + part.num_rows
+                continue
+            writer.write_batch(_batch(part, schema, dialect))
+            whole_ones = sum(record.fields is not None for record in part)
+            rows, rejects = rows + whole_ones, rejects + len(part) - whole_ones
+            lines += sum(record.lines for record in part)
         counted = header_lines + lines + records.empty_lines
         if most is None and not counted == records.lines == records.lines_there:
             raise AssertionError(f"{path}: {records.lines_there} lines came in, {counted} went out")
@@ -243,6 +251,58 @@ def _write_copy(path: Path, dialect: Dialect, copy: Path, *, most: int | None = 
             "empty_lines": records.empty_lines,
         }
         writer.add_key_value_metadata({_ABOUT: json.dumps(about).encode()})
+
+
+def _in_parts(given: Iterator[Record | T]) -> Iterator[list[Record] | T]:
+    """Blocks, and the records between them, many at a time."""
+    held: list[Record] = []
+    for one in given:
+        if isinstance(one, Record):
+            held.append(one)
+        if held and (len(held) == _BATCH or not isinstance(one, Record)):
+            yield held
+            held = []
+        if not isinstance(one, Record):
+            yield one
+    if held:
+        yield held
+
+
+def _block(text: str, line: int, *, schema: pa.Schema, dialect: Dialect) -> pa.RecordBatch | None:
+    """Lines that are plain records, split by Arrow's reader of CSV; None where it does not see a
+    row in each."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.csv as pacsv
+
+    if not (dialect.delimiter + dialect.quote).isascii() or text[0] == "\ufeff" or "\0" in text:
+        return None
+    names = schema.names[: -len(_OWN)]
+    places = [str(place) for place, _ in enumerate(names)]
+    with suppress(UnicodeEncodeError, pa.ArrowInvalid):
+        data = text.encode()
+        table = pacsv.read_csv(
+            pa.BufferReader(data),
+            pacsv.ReadOptions(column_names=places, block_size=len(data) + 1, use_threads=False),
+            pacsv.ParseOptions(delimiter=dialect.delimiter, quote_char=dialect.quote or False),
+            pacsv.ConvertOptions(
+                column_types=dict.fromkeys(places, pa.string()),
+                null_values=[""],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+            ),
+        )
+        rows = table.num_rows
+        if rows != text.count("\n") + text.count("\r") - text.count("\r\n"):
+            return None
+        texts = [column.combine_chunks() for column in table.columns]
+        if dialect.null_values:
+            nulls, null = pa.array(dialect.null_values, pa.string()), pa.scalar(None, pa.string())
+            texts = [pc.if_else(pc.is_in(text, nulls), null, text) for text in texts]
+        lines = pa.array(range(line, line + rows), pa.int64())
+        nothing = pa.nulls(rows, pa.string())
+        return pa.RecordBatch.from_arrays([*texts, lines, nothing, nothing], schema=schema)
+    return None
 
 
 def _header(path: Path, records: Records, dialect: Dialect) -> list[str]:

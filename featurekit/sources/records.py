@@ -13,9 +13,9 @@ whole record without a field such as `pipe"`, which may be the end of the broken
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from featurekit.define.dialect import Dialect
 
@@ -23,6 +23,11 @@ LONGEST = 1 << 24
 """The most characters of one field, from its quote to the one that closes it; a longer one has a
 quote that is never closed."""
 
+_LEAST, _BLOCK = 1 << 12, 1 << 22
+"""The fewest and the most characters of a block of lines."""
+T = TypeVar("T")
+WholeLines = Callable[[str, int], T | None]
+"""Turns lines, and the number of the first, into a block."""
 _MARK = re.compile("[\udc00-\udcff]")
 _LINE_END = re.compile(r"\r\n|\n|\r")
 LINE = re.compile(r"[^\r\n]*+(?:\r\n|\n|\r)|[^\r\n]++")
@@ -57,6 +62,7 @@ class Records:
     def __init__(self, pieces: Iterator[str], dialect: Dialect) -> None:
         self._pieces, self._dialect = pieces, dialect
         self._text, self._at, self._ended = "", 0, False
+        self._fresh = False  # text came in, so places in it are others
         self._line = 1
         self._held = 0  # line ends that came in, counted apart from the records
         self._ends_open = False  # the last line has no line end
@@ -97,7 +103,7 @@ class Records:
         joined = self._text[-1:] == "\r" and piece[:1] == "\n"
         ends = piece.count("\n") + piece.count("\r") - piece.count("\r\n")
         self._held += ends - joined
-        self._text, self._at = rest + piece, 0
+        self._text, self._at, self._fresh = rest + piece, 0, True
         self._returns = "\r" in self._text
         self._marked = _MARK.search(self._text) is not None
         return True
@@ -115,15 +121,32 @@ class Records:
         return spot.fields, spot.fault
 
     def rest(self, width: int) -> Iterator[Record]:
-        """The records after the header; a whole one has `width` fields.
+        """The records after the header; a whole one has `width` fields."""
+        yield from self.with_blocks(width, lambda text, line: None)
 
-        Nearly all records are whole, and one match of a pattern takes them. What it does not match
-        is taken apart field by field, to say why.
+    def with_blocks(self, width: int, whole_lines: WholeLines[T]) -> Iterator[Record | T]:
+        """As `rest`, with a block in the place of many records: what `whole_lines` gives of lines
+        each of which is a plain record, told with the number of the first. Where it gives None,
+        these are taken one by one.
+
+        Nearly all other records are whole, and one match of a pattern takes them. What it does not
+        match is taken apart field by field, to say why.
         """
-        whole = self._whole(width)
+        whole, plain = self._whole(width), self._plain_lines(width)
         broken = 0  # the line of the record whose quotes are not in order, until one is whole again
+        tried = 0  # where lines end that are taken one by one
         while True:
+            if self._fresh:
+                self._fresh, tried = False, 0
             text, at = self._text, self._at
+            stop = 0 if broken or at < tried else self._block_stop(plain)
+            if stop:
+                block = whole_lines(text[at:stop], self._line)
+                tried = stop
+                if block is not None:
+                    self._line, self._at = self._line + self._line_ends(at, stop), stop
+                    yield block
+                    continue
             found = None if broken else whole.match(text, at)
             if found is not None and found.end() - at > LONGEST:
                 found = None  # a field of it may be too long
@@ -154,6 +177,25 @@ class Records:
             elif spot.fault and not broken:
                 broken = record.line
             yield record
+
+    def _block_stop(self, plain: re.Pattern[str]) -> int:
+        """Where the plain records end that begin here; 0 where they are few."""
+        text, at = self._text, self._at
+        most = text.rfind("\n", at, at + _BLOCK) + 1
+        if most - at < _LEAST:
+            return 0
+        found = plain.match(text, at, most)
+        stop = at if found is None else found.end()
+        return stop if stop - at >= _LEAST else 0
+
+    def _plain_lines(self, width: int) -> re.Pattern[str]:
+        """The pattern of records of so many fields, each in a line of its own: fields without a
+        quote, or ones that begin and end with it."""
+        delimiter, quote = re.escape(self._dialect.delimiter), re.escape(self._dialect.quote)
+        field = rf"[^{quote}{delimiter}\r\n]*+"
+        if quote:
+            field = rf"(?:{quote}(?:[^{quote}\r\n]++|{quote}{quote})*+{quote}|{field})"
+        return re.compile(rf"(?:(?![\r\n]){delimiter.join([field] * width)}(?:\r\n|\n|\r))*+")
 
     def _judged(self, spot: _Spot, width: int, broken: int) -> Record:
         """The record at a spot, taken from the text; `broken` is the line of a record before it

@@ -12,6 +12,7 @@ import json
 import lzma
 import os
 import pkgutil
+import random
 import re
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -149,12 +150,12 @@ def test_a_line_that_is_neither_a_row_nor_set_aside_is_noticed(
     """Lines are rows and rejects: what lost one is a bug, and nothing of it is kept."""
     folder.write('uid,v,ts\n1,a,2024-01-01\n\n2,"b\nb",2024-01-01\n3\n4,"d"d,2024-01-01\n')
     assert folder.read(on_bad_row="quarantine").rows == 2
-    whole, rest = records.Records.rest, kept(folder)
+    whole, rest = records.Records.with_blocks, kept(folder)
 
-    def losing(found: records.Records, width: int) -> Iterator[records.Record]:
-        yield from (r for number, r in enumerate(whole(found, width)) if number != place)
+    def losing(*given: Any) -> Iterator[records.Record]:
+        yield from (r for number, r in enumerate(whole(*given)) if number != place)
 
-    monkeypatch.setattr(records.Records, "rest", losing)
+    monkeypatch.setattr(records.Records, "with_blocks", losing)
     for path in rest:
         path.unlink()
     with pytest.raises(AssertionError, match=r"7 lines came in, [56] went out"):
@@ -760,3 +761,52 @@ def test_a_copy_that_was_damaged_is_told_to_its_own_store_alone(tmp_path: Path) 
         kind.check_copies_again(other)
     assert not copy.exists()
     kind.check_copies_again(other)
+
+
+# --- lines that are read many at a time -----------------------------------------------------------
+
+
+def _texts(seed: int) -> str:
+    """Lines of two fields, most of them plain, with what a reader may stumble over among them."""
+    rng = random.Random(seed)
+    plain = [f"{n},a b{n}" for n in range(40)] + ["é,\U0001f600", " 1 ,\t", "NA,", ",", "null,nan"]
+    plain += ['"a,b",""', '"NA","6"" pipe"', '"""",1', '2," "']
+    odd = [
+        '1,"6" pipe"', '1,6"', '1,a"b"', '"1" ,2', "1,2,3", "1", "", "\ufeff1,2",
+        "1,a\0b", '1,"x\ny"', '"open,1', "1,2,", "#1,2", "1,\udcff",
+    ]  # fmt: skip
+    ends = rng.choice([["\n"], ["\r\n"], ["\n", "\r\n", "\r"]])
+    share = rng.choice([0.0, 0.02, 0.2])
+    lines = [rng.choice(odd if rng.random() < share else plain) for _ in range(rng.randrange(300))]
+    text = "".join(line + rng.choice(ends) for line in ["k,v", *lines])
+    return text.rstrip("\r\n") if rng.random() < 0.3 else text
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_lines_that_are_read_together_are_what_they_are_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """With lines, texts, nulls and what is set aside, however the text comes."""
+    path = tmp_path / "x.csv"
+    path.write_bytes(_texts(seed).encode(errors="surrogateescape"))
+    dialect, taken = Dialect(null_values=("NA",)), []
+    block = kind._block
+    monkeypatch.setattr(kind, "_block", lambda *g, **h: taken.append(block(*g, **h)) or taken[-1])
+    pieces = kind.pieces
+    size = random.Random(seed).choice([7, 64, 1 << 20])
+
+    def cut(*given: Any) -> Iterator[str]:
+        for text in pieces(*given):
+            yield from (text[i : i + size] for i in range(0, len(text), size))
+
+    monkeypatch.setattr(kind, "pieces", cut)
+    found = []
+    for least in (1, 1 << 30):
+        monkeypatch.setattr(records, "_LEAST", least)
+        kind._write_copy(path, dialect, tmp_path / f"{least}.parquet")
+        found.append(pq.read_table(tmp_path / f"{least}.parquet"))
+    assert found[0].to_pylist() == found[1].to_pylist()
+    about = [kind._about(tmp_path / f"{least}.parquet") for least in (1, 1 << 30)]
+    assert about[0] == about[1]
+    if about[0]["rows"] > 50 and size > 7 and "\n" in _texts(seed):
+        assert any(one is not None for one in taken)
