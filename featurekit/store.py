@@ -777,9 +777,9 @@ class FeatureStore(Named):
         of a list (`explode=`), rows stay, and their lists lose it (T7). In the serving log, that
         which is configured and `logs`, rows of the entity keep the id of the request and who asked,
         and say FORGOTTEN; `gc` does the same with rows that serving processes write later.
-        Contracts and manifests below the folder of the repo that name the entity are listed. Events
-        that arrive from now on are a new start. The registry keeps who asked for the removal, when,
-        and a keyed hash of the keys.
+        Contracts and manifests below the folder of the repo that name the entity are listed, and
+        labels of training sets there that have rows of it. Events that arrive from now on are a new
+        start. The registry keeps who asked for the removal, when, and a keyed hash of the keys.
 
         DefinitionError for an unknown entity, EntityFrameError for other keys or values of another
         type, DataError where one of `logs` does not exist.

@@ -43,6 +43,7 @@ from featurekit.errors import (
     RegistryError,
 )
 from featurekit.feed.forget_served import strip_outcomes_of, strip_served
+from featurekit.feed.forgotten_labels import labels_below
 from featurekit.feed.materialise import materialize_view, remake
 from featurekit.feed.naming import naming
 from featurekit.feed.repair import Repair
@@ -104,8 +105,8 @@ class Forgot(Named):
     files that hold or held rows, and `set_aside` files of quarantined rows that may hold some.
     `unknown` are versions with states whose keys cannot be read; `gc` removes them. `served_rows`
     of the serving log say FORGOTTEN now, and `outcomes` of them are gone. `told` are contracts and
-    manifests below the folder of the repo that name the entity, which only their owner can make
-    anew.
+    manifests below the folder of the repo that name the entity, and `labels` files of labels of
+    training sets there that have rows of it, which only their owner can make anew.
     """
 
     entity: str
@@ -120,6 +121,7 @@ class Forgot(Named):
     outcomes: int = 0
     told: tuple[str, ...] = ()
     log_lists: int = 0
+    labels: tuple[FileRows, ...] = ()
 
 
 def forget(
@@ -202,9 +204,10 @@ def _forget(
     project.registry.forgot(number, removed)
     project.record()
     told = naming(project.path, project.state_dir, values.values())
+    labels = tuple(FileRows(path, n, False) for path, n in labels_below(project, tombstone))
     return Forgot(
         name, instant(until), states, repaired, log_rows, files, aside, unknown, served, outcomes,
-        told, log_lists,
+        told, log_lists, labels,
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from featurekit.errors import DataError
 from featurekit.log.served import forget as forget_log
 from featurekit.log.served import log as served_log
 from featurekit.log.served.block import ServedBlock, is_forgotten
+from featurekit.offline.manifest import labels_beside
 from featurekit.online.store.server import scratch_redis
 from featurekit.parity.compare import bits
 
@@ -279,6 +280,34 @@ def test_contracts_and_manifests_that_name_the_entity_are_listed(
     words = ["forget", "person", "--key", f"person_id={NAME}", "--repo", str(store.path), "--json"]
     assert main([*words, "--redis-url", store.online.url]) == 0  # type: ignore[attr-defined]
     assert json.loads(capsys.readouterr().out)["told"] == wanted
+
+
+def test_labels_of_training_sets_with_the_entity_are_listed(
+    store: FeatureStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where a role calls the key otherwise, and where the registry has not the version."""
+    at = dt.datetime(2024, 1, 2, tzinfo=dt.UTC)
+    people = [NAME, "other", NAME, None]
+    wanted = {}
+    for service, key, rows in (("alone", "person_id", 2), ("guest", "guest_id", 2)):
+        more = {"note": "n"} if service == "alone" else {"shop_id": 7}
+        frame = [{key: who, **more, "event_timestamp": at} for who in people]
+        made = store.get_historical_features(frame, service)
+        manifest = made.save_manifest(store.path / f"{service}.parquet")
+        wanted[str(labels_beside(manifest))] = rows
+    manifest = made.save_manifest(store.path / "unread.parquet")
+    labels_beside(manifest).write_bytes(b"no Arrow")
+    row = {"person_id": NAME, "note": "", "event_timestamp": at}
+    old = store.get_historical_features([row], "alone")
+    manifest = old.save_manifest(store.path / "old.parquet")
+    manifest.write_text(json.dumps({**old.manifest, "fingerprint": "0" * 64}))
+    wanted[str(labels_beside(manifest))] = 1
+    words = ["forget", "person", "--key", f"person_id={NAME}", "--repo", str(store.path), "--json"]
+    assert main([*words, "--redis-url", store.online.url]) == 0  # type: ignore[attr-defined]
+    files = json.loads(capsys.readouterr().out)["files"]
+    found = {f["path"]: f["rows"] for f in files if f["what"] == "labels of a training set"}
+    assert found == wanted
+    assert store.forget("person", {"person_id": "nobody"}).labels == ()
 
 
 def test_a_manifest_and_a_contract_name_nobody(store: FeatureStore) -> None:

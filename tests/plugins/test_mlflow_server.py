@@ -32,16 +32,20 @@ needs_server = pytest.mark.skipif(
 
 
 @contextmanager
-def asked_at(uri: str) -> Iterator[None]:
-    """MLflow's client asks this address in the block."""
+def asked_at(uri: str, experiment: str | None = None) -> Iterator[None]:
+    """MLflow's client asks this address in the block; runs are of an experiment of this name."""
     import mlflow
 
-    before = mlflow.get_tracking_uri()
+    before, of = mlflow.get_tracking_uri(), os.environ.get("MLFLOW_EXPERIMENT_ID")
     mlflow.set_tracking_uri(uri)
+    if experiment is not None:
+        mlflow.set_experiment(experiment)
     try:
         yield
     finally:
         mlflow.set_tracking_uri(before)
+        if experiment is not None:
+            mlflow.set_experiment(experiment_id=of)
 
 
 @contextmanager
@@ -146,7 +150,7 @@ def test_a_model_of_a_tracking_server_predicts_and_what_it_keeps_is_forgotten(
 
     from featurekit.plugins.mlflow.client import server_version
 
-    with asked_at(tracking), FeatureStore(".") as store:
+    with asked_at(tracking, "own"), FeatureStore(".") as store:
         if str(server_version(tracking)).startswith(("1.", "2.")):
             with pytest.raises(DataError, match="keeps no models of their own"):
                 log(mlflow, store, whole=True)

@@ -70,6 +70,7 @@ def forget(arguments: Namespace, screen: Screen) -> None:
         kept = in_mlflow(store, keys, delete=arguments.delete_in_mlflow, progress=move)
     files = [(*f, "the source's") for f in map(_file_rows, done.files)]
     files += [(*f, "set aside") for f in map(_file_rows, done.set_aside)]
+    files += [(*f, "labels of a training set") for f in map(_file_rows, done.labels)]
     screen.document(
         {
             "entity": done.entity,
@@ -126,7 +127,8 @@ def _show(screen: Screen, done: Forgot, files: Sequence[tuple[str, int, bool, st
     if not all(rewritten for _, _, rewritten, _ in files):
         screen.line(
             "What of the entity is still there is not read any more; --rewrite-files takes it out "
-            "of the sources' files."
+            "of the sources' files. Delete labels of training sets with their rows, or make these "
+            "anew."
         )
     for path in done.told:
         screen.line(

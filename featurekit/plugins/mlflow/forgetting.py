@@ -7,8 +7,7 @@ name the hash, so only their owner can take one away.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,12 +15,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from featurekit.core.attributes import Named
-from featurekit.core.coerce import Misfit, canonical
 from featurekit.core.screen import Advance
-from featurekit.core.types import Type, from_text
+from featurekit.core.types import from_text
 from featurekit.define.feature_contract.contract import Contract
 from featurekit.errors import ContractRefused, DataError
 from featurekit.feed.forget_served import ForgottenRows
+from featurekit.feed.forgotten_labels import labels_of
 from featurekit.feed.naming import names_one_of
 from featurekit.log.tombstones import read_secret
 from featurekit.plugins.mlflow.client import deleted, downloaded, explained, mlflow
@@ -45,23 +44,6 @@ class StillKept(Named):
     what: str
     rows: int = 0
     removed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Head:
-    service: str
-    fingerprint: str
-    keys: Mapping[str, Type]
-
-
-@dataclass(frozen=True, slots=True)
-class _Keys:
-    """Different keys of rows, by column, as what looks for forgotten entities reads rows."""
-
-    head: _Head
-    keys: Sequence[Sequence[Any]]
-    served_at: Sequence[int] = ()
-    arrivals: Sequence[Sequence[int | None]] = ()
 
 
 def find_forgotten(
@@ -182,33 +164,5 @@ class _Looking:
         """How many rows of labels are of who was forgotten. DataError where it has no labels."""
         if self.gone is None:
             return 0
-        types = {key.name: from_text(key.type).or_none() for key in contract.entity_keys}
-        columns, counts = _different(path, [*types])
-        read = [
-            [_as_key(value, type_) for value in column]
-            for column, type_ in zip(columns, types.values(), strict=True)
-        ]
-        head = _Head(contract.service, contract.fingerprint, types)
-        return sum(counts[i] for i in self.gone(_Keys(head, read)))
-
-
-def _different(path: Path, names: Sequence[str]) -> tuple[list[list[Any]], list[int]]:
-    """The different keys in a file of labels, by column, and how many rows have each. DataError
-    where it is none."""
-    import pyarrow as pa
-
-    try:
-        with closing(pa.memory_map(str(path))) as file:
-            table = pa.ipc.open_file(file).read_all().select(list(names))
-            made = table.group_by(list(names)).aggregate([([], "count_all")])
-            return [made[name].to_pylist() for name in names], made["count_all"].to_pylist()
-    except (pa.ArrowException, KeyError, OSError) as error:
-        raise DataError(f"{path}: no labels can be read there ({error})") from None
-
-
-def _as_key(value: Any, type_: Type) -> Any:
-    """A value as its join key has it; None where it is none, and so of nobody."""
-    try:
-        return canonical(value, type_, zone_name="UTC")
-    except Misfit:
-        return None
+        types = {key.name: from_text(key.type) for key in contract.entity_keys}
+        return labels_of(self.gone, path, contract.service, contract.fingerprint, types)
