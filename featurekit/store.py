@@ -942,9 +942,14 @@ class FeatureStore(Named):
         target: str | None = None,
         positive: bool | int | float | str | None = None,
         cut: float = 0.5,
+        classes: Sequence[bool | int | float | str] = (),
         horizon: Duration = "30d",
         window: Duration = "1d",
         end: Instant | None = None,
+        by: Sequence[str] = (),
+        fairness: bool = False,
+        reference: str | os.PathLike[str] | Duration | None = None,
+        label: str | None = None,
         log: str | Path | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Performance:
@@ -956,18 +961,25 @@ class FeatureStore(Named):
         served feature `prediction`, by default what the log has of the model and else what came
         with the outcome. `target` names the model, by default the one that answered. Outcomes of
         true and false, or any with `positive`, are classes, for which a prediction of at least
-        `cut` says yes; numbers are compared as numbers. `featurekit: monitoring: performance:` sets
-        thresholds. `progress` is told of the rows of the log that were read.
+        `cut` says yes; numbers are compared as numbers. Texts are several classes, and so are any
+        outcomes with `classes`, in the order of which a prediction may be a list of probabilities.
+
+        `by` names features, join keys and request fields, whose values put rows into slices; with
+        borders, as in "age=18,60", it puts numbers into bins. With `fairness`, slices are compared.
+        `reference` is how long before the window predictions are compared with, or the manifest of
+        a training set, whose feature `prediction` is compared with its column `label`. `featurekit:
+        monitoring:` sets thresholds. `progress` is told of the rows of the log that were read.
 
         DataError where no row can be judged or outcomes are of several kinds, ConfigError without a
-        log or without scikit-learn.
+        log or without scikit-learn, ArgumentError for a name that the service does not have.
         """
-        from featurekit.monitor.performance.ask import performance
+        from featurekit.monitor.performance.ask import Request, performance
 
-        return performance(
-            self.parts, service, prediction=prediction, target=target, positive=positive, cut=cut,
-            horizon=horizon, window=window, end=end, log=log, progress=progress,
+        given = Request(
+            prediction, target, positive, cut, classes, horizon, window, end, by, fairness,
+            reference, label, log,
         )  # fmt: skip
+        return performance(self.parts, service, given, progress)
 
     @checked
     def compare(

@@ -38,8 +38,12 @@ _NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 Measure = Literal["psi", "jensen_shannon", "kolmogorov_smirnov", "wasserstein", "chi_squared",
                   "null_share", "error_share", "nan_share"]  # fmt: skip
 """What `featurekit monitor drift` measures."""
-Performed = Literal["auc", "f1", "precision", "recall", "log_loss", "brier", "ece", "rmse", "mae"]
+Performed = Literal["auc", "f1", "precision", "recall", "accuracy", "log_loss", "brier", "ece",
+                    "rmse", "mae"]  # fmt: skip
 """What `featurekit monitor performance` judges."""
+Fair = Literal["demographic_parity_difference", "demographic_parity_ratio",
+               "equalized_odds_difference", "equalized_odds_ratio"]  # fmt: skip
+"""What it says of slices that are to be treated alike."""
 _HARMLESS = re.compile(r"[\w.-]{0,30}( [\w.-]{1,30})?")
 _VARIABLE = re.compile(r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(:-(?P<default>[^}]*))?\}")
 
@@ -163,7 +167,10 @@ class MonitoringConfig(BaseModel):
     `thresholds` has what a measure must pass, for every feature; `features` the same for some
     features, which are named view__feature. null switches a measure off. `chance` is how rarely
     chance alone may pass for drift, in one figure. `performance` has by service what its
-    predictions must reach: `auc`, `f1`, `precision` and `recall` at least, the others at most.
+    predictions must reach: `auc`, `f1`, `precision`, `recall` and `accuracy` at least, the others
+    at most. `change` has by service how much worse a measure may be than in a reference: shares by
+    so much, `log_loss`, `rmse` and `mae` by such a part. `fairness` has by service how far slices
+    may lie apart: differences at most, ratios at least.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -171,6 +178,8 @@ class MonitoringConfig(BaseModel):
     features: dict[str, dict[Measure, float | None]] = Field(default_factory=dict)
     chance: float = Field(default=1e-6, gt=0.0, lt=0.5)
     performance: dict[str, dict[Performed, float | None]] = Field(default_factory=dict)
+    change: dict[str, dict[Performed, float | None]] = Field(default_factory=dict)
+    fairness: dict[str, dict[Fair, float | None]] = Field(default_factory=dict)
 
 
 class FeaturekitConfig(BaseModel):
