@@ -160,6 +160,24 @@ class OpenLineageConfig(BaseModel):
         return self
 
 
+class ProfilesConfig(BaseModel):
+    """How profiles of the serving log are kept (`featurekit monitor profile`): by parts of time
+    that are `every` long, for as long as `keep`."""
+
+    model_config = ConfigDict(extra="forbid")
+    every: str = "1d"
+    keep: str = "400d"
+
+    @field_validator("every", "keep")
+    @classmethod
+    def _a_duration(cls, written: str) -> str:
+        try:
+            duration_us(written, what="every")
+        except DefinitionError as error:
+            raise ValueError(str(error).partition(": ")[2]) from None
+        return written
+
+
 class MonitoringConfig(BaseModel):
     """What says drift (`featurekit monitor drift`) and that predictions did worse than they may
     (`featurekit monitor performance`); under `featurekit: monitoring:`.
@@ -170,7 +188,7 @@ class MonitoringConfig(BaseModel):
     predictions must reach: `auc`, `f1`, `precision`, `recall` and `accuracy` at least, the others
     at most. `change` has by service how much worse a measure may be than in a reference: shares by
     so much, `log_loss`, `rmse` and `mae` by such a part. `fairness` has by service how far slices
-    may lie apart: differences at most, ratios at least.
+    may lie apart: differences at most, ratios at least. `profiles` says how profiles are kept.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -180,6 +198,7 @@ class MonitoringConfig(BaseModel):
     performance: dict[str, dict[Performed, float | None]] = Field(default_factory=dict)
     change: dict[str, dict[Performed, float | None]] = Field(default_factory=dict)
     fairness: dict[str, dict[Fair, float | None]] = Field(default_factory=dict)
+    profiles: ProfilesConfig = Field(default_factory=ProfilesConfig)
 
 
 class FeaturekitConfig(BaseModel):

@@ -146,15 +146,6 @@ def _rate(found: Columns, slices: Masks, cut: float, name: str) -> _Rate:
     return _Rate(tuple(slices), np.array(whole), np.array(parts))
 
 
-@dataclass(frozen=True, slots=True)
-class _Between:
-    value: Any
-    low: float | None
-    high: float | None
-    least: str
-    most: str
-
-
 def _difference(rate: _Rate) -> _Between:
     found = _between(rate)
     return found if found.high is None else replace(found, high=min(found.high, 1.0))

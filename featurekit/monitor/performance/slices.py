@@ -101,7 +101,8 @@ def _in_words(name: str, value: Any) -> str:
     if value is ERRED:
         return "in error"
     if value is None or isinstance(value, bool | int | float | str | dt.date | dt.timedelta):
-        return f"{value:.6g}" if isinstance(value, float) else str(value)
+        told: str = f"{value:.6g}" if isinstance(value, float) else str(value)
+        return told
     raise ArgumentError(
         f"by: {name!r} has values such as {value!r}, which make no slices; name a number, a text, "
         "a bool or a date"
