@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from featurekit.monitor.compare import ModelComparison as ModelComparison
     from featurekit.monitor.performance.report import Performance as Performance
     from featurekit.monitor.prediction import PredictionAudit as PredictionAudit
+    from featurekit.monitor.profiles.keep import Profiled as Profiled
     from featurekit.offline.splits import Splits as Splits
     from featurekit.offline.training_set import TrainingSet as TrainingSet
     from featurekit.online.lookup.result import OnlineResult as OnlineResult

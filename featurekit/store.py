@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from featurekit.monitor.drift.report import Drift
     from featurekit.monitor.performance.report import Performance
     from featurekit.monitor.prediction import PredictionAudit
+    from featurekit.monitor.profiles.keep import Profiled
     from featurekit.offline.training_set import TrainingSet
     from featurekit.parity.budget import Budget
     from featurekit.parity.diagnose.explanation import Explanation
@@ -894,6 +895,7 @@ class FeatureStore(Named):
         window: Duration = "1d",
         end: Instant | None = None,
         log: str | Path | None = None,
+        profiles: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> Drift:
         """Whether the values that a service serves have moved away from a reference.
@@ -903,7 +905,9 @@ class FeatureStore(Named):
         training set is made again, or a duration, for what was served for so long before the
         window. Each feature has figures; `featurekit: monitoring:` sets their thresholds. A figure
         says drift where it passes its threshold, and what chance alone gives to so many rows.
-        `progress` is told of the rows of the log that were read.
+        With `profiles` both windows come from kept profiles (`profile`) and not from the log: they
+        end where a part of time ends, at or before `end`. `progress` is told of the rows of the log
+        that were read.
 
         DataError where a side has no row, ConfigError where there is no log, ContractRefused for a
         contract that was changed.
@@ -911,8 +915,47 @@ class FeatureStore(Named):
         from featurekit.monitor.drift.ask import drift
 
         return drift(
-            self.parts, service, reference, window=window, end=end, log=log, progress=progress
-        )
+            self.parts, service, reference, window=window, end=end, log=log, profiles=profiles,
+            progress=progress,
+        )  # fmt: skip
+
+    @checked
+    def profile(
+        self,
+        *,
+        log: str | Path | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Profiled:
+        """Keep profiles of what the serving log (or `log`) has that was not read before.
+
+        They are kept in the state folder, by service, feature and part of time: counts, exact
+        extremes and sums, sketches of quantiles and of distinct values, and values of few enough
+        kinds. Each row counts once, whatever the order and the number of readings. `featurekit:
+        monitoring: profiles:` says how long a part is, and how long it is kept. `progress` is told
+        of the rows that were read. The rows and files that were read come back.
+
+        ConfigError where there is no log, DataError for a file that cannot be read.
+        """
+        from featurekit.monitor.profiles.keep import keep_profiles
+
+        return keep_profiles(self.parts, log, progress)
+
+    @checked
+    def profile_of(
+        self, service: str, *, window: Duration = "1d", end: Instant | None = None
+    ) -> list[dict[str, Any]]:
+        """What kept profiles say of the features of a service, a dict each, in a `window` that ends
+        where a part of time ends, at or before `end`: by default all until now.
+
+        `present`, `null` and `errors` are rows; `least`, `greatest` and `mean` are exact, the
+        quantiles `q25`, `q50` and `q75` to one part in 256, and `distinct` to some percent where
+        there are more than 1,000 values. `top` has the most frequent values that eleven entities
+        have, with their rows. None stands for what a type does not have. DataError where nothing is
+        kept of the service, ArgumentError for a window that is no whole number of parts.
+        """
+        from featurekit.monitor.profiles.kept import profile_of
+
+        return profile_of(self.parts, service, window, end)
 
     @checked
     def push_outcomes(self, service: str, rows: Any) -> PushedOutcomes:
@@ -942,9 +985,14 @@ class FeatureStore(Named):
         target: str | None = None,
         positive: bool | int | float | str | None = None,
         cut: float = 0.5,
+        classes: Sequence[bool | int | float | str] = (),
         horizon: Duration = "30d",
         window: Duration = "1d",
         end: Instant | None = None,
+        by: Sequence[str] = (),
+        fairness: bool = False,
+        reference: str | os.PathLike[str] | Duration | None = None,
+        label: str | None = None,
         log: str | Path | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Performance:
@@ -956,18 +1004,25 @@ class FeatureStore(Named):
         served feature `prediction`, by default what the log has of the model and else what came
         with the outcome. `target` names the model, by default the one that answered. Outcomes of
         true and false, or any with `positive`, are classes, for which a prediction of at least
-        `cut` says yes; numbers are compared as numbers. `featurekit: monitoring: performance:` sets
-        thresholds. `progress` is told of the rows of the log that were read.
+        `cut` says yes; numbers are compared as numbers. Texts are several classes, and so are any
+        outcomes with `classes`, in the order of which a prediction may be a list of probabilities.
+
+        `by` names features, join keys and request fields, whose values put rows into slices; with
+        borders, as in "age=18,60", it puts numbers into bins. With `fairness`, slices are compared.
+        `reference` is how long before the window predictions are compared with, or the manifest of
+        a training set, whose feature `prediction` is compared with its column `label`. `featurekit:
+        monitoring:` sets thresholds. `progress` is told of the rows of the log that were read.
 
         DataError where no row can be judged or outcomes are of several kinds, ConfigError without a
-        log or without scikit-learn.
+        log or without scikit-learn, ArgumentError for a name that the service does not have.
         """
-        from featurekit.monitor.performance.ask import performance
+        from featurekit.monitor.performance.ask import Request, performance
 
-        return performance(
-            self.parts, service, prediction=prediction, target=target, positive=positive, cut=cut,
-            horizon=horizon, window=window, end=end, log=log, progress=progress,
+        given = Request(
+            prediction, target, positive, cut, classes, horizon, window, end, by, fairness,
+            reference, label, log,
         )  # fmt: skip
+        return performance(self.parts, service, given, progress)
 
     @checked
     def compare(

@@ -11,6 +11,7 @@ from featurekit.core.types import Type
 from featurekit.define.plan import Service
 from featurekit.errors import RegistryError
 from featurekit.log.outcomes import OutcomeFile, outcomes_folder, read_outcomes, strip_outcomes
+from featurekit.log.profiles import forget_few
 from featurekit.log.served.block import is_forgotten, rows_by_request
 from featurekit.log.tombstones import Secret, Tombstone, read_secret
 from featurekit.project.project import Project
@@ -126,7 +127,9 @@ def strip_served(project: Project, tombstone: Tombstone, logs: Sequence[str | Pa
     """Take out all that the serving log has of who has a tombstone; the number of rows."""
     secret = read_secret(project.state_dir, [tombstone])
     gone = ForgottenRows(project, [tombstone], secret, ever=True)
-    return sum(place.strip(gone) for place in project.served_places(logs))
+    rows = sum(place.strip(gone) for place in project.served_places(logs))
+    forget_few(project.state_dir)
+    return rows
 
 
 def strip_outcomes_of(
@@ -172,5 +175,7 @@ def strip_late(project: Project) -> int:
     secret = read_secret(project.state_dir, tombstones)
     gone = ForgottenRows(project, tombstones, secret, ever=False)
     rows = sum(place.strip(gone) for place in project.served_places())
+    if rows:
+        forget_few(project.state_dir)
     strip_outcomes_of(project, tombstones, ever=False)
     return rows

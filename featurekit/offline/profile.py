@@ -18,9 +18,8 @@ from featurekit.core.screen import plain
 from featurekit.core.status import NULL_VALUE, PRESENT
 from featurekit.core.types import Type
 from featurekit.define.feature_contract.document import ColumnProfile, Numbers
+from featurekit.log.profiles import MOST_DISTINCT
 
-MOST_DISTINCT = 1_000
-"""A column of more distinct values than that has no most frequent ones."""
 TOP = 20
 """So many of the most frequent values are kept."""
 _OF_NUMBERS = ("int", "float")
@@ -70,7 +69,7 @@ class ColumnCounts:
         if self.values is None:
             return None
         ranked = sorted(self.values.items(), key=lambda pair: (-pair[1], pair[0]))
-        return [(_written(value), count) for value, count in ranked]
+        return [(written_value(value), count) for value, count in ranked]
 
     def often(self) -> list[tuple[Any, int]] | None:
         """Those of `classes` that enough entities have to be told."""
@@ -131,7 +130,7 @@ class Holders:
     def often(self) -> set[Any]:
         """The values that so many entities have, as a contract writes them."""
         found = [
-            {_written(value) for value, some in seen.items() if len(some) >= LEAST_ENTITIES}
+            {written_value(value) for value, some in seen.items() if len(some) >= LEAST_ENTITIES}
             for seen in self.keys
         ]
         return set.intersection(*found) if found else set()
@@ -166,7 +165,8 @@ class RowProfile:
         return {name: of_column.told() for name, of_column in self.columns.items()}
 
 
-def _written(value: Any) -> Any:
+def written_value(value: Any) -> Any:
+    """A value as a profile writes it: a date as a text."""
     return value.isoformat() if isinstance(value, dt.date) else value
 
 

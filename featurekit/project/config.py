@@ -31,7 +31,7 @@ from featurekit.errors import ConfigError, DefinitionError
 from featurekit.online.store.limits import DEFAULT, Limits
 from featurekit.online.store.login import Login
 from featurekit.online.store.url import OPTIONS, has_login
-from featurekit.project.pipeline_settings import PipelineConfig, StepConfig
+from featurekit.project.pipeline_settings import PipelineConfig
 from featurekit.project.trigger_settings import (
     NAME,
     TRIGGER_EXAMPLES,
@@ -46,6 +46,9 @@ URL_VARIABLE = "FEATUREKIT_REDIS_URL"
 _SECRET = {"online_store", "redis_url", "connection_string", "redis_password_env", "url",
            "stream_url"}  # fmt: skip
 _NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
+Fair = Literal["demographic_parity_difference", "demographic_parity_ratio",
+               "equalized_odds_difference", "equalized_odds_ratio"]  # fmt: skip
+"""What `featurekit monitor performance` says of slices that are to be treated alike."""
 _HARMLESS = re.compile(r"[\w.-]{0,30}( [\w.-]{1,30})?")
 _VARIABLE = re.compile(r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(:-(?P<default>[^}]*))?\}")
 
@@ -162,6 +165,24 @@ class OpenLineageConfig(BaseModel):
         return self
 
 
+class ProfilesConfig(BaseModel):
+    """How profiles of the serving log are kept (`featurekit monitor profile`): by parts of time
+    that are `every` long, for as long as `keep`."""
+
+    model_config = ConfigDict(extra="forbid")
+    every: str = "1d"
+    keep: str = "400d"
+
+    @field_validator("every", "keep")
+    @classmethod
+    def _a_duration(cls, written: str) -> str:
+        try:
+            duration_us(written, what="every")
+        except DefinitionError as error:
+            raise ValueError(str(error).partition(": ")[2]) from None
+        return written
+
+
 class MonitoringConfig(BaseModel):
     """What says drift (`featurekit monitor drift`) and that predictions did worse than they may
     (`featurekit monitor performance`); under `featurekit: monitoring:`.
@@ -169,7 +190,10 @@ class MonitoringConfig(BaseModel):
     `thresholds` has what a measure must pass, for every feature; `features` the same for some
     features, which are named view__feature. null switches a measure off. `chance` is how rarely
     chance alone may pass for drift, in one figure. `performance` has by service what its
-    predictions must reach: `auc`, `f1`, `precision` and `recall` at least, the others at most.
+    predictions must reach: `auc`, `f1`, `precision`, `recall` and `accuracy` at least, the others
+    at most. `change` has by service how much worse a measure may be than in a reference: shares by
+    so much, `log_loss`, `rmse` and `mae` by such a part. `fairness` has by service how far slices
+    may lie apart: differences at most, ratios at least. `profiles` says how profiles are kept.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -177,6 +201,9 @@ class MonitoringConfig(BaseModel):
     features: dict[str, dict[Measure, float | None]] = Field(default_factory=dict)
     chance: float = Field(default=1e-6, gt=0.0, lt=0.5)
     performance: dict[str, dict[Performed, float | None]] = Field(default_factory=dict)
+    change: dict[str, dict[Performed, float | None]] = Field(default_factory=dict)
+    fairness: dict[str, dict[Fair, float | None]] = Field(default_factory=dict)
+    profiles: ProfilesConfig = Field(default_factory=ProfilesConfig)
 
 
 class FeaturekitConfig(BaseModel):
@@ -714,6 +741,14 @@ EXAMPLES = {
     "featurekit.pipeline.secrets": "[FEATUREKIT_REDIS_URL]",
     "featurekit.pipeline.volumes": "{featurekit-state: /home/featurekit/repo/.featurekit}",
     "featurekit.pipeline.steps": "[{name: validate, run: validate}]",
+    "featurekit.pipeline.steps.*": "{name: validate, run: validate}",
+    "featurekit.pipeline.steps.*.name": "validate",
+    "featurekit.pipeline.steps.*.run": "validate",
+    "featurekit.pipeline.steps.*.command": "python train.py",
+    "featurekit.pipeline.steps.*.needs": "[]",
+    "featurekit.pipeline.steps.*.go_on": "[1]",
+    "featurekit.pipeline.steps.*.retries": "2",
+    "featurekit.pipeline.steps.*.timeout": "1h",
     **{f"featurekit.{place}": written for place, written in TRIGGER_EXAMPLES.items()},
 }
 """How each setting that featurekit reads may be written."""
@@ -753,22 +788,6 @@ def _found(value: Any, place: tuple[Any, ...]) -> str:
     if isinstance(value, str) and _HARMLESS.fullmatch(value):
         return repr(value)
     return f"a {type(value).__name__} that is not shown"
-
-
-_MODELS: dict[tuple[str, ...], type[BaseModel]] = {
-    ("featurekit",): FeaturekitConfig,
-    ("online_store",): OnlineConfig,
-    ("featurekit", "serving_log"): ServingLogConfig,
-    ("featurekit", "serve"): ServeConfig,
-    ("featurekit", "openlineage"): OpenLineageConfig,
-    ("featurekit", "monitoring"): MonitoringConfig,
-    ("featurekit", "pipeline"): PipelineConfig,
-}
-_IN_LISTS: dict[tuple[str, ...], type[BaseModel]] = {
-    ("featurekit", "serve", "targets"): TargetConfig,
-    ("featurekit", "pipeline", "steps"): StepConfig,
-}
-"""The settings of which a list has several."""
 
 
 def model_at(place: Sequence[int | str]) -> type[BaseModel] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -172,6 +172,28 @@ class Place:
 
         return read_parquet(self.path) if self.path.exists() else iter(())
 
+    @property
+    def name(self) -> str:
+        """What tells this place from others."""
+        return f"stream:{self.key}" if self.path is None else str(self.path.resolve())
+
+    def unread(self, taken: Collection[str]) -> Iterator[tuple[str, Iterable[ServedBlock]]]:
+        """What was logged there beside what is `taken`: the name of each file with its blocks, or
+        the id of each entry of the stream that comes after those with its block."""
+        if self.path is None:
+            from featurekit.log.served.stream import read_after
+
+            last = max(taken, key=_of_id, default=None)
+            for id_, block in read_after(self.url, self.key, last, self.login):
+                yield id_, [block]
+            return
+        from featurekit.log.served.parquet import read_parquet
+
+        files = [self.path] if self.path.is_file() else sorted(self.path.glob("*.parquet"))
+        for path in files:
+            if path.name not in taken:
+                yield path.name, read_parquet(path)
+
     def strip(self, gone: Gone) -> int:
         """Take rows out of it; how many."""
         from featurekit.log.served.forget import strip_parquet, strip_stream
@@ -179,6 +201,22 @@ class Place:
         if self.path is None:
             return strip_stream(self.url, self.key, gone, self.login)
         return strip_parquet(self.path, gone) if self.path.exists() else 0
+
+
+def _of_id(id_: str) -> tuple[int, int]:
+    """An id of a stream, which is ordered by its two numbers."""
+    first, _, second = id_.partition("-")
+    return int(first), int(second)
+
+
+def place_of(
+    config: ServingLogConfig, store: OnlineStore, project: str, *, folder: Path, state_dir: Path
+) -> Place:
+    """Where a log is."""
+    if config.to == "parquet":
+        return Place(log_folder(config, folder, state_dir))
+    login = _login(config, store)
+    return Place(url=stream_url(config, store), key=stream_key(config, project), login=login)
 
 
 def places(
@@ -202,13 +240,5 @@ def places(
     found.append(ServingLogConfig(to="parquet"))
     if getattr(store, "url", None) is not None:
         found.append(ServingLogConfig(to="stream"))
-    made = []
-    for one in found:
-        if one.to == "parquet":
-            made.append(Place(log_folder(one, folder, state_dir)))
-        else:
-            login = _login(one, store)
-            made.append(
-                Place(url=stream_url(one, store), key=stream_key(one, project), login=login)
-            )
+    made = [place_of(one, store, project, folder=folder, state_dir=state_dir) for one in found]
     return list(dict.fromkeys(made))

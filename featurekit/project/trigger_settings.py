@@ -24,7 +24,8 @@ from featurekit.errors import DefinitionError
 Measure = Literal["psi", "jensen_shannon", "kolmogorov_smirnov", "wasserstein", "chi_squared",
                   "null_share", "error_share", "nan_share"]  # fmt: skip
 """What `featurekit monitor drift` measures."""
-Performed = Literal["auc", "f1", "precision", "recall", "log_loss", "brier", "ece", "rmse", "mae"]
+Performed = Literal["auc", "f1", "precision", "recall", "accuracy", "log_loss", "brier", "ece",
+                    "rmse", "mae"]  # fmt: skip
 """What `featurekit monitor performance` judges."""
 Kind = Literal["performance", "drift", "skew", "new_rows", "schedule", "event"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -130,7 +130,7 @@ def _settings(above: tuple[str, ...], model: type[BaseModel]) -> Iterator[str]:
             yield from _settings(place, inside)
 
 
-LISTS = ("actions", "targets", "tell")
+LISTS = ("actions", "steps", "targets", "tell")
 SEVERAL = (*LISTS, "triggers", "consume")
 """The settings of which there are several, in a list or by names."""
 ACTIONS = [{"command": ["true"]}]
@@ -146,6 +146,9 @@ BESIDE: dict[tuple[str, str], dict[str, Any]] = {
     ("webhook", "url"): {},
     ("webhook", "url_env"): {},
     ("webhook", "key_env"): {"format": "pagerduty"},
+    ("steps", "name"): {"run": "validate"},
+    ("steps", "run"): {"name": "validate"},
+    ("steps", "command"): {"name": "train"},
     ("airflow", "username"): {"url": "http://a", "dag_id": "d", "password_env": "P"},
     ("airflow", "password_env"): {"url": "http://a", "dag_id": "d", "username": "u"},
 }
@@ -154,6 +157,7 @@ INSIDE: dict[str, dict[str, Any]] = {
     "online_store": {"type": "redis"},
     "serving_log": {"to": "parquet"},
     "openlineage": {"file": "lineage.jsonl"},
+    "steps": {"name": "validate", "run": "validate"},
     "targets": {"url": "http://a"},
     "triggers": {"actions": ACTIONS},
     "performance": {"service": "s"},

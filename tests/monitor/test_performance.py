@@ -26,10 +26,11 @@ from featurekit.errors import ArgumentError, ConfigError, DataError
 from featurekit.log.outcomes import Outcome
 from featurekit.log.served.block import PREDICTED, ROUTED, SHADOW, ServedBlock, ServedHead, encode
 from featurekit.log.served.parquet import written
+from featurekit.monitor.performance.intervals import dealt, intervals
 from featurekit.monitor.performance.join import Join, Judged, Matched, joined
-from featurekit.monitor.performance.judge import Asked, columns, groups, judged_by
-from featurekit.monitor.performance.report import performance_of
-from featurekit.monitor.performance.scores import Rows, intervals
+from featurekit.monitor.performance.judge import Asked, columns, judged_by
+from featurekit.monitor.performance.report import Limits, performance_of
+from featurekit.monitor.performance.scores import Rows
 from featurekit.store import FeatureStore
 
 metrics = pytest.importorskip("sklearn.metrics", reason="needs scikit-learn, which measures")
@@ -274,7 +275,7 @@ def told(predictions: Sequence[Any], outcomes: Sequence[Any]) -> Matched:
 
 
 def scores(found: Matched, asked: Asked | None = None, **thresholds: float) -> dict[str, Any]:
-    made = performance_of("s", found, (0, 10), asked or Asked(), thresholds)
+    made = performance_of("s", found, (0, 10), asked or Asked(), Limits(thresholds))
     return {one.measure: one for one in made.scores}
 
 
@@ -300,7 +301,7 @@ def test_the_figures_of_classes_are_those_of_scikit_learn(drawn):
         "log_loss": metrics.log_loss(y, p),
         "brier": metrics.brier_score_loss(y, p),
     }
-    made = performance_of("s", told(p.tolist(), y.tolist()), (0, 10), Asked(), {})
+    made = performance_of("s", told(p.tolist(), y.tolist()), (0, 10), Asked(), Limits())
     frame = pd.DataFrame({"p": p, "y": y.astype(float)})
     frame["bin"] = np.ceil(frame["p"] * 10).clip(1).astype(int)  # right ends belong to a bin
     frame.loc[np.isclose(frame["p"] * 10, np.round(frame["p"] * 10)), "bin"] = (
@@ -331,9 +332,9 @@ def test_the_figures_of_numbers_are_those_of_scikit_learn():
 
 def test_the_order_of_rows_leaves_no_trace(drawn):
     found = told(*drawn)
-    one = performance_of("s", found, (0, 10), Asked(), {})
+    one = performance_of("s", found, (0, 10), Asked(), Limits())
     random.Random(1).shuffle(found.judged)
-    assert performance_of("s", found, (0, 10), Asked(), {}) == one
+    assert performance_of("s", found, (0, 10), Asked(), Limits()) == one
 
 
 def test_what_does_not_exist_is_none():
@@ -350,9 +351,9 @@ def test_what_does_not_exist_is_none():
 
 def test_predictions_of_another_kind_are_counted_apart():
     odd = told([0.9, "NaN", [0.1], None, 0.1, True], [True, True, False, False, False, True])
-    made = performance_of("s", odd, (0, 10), Asked(), {})
+    made = performance_of("s", odd, (0, 10), Asked(), Limits())
     assert (made.judged, made.odd, made.entities) == (3, 3, 3)
-    made = performance_of("s", told([True, 1.5], [1.0, 2.0]), (0, 10), Asked(), {})
+    made = performance_of("s", told([True, 1.5], [1.0, 2.0]), (0, 10), Asked(), Limits())
     assert (made.kind, made.judged, made.odd) == ("number", 1, 1)
 
 
@@ -361,8 +362,6 @@ def test_a_positive_outcome_makes_classes_of_numbers_and_texts():
     assert ones["auc"].value == 1.0
     words = scores(told(["no", "yes", "yes"], ["no", "yes", "no"]), Asked(positive="yes"))
     assert (words["recall"].value, words["precision"].value) == (1.0, 0.5)
-    with pytest.raises(DataError, match="outcomes are texts; write which is the positive one"):
-        scores(told([0.5], ["yes"]))
     with pytest.raises(DataError, match="outcomes are numbers, and the positive one is True"):
         scores(told([0.5], [1.0]), Asked(positive=True))
     with pytest.raises(DataError, match="outcomes are numbers and true or false"):
@@ -375,15 +374,17 @@ def test_a_positive_outcome_makes_classes_of_numbers_and_texts():
 def test_an_interval_is_the_jackknife_over_groups_of_entities(drawn):
     p, y = drawn
     rows = [Judged(1, (f"k{i % 60}",), a, b) for i, (a, b) in enumerate(zip(p, y, strict=True))]
-    found = performance_of("s", Matched(rows=900, judged=rows), (0, 10), Asked(), {})
+    found = performance_of("s", Matched(rows=900, judged=rows), (0, 10), Asked(), Limits())
     brier = next(one for one in found.scores if one.measure == "brier")
-    number = np.array(groups(rows))
+    number = dealt([one.keys for one in rows]).groups
     assert sorted(np.bincount(number).tolist()) == [30] * 30
     error = np.array([(a - b) ** 2 for a, b in zip(p, y, strict=True)])
     left = np.array([error[number != g].mean() for g in range(30)])
     half = 2.045229642132703 * math.sqrt(29 / 30 * ((left - left.mean()) ** 2).sum())
-    assert brier.low == pytest.approx(error.mean() - half, rel=1e-9)
-    assert brier.high == pytest.approx(error.mean() + half, rel=1e-9)
+    whole = error.mean()
+    middle, reach = math.log(whole / (1 - whole)), half / (whole * (1 - whole))
+    assert brier.low == pytest.approx(1 / (1 + math.exp(reach - middle)), rel=1e-9)
+    assert brier.high == pytest.approx(1 / (1 + math.exp(-reach - middle)), rel=1e-9)
 
 
 def mean_of(rows: Rows) -> dict[str, float | None]:
@@ -393,7 +394,7 @@ def mean_of(rows: Rows) -> dict[str, float | None]:
 def test_intervals_hold_the_truth_about_as_often_as_they_say():
     """Of 300 draws of 60 entities with 5 rows that are all alike, 95 of 100 intervals would."""
     entities = [Judged(1, (f"k{entity}",), 0.0, 0.0) for entity in range(60) for _ in range(5)]
-    of_rows, held = groups(entities), 0
+    of_rows, held = dealt([one.keys for one in entities]), 0
     for seed in range(300):
         errors = np.random.default_rng(seed).normal(size=60).repeat(5)
         rows = Rows(errors, np.zeros(300))
@@ -404,7 +405,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
 
 def test_few_entities_have_no_interval_and_no_bad_verdict():
     rows = [Judged(1, (f"k{i % 29}",), 0.9, False) for i in range(500)]
-    found = performance_of("s", Matched(500, rows), (0, 10), Asked(), {"brier": 0.1})
+    found = performance_of("s", Matched(500, rows), (0, 10), Asked(), Limits({"brier": 0.1}))
     brier = next(one for one in found.scores if one.measure == "brier")
     assert (brier.low, brier.high, brier.verdict) == (None, None, "too few")
     assert found.worse == []
@@ -432,7 +433,7 @@ def test_a_figure_that_is_not_there_is_too_few_for_its_threshold():
 def test_no_row_that_can_be_judged_says_what_there_was():
     odd = [Judged(1, ("k",), "x", True)]
     with pytest.raises(DataError, match="of 7 rows 4 have no outcome, 2 no prediction and 1 one"):
-        performance_of("s", Matched(7, odd, bare=2, waiting=4), (0, 10), Asked(), {})
+        performance_of("s", Matched(7, odd, bare=2, waiting=4), (0, 10), Asked(), Limits())
 
 
 def test_columns_are_of_one_kind():

@@ -107,15 +107,23 @@ def _show(screen: Screen, done: Forgot, files: Sequence[tuple[str, int, bool, st
             for v, n in found.items()
         ],
     )
-    screen.line(f"\n{done.log_rows - done.log_lists} rows were removed from the log of pushes.")
+    removed = done.log_rows - done.log_lists
+    screen.line("\n" + _told(removed, "row was", "rows were") + " removed from the log of pushes.")
     if done.log_lists:
         screen.line(
-            f"{done.log_lists} rows of it stay, and their lists lost the entity: the other "
-            "elements are of others."
+            _told(
+                done.log_lists, "row of it stays, and its list", "rows of it stay, and their lists"
+            )
+            + " lost the entity: the other elements are of others."
         )
-    screen.line(f"{done.served_rows} rows of the serving log say FORGOTTEN now.")
+    screen.line(
+        _told(done.served_rows, "row of the serving log says", "rows of the serving log say")
+        + " FORGOTTEN now."
+    )
     if done.outcomes:
-        screen.line(f"{done.outcomes} outcomes of them were removed.")
+        screen.line(
+            _told(done.outcomes, "outcome of them was", "outcomes of them were") + " removed."
+        )
     if files:
         screen.table(
             ("file", "rows", "", ""),
@@ -147,6 +155,10 @@ def _show_end(screen: Screen, done: Forgot) -> None:
         "contracts in registries of other tools, backups, and Redis' own files until it rewrites "
         "them may still hold something."
     )
+
+
+def _told(n: int, one: str, many: str) -> str:
+    return f"{n} {one if n == 1 else many}"
 
 
 def _file_rows(found: Any) -> tuple[str, int, bool]:

@@ -58,10 +58,20 @@ def entry(block: ServedBlock, data: bytes) -> dict[Any, Any]:
 def read_stream(url: str, key: str, login: Login = NO_LOGIN) -> Iterator[ServedBlock]:
     """The blocks that the stream holds now, oldest first. DataError for an entry that is not a
     block."""
+    for _, block in read_after(url, key, None, login):
+        yield block
+
+
+def read_after(
+    url: str, key: str, id_: str | None, login: Login = NO_LOGIN
+) -> Iterator[tuple[str, ServedBlock]]:
+    """The ids and blocks that the stream holds now after an id, oldest first; all of them without
+    one. DataError for an entry that is not a block."""
     client = connect(url, login=login)
     try:
-        for _, block in entries(client, key):
-            yield block
+        after = b"-" if id_ is None else f"({id_}".encode()
+        for found, block in entries(client, key, after=after):
+            yield found.decode(), block
     except (RedisError, OSError) as error:
         said = without_secrets(str(error), url)
         raise StoreUnavailable(f"the Redis of stream {key!r}: {said}") from error

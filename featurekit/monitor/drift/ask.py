@@ -14,7 +14,12 @@ from featurekit.core.types import Instant, as_instant, micros
 from featurekit.define.feature_contract.contract import Contract
 from featurekit.errors import ArgumentError, ConfigError, DataError, DefinitionError
 from featurekit.monitor.drift.judge import Thresholds
-from featurekit.monitor.drift.report import Drift, drift_between, drift_from_contract
+from featurekit.monitor.drift.report import (
+    Drift,
+    drift_between,
+    drift_from_contract,
+    drift_of_windows,
+)
 from featurekit.monitor.drift.samples import Window
 from featurekit.offline.manifest import MANIFEST
 from featurekit.project.project import Project
@@ -29,16 +34,19 @@ def drift(
     window: Duration,
     end: Instant | None,
     log: str | Path | None,
+    profiles: bool,
     progress: Callable[[int], None] | None,
 ) -> Drift:
     """The drift of a service; `FeatureStore.drift` says of what and by which words."""
     until = time.time_ns() // 1000 if end is None else micros(as_instant(end, what="end"))
     took = duration_us(window, what="window")
-    keys = _keys(project, service)
+    keys = keys_of(project, service)
     asked = Window(until - took, until, keys)
     blocks = project.served(log)
     by = _thresholds(project)
     before = _length(reference)
+    if profiles:
+        return _of_profiles(project, service, before, took, until, by)
     if before is not None:
         earlier = Window(asked.start - before, asked.start, keys)
         return drift_between(service, blocks, earlier, asked, by, progress=progress)
@@ -50,6 +58,20 @@ def drift(
         )
     told = f"the training set {contract.content_hash[:12]}"
     return drift_from_contract(contract, blocks, asked, by, reference=told, progress=progress)
+
+
+def _of_profiles(
+    project: Project, service: str, before: int | None, took: int, until: int, by: Thresholds
+) -> Drift:
+    """The drift between two windows of kept profiles."""
+    from featurekit.monitor.profiles.kept import kept_windows
+
+    if before is None:
+        raise ArgumentError(
+            "profiles: they are compared with those of an earlier time; write how long before the "
+            "window as the reference, as in 7d"
+        )
+    return drift_of_windows(service, *kept_windows(project, service, until, before, took), by)
 
 
 def _length(reference: object) -> int | None:
@@ -76,7 +98,7 @@ def _contract(project: Project, path: str) -> Contract:
     return Contract.load(path)
 
 
-def _keys(project: Project, service: str) -> dict[str, tuple[str, ...]]:
+def keys_of(project: Project, service: str) -> dict[str, tuple[str, ...]]:
     """The join keys of each view of a service that the repo defines, as rows have them."""
     found = project.repo.compiled_services.get(service)
     views = () if found is None else found.views

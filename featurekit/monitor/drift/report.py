@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from featurekit.core.attributes import Named
 from featurekit.core.screen import plain
@@ -67,6 +67,20 @@ class Drift(Named):
         return found
 
 
+class Counted(Protocol):
+    """What is counted of the rows of a window."""
+
+    start: int
+    end: int
+    rows: int
+
+    @property
+    def versions(self) -> Mapping[str, int]: ...
+    @property
+    def types(self) -> dict[str, str]: ...
+    def samples(self, *, named: bool = False) -> dict[str, Sample]: ...
+
+
 def drift_from_contract(
     contract: Contract,
     blocks: Iterable[ServedBlock],
@@ -96,6 +110,12 @@ def drift_between(
     """The drift of what was served in a window from what was served in the one before it. DataError
     where a side has no row."""
     windows(blocks, service, [before, window], progress)
+    return drift_of_windows(service, before, window, by)
+
+
+def drift_of_windows(service: str, before: Counted, window: Counted, by: Thresholds) -> Drift:
+    """The drift of a window from the one before it, which are counted. DataError where a side has
+    no row."""
     reference = f"served {_span(before)}"
     return _drift(
         service, reference, before.rows, before.samples(named=True), before.types, window, by
@@ -108,7 +128,7 @@ def _drift(
     rows: int,
     was: Mapping[str, Sample],
     types: Mapping[str, str],
-    window: Window,
+    window: Counted,
     by: Thresholds,
 ) -> Drift:
     for what, n in ((reference, rows), (f"served {_span(window)}", window.rows)):
@@ -150,6 +170,6 @@ def _apart(was: str | None, now: str | None) -> str:
     return f"{was} in the reference, and {now} served"
 
 
-def _span(window: Window) -> str:
+def _span(window: Counted) -> str:
     start, end = (instant(at).isoformat(sep=" ") for at in (window.start, window.end))
     return f"from {start} to {end}"

@@ -52,16 +52,21 @@ class Window:
     """What the serving log says of one service from `start` up to but not at `end`, in
     microseconds. It counts, so the order of rows leaves no trace (A2). `keys` has the join keys of
     each view by its name, as rows have them. Those of a view that is not there, or of a version
-    with other keys, are all of the row."""
+    with other keys, are all of the row. `counts` makes what counts a column."""
 
     def __init__(
-        self, start: int, end: int, keys: Mapping[str, tuple[str, ...]] | None = None
+        self,
+        start: int,
+        end: int,
+        keys: Mapping[str, tuple[str, ...]] | None = None,
+        counts: Callable[[Type], ColumnCounts] = ColumnCounts,
     ) -> None:
+        self._made = counts
         self.start, self.end, self.keys = start, end, dict(keys or {})
         self.rows = 0
         self.versions: dict[str, int] = {}
-        self._columns: dict[str, dict[str, ColumnCounts]] = {}
-        self._repeats: dict[str, dict[tuple[str, ...], Repeats]] = {}
+        self.columns: dict[str, dict[str, ColumnCounts]] = {}
+        self.repeats: dict[str, dict[tuple[str, ...], Repeats]] = {}
 
     def take(self, block: ServedBlock) -> None:
         """Count the rows of a block that were served within the window."""
@@ -101,35 +106,43 @@ class Window:
         if not set(names) <= {*every}:
             names = every
         columns = [block.keys[every.index(name)] for name in names]
-        repeats = self._repeats.setdefault(view, {}).setdefault(names, Repeats())
+        repeats = self.repeats.setdefault(view, {}).setdefault(names, Repeats())
         repeats.take(tuple(column[i] for column in columns) for i in inside)
 
     def _counts(self, name: str, type_: Type) -> ColumnCounts:
-        by_type = self._columns.setdefault(name, {})
-        return by_type.setdefault(_kind(type_), ColumnCounts(type_))
+        by_type = self.columns.setdefault(name, {})
+        return by_type.setdefault(_kind(type_), self._made(type_))
 
     @property
     def types(self) -> dict[str, str]:
         """The type of each feature, and of each view's age; where versions differ, all of them."""
-        return {name: " and ".join(sorted(types)) for name, types in self._columns.items()}
+        return {name: " and ".join(sorted(types)) for name, types in self.columns.items()}
 
     def samples(self, *, named: bool = False) -> dict[str, Sample]:
         """The sample of each feature that has one type, and of each view's age. Where its values
         are to be `named`, it has those alone that are told in a profile, whoever reads it."""
-        shares = {
-            view: min(one.independent() for one in by_keys.values())
-            for view, by_keys in self._repeats.items()
-        }
+        share = shares_of(self.repeats)
         found = {}
-        for name, by_type in self._columns.items():
+        for name, by_type in self.columns.items():
             if len(by_type) == 1:
-                of_view = [
-                    s for v, s in shares.items() if name == AGE + v or name.startswith(f"{v}__")
-                ]
-                share = min(of_view or shares.values(), default=1.0)
                 (counts,) = by_type.values()
-                found[name] = of_counts(counts, share, named=named)
+                found[name] = of_counts(counts, share(name), named=named)
         return found
+
+
+def shares_of(repeats: Mapping[str, Mapping[Any, Repeats]]) -> Callable[[str], float]:
+    """Gives the share of the rows of a feature that tell as much as independent ones, by its name:
+    that of its view, or the least of all views for a request-time feature."""
+    shares = {
+        view: min(one.independent() for one in by_keys.values())
+        for view, by_keys in repeats.items()
+    }
+
+    def share(name: str) -> float:
+        of_view = [s for v, s in shares.items() if name == AGE + v or name.startswith(f"{v}__")]
+        return min(of_view or shares.values(), default=1.0)
+
+    return share
 
 
 def _kind(type_: Type) -> str:

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from featurekit.core.calls import near
+from featurekit.core.status import ERROR_STATUS
 from featurekit.errors import ArgumentError
 from featurekit.log.outcomes import Outcome
 from featurekit.log.served.block import ServedBlock, is_forgotten, rows_by_request
 
+ERRED = object()
+"""Stands for the value of a feature that erred."""
 _Keys = tuple[tuple[str, Any], ...]
 _Place = tuple[str, int, int, str]
 """A row of the log: its process, the number of its request, its place in it, and its target."""
@@ -32,6 +35,7 @@ class _Row:
     place: _Place
     keys: tuple[Any, ...]
     prediction: str | None
+    by: tuple[Any, ...]
 
     @property
     def rank(self) -> tuple[int, int, _Place]:
@@ -41,12 +45,14 @@ class _Row:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A served row whose outcome is known: whose it is, what was predicted, and what came."""
+    """A served row whose outcome is known: whose it is, what was predicted, and what came. `by` has
+    the values that it is put into slices by."""
 
     served_at: int
     keys: tuple[Any, ...]
     prediction: Any
     outcome: Any
+    by: tuple[Any, ...] = ()
 
 
 @dataclass(slots=True)
@@ -72,7 +78,8 @@ class Join:
 
     `target` names the model whose rows are meant, by default those that callers were answered with.
     `feature` names what stands for the prediction, by default what the log has of the model, and
-    else what came with the outcome.
+    else what came with the outcome. `by` names features, join keys and request fields, whose values
+    judged rows have.
     """
 
     def __init__(
@@ -83,9 +90,10 @@ class Join:
         horizon: int,
         target: str | None,
         feature: str | None,
+        by: Sequence[str] = (),
     ) -> None:
         self.service, self.horizon = service, horizon
-        self.target, self.feature = target, feature
+        self.target, self.feature, self.by = target, feature, by
         self.outcomes = list(outcomes)
         self.best: list[_Row | None] = [None] * len(self.outcomes)
         self._served: list[int] = []
@@ -109,13 +117,15 @@ class Join:
         predictions = self._predictions(block, told)
         keyed = dict(zip(block.head.keys, block.keys, strict=True))
         names = [one for one in self._names if {*one} <= keyed.keys()]
+        by = [_told_by(block, name) for name in self.by]
         for i, named in rows_by_request(block):
             if is_forgotten(block, i) or not self._is_meant(told, i):
                 continue
             self._served.append(block.served_at[i])
             place = block.process, block.request[i], named[-1][1], told["target"][i] if told else ""
             keys = tuple(column[i] for column in block.keys)
-            row = _Row(block.as_of[i], block.served_at[i], place, keys, predictions[i])
+            told_by = tuple(column[i] for column in by)
+            row = _Row(block.as_of[i], block.served_at[i], place, keys, predictions[i], told_by)
             for name in named:
                 number = self._by_request.get(name)
                 if number is not None:
@@ -180,8 +190,27 @@ class Join:
                 found.bare += 1
             else:
                 prediction, outcome = json.loads(told), json.loads(one.value)
-                found.judged.append(Judged(row.served_at, row.keys, prediction, outcome))
+                found.judged.append(Judged(row.served_at, row.keys, prediction, outcome, row.by))
         return found
+
+
+def _told_by(block: ServedBlock, name: str) -> Sequence[Any]:
+    """The column of a block that a name is of: a feature, a join key or a request field; of a
+    feature, ERRED where it erred. ArgumentError where there is none."""
+    outputs, keys, fields = list(block.head.outputs), list(block.head.keys), block.head.request
+    if name in outputs:
+        place = outputs.index(name)
+        both = zip(block.values[place], block.statuses[place], strict=True)
+        return [ERRED if status == ERROR_STATUS else value for value, status in both]
+    if name in keys:
+        return block.keys[keys.index(name)]
+    if name in fields:
+        return block.fields[list(fields).index(name)]
+    known = [*outputs, *keys, *fields]
+    raise ArgumentError(
+        f"by: service {block.head.service!r} served no {name!r}; "
+        f"{near(name, known, listed='there are')}"
+    )
 
 
 def joined(

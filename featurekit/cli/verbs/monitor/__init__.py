@@ -10,6 +10,7 @@ from featurekit.core.screen import Screen
 MODES = {
     "drift": "say whether the values that are served have moved away from a reference",
     "performance": "say how well predictions did, by what happened later",
+    "profile": "keep counts of what was served, and show them",
 }
 
 

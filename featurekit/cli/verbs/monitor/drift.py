@@ -32,6 +32,12 @@ if TYPE_CHECKING:
     ),
     *window("1d"),
     LOG,
+    argument(
+        "--profiles",
+        action="store_true",
+        help="take both windows from kept profiles (`featurekit monitor profile`) and not from the "
+        "log; they end where a part of time ends",
+    ),
     argument("--all", action="store_true", help="show figures without a threshold, too"),
     argument(
         "--html", type=Path, metavar="REPORT.html", help="write a page that needs no other file"
@@ -58,6 +64,7 @@ def drift(arguments: Namespace, screen: Screen) -> bool:
             window=arguments.window,
             end=arguments.end,
             log=arguments.log,
+            profiles=arguments.profiles,
             progress=lambda rows: move("rows", rows, rows),
         )
     if arguments.html is not None:

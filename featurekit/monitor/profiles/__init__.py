@@ -1,0 +1,1 @@
+"""Profiles of what was served, kept by parts of time."""

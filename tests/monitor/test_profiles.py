@@ -1,0 +1,329 @@
+"""Kept profiles are what the rows themselves give, whatever the order, the number of readings, and
+a crash between them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+import json
+import math
+import random
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from featurekit.cli import main
+from featurekit.core.status import FORGOTTEN
+from featurekit.core.types import FLOAT, INT, STR
+from featurekit.errors import ArgumentError, ConfigError, DataError
+from featurekit.log import profiles
+from featurekit.log.profiles import Reading, merged, together
+from featurekit.log.served.block import ServedBlock, ServedHead, encode
+from featurekit.log.served.parquet import written
+from featurekit.monitor.profiles import keep
+from featurekit.monitor.profiles.counts import Profiler
+from featurekit.monitor.profiles.kept import summary
+from featurekit.online.store.server import scratch_redis
+from featurekit.store import FeatureStore
+
+DAY = 86_400_000_000
+START = 20_000 * DAY
+OUTPUTS = {"v__x": FLOAT.or_none(), "v__n": INT.or_none(), "v__word": STR.or_none()}
+HEAD = ServedHead("profiles", "s", "f" * 32, {}, ("v",), {"k": STR.or_none()}, {}, OUTPUTS)
+ODD = [math.nan, math.inf, -0.0, 0.0, 5e-324, 1e308, -1e308, 1e16, 1.0, None]
+
+
+def block(rng: random.Random, n: int, days: int = 3, shift: float = 0.0) -> ServedBlock:
+    at = [START + rng.randrange(days * DAY) for _ in range(n)]
+    return ServedBlock(
+        HEAD,
+        served_at=at,
+        as_of=at,
+        request=list(range(n)),
+        arrivals=[[one - rng.randrange(1_000) for one in at]],
+        keys=[[f"k{rng.randrange(40)}" for _ in range(n)]],
+        fields=[],
+        values=[
+            [rng.choice(ODD) if rng.random() < 0.1 else rng.gauss(shift, 3) for _ in range(n)],
+            [rng.randrange(-5, 2_000) for _ in range(n)],
+            [rng.choice(["a", "b", None, f"rare{rng.randrange(9)}"]) for _ in range(n)],
+        ],
+        statuses=[["PRESENT"] * n, [rng.choice(["PRESENT", "ERROR"]) for _ in range(n)],
+                  ["PRESENT"] * n],
+        until=[None],
+        process="p",
+    )  # fmt: skip
+
+
+def told(*blocks: ServedBlock) -> Reading:
+    made = Profiler(DAY, {"s": {"v": ("k",)}})
+    for one in blocks:
+        made.take(one)
+    return Reading(DAY, made.told(b"secret"))
+
+
+def test_neither_order_nor_grouping_leaves_a_trace():
+    """Each way in which workers may share the rows gives the same bytes."""
+    blocks = [block(random.Random(seed), 400) for seed in range(4)]
+    whole = told(*blocks).encoded()
+    for order in itertools.permutations(blocks):
+        for cut in (1, 2, 3):
+            parts = [told(*order[:cut]), told(*order[cut:])]
+            assert together(parts, DAY).encoded() == whole
+            assert together(parts[::-1], DAY).encoded() == whole
+    rows = [one.some([i]) for one in blocks[:1] for i in range(60)]
+    assert together(map(told, rows), DAY).encoded() == told(blocks[0].some(range(60))).encoded()
+
+
+def test_extremes_sums_and_counts_are_exact():
+    one = block(random.Random(9), 3_000, days=1)
+    (profile,) = told(one).profiles["s"].values()
+    x = [v for v in one.values[0] if v is not None]
+    finite = [v for v in x if math.isfinite(v)]
+    column = profile["columns"]["v__x"]["float"]
+    assert Fraction(column["sum"], 2**1074) == sum(map(Fraction, finite))
+    assert (column["least"], column["greatest"]) == (min(finite), math.inf)
+    assert (column["present"], column["null"]) == (len(x), 3_000 - len(x))
+    n = profile["columns"]["v__n"]["int"]
+    assert (n["sum"], n["least"], n["greatest"]) == (
+        sum(one.values[1]), min(one.values[1]), max(one.values[1]),
+    )  # fmt: skip
+    assert n["statuses"]["ERROR"] == one.statuses[1].count("ERROR")
+    assert n["values"] is None
+    assert profile["columns"]["v__word"]["str"]["values"]['"a"'][0] == one.values[2].count("a")
+
+
+def test_a_sketch_tells_about_how_many_distinct_values_there_are():
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        made = block(random.Random(seed), 20_000, days=1)
+        made.values[0][:] = rng.normal(size=20_000).tolist()
+        (profile,) = told(made).profiles["s"].values()
+        from featurekit.monitor.profiles.kept import KeptWindow
+
+        shown = {one["feature"]: one for one in summary(KeptWindow(0, 1, profile))}
+        assert abs(shown["v__x"]["distinct"] / 20_000 - 1) < 0.07
+        assert shown["v__x"]["mean"] == float(sum(map(Fraction, made.values[0])) / 20_000)
+        exact = np.quantile(made.values[0], [0.25, 0.75], method="lower")
+        assert abs(shown["v__x"]["q25"] / exact[0] - 1) <= 1 / 256
+        assert [value for value, _ in shown["v__word"]["top"]][:2] in (["a", "b"], ["b", "a"])
+
+
+# --- kept in a folder -----------------------------------------------------------------------------
+
+MODULE = """
+from featurekit import Entity, EventSource, FeatureService, FeatureView
+person = Entity("k", {"k": str})
+visits = EventSource("visits", path="visits.parquet", timestamp_field="ts",
+                     schema={"k": str, "x": float, "n": int, "word": str})
+v = FeatureView("v", entities=[person], source=visits, ttl="1d",
+                features={"x": "x", "n": "n", "word": "word"})
+s = FeatureService("s", features=[v])
+"""
+CONFIG = """
+project: profiles
+online_store: {type: redis}
+featurekit:
+  redis_url: redis://127.0.0.1:9/0
+  serving_log: {to: parquet}
+  monitoring: {profiles: {every: 1d, keep: 36500d}}
+"""
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    (tmp_path / "feature_store.yaml").write_text(CONFIG)
+    (tmp_path / "definitions.py").write_text(MODULE)
+    (tmp_path / ".featurekit" / "served").mkdir(parents=True)
+    return tmp_path
+
+
+def log(repo: Path, name: str, made: ServedBlock) -> None:
+    data = written(HEAD, [b"".join(encode(made))], [{**made.about(), "rows": made.rows}])
+    (repo / ".featurekit" / "served" / f"{name}.parquet").write_bytes(data)
+
+
+def kept(repo: Path) -> Any:
+    return together(profiles.read(repo / ".featurekit").values(), DAY).profiles
+
+
+def instant(us: int) -> dt.datetime:
+    return dt.datetime.fromtimestamp(us / 1e6, dt.UTC)
+
+
+def test_each_row_counts_once_whatever_was_read_before(repo, monkeypatch):
+    blocks = [block(random.Random(seed), 300) for seed in range(12)]
+    monkeypatch.setattr(keep, "MOST_ROWS", 500)
+    with FeatureStore(repo) as store:
+        for i, one in reversed([*enumerate(blocks)]):  # a later file may have the earlier name
+            log(repo, f"{i:02d}", one)
+            if i % 3 == 0:
+                assert store.profile().rows == 900
+        assert store.profile() == keep.Profiled(0, 0)
+    one = kept(repo)
+    (repo / ".featurekit" / "whole").mkdir()
+    with FeatureStore(repo) as store:
+        secret = profiles_secret(repo)
+        made = Profiler(DAY, {"s": {"v": ("k",)}})
+        for each in blocks:
+            made.take(each)
+    assert Reading(DAY, one).encoded() == Reading(DAY, made.told(secret)).encoded()
+
+
+def profiles_secret(repo: Path) -> bytes:
+    from featurekit.log.tombstones import make_secret
+
+    return make_secret(repo / ".featurekit").value
+
+
+def test_a_crash_while_files_become_one_counts_nothing_twice(repo, monkeypatch):
+    with FeatureStore(repo) as store:
+        for seed in range(3):
+            log(repo, str(seed), block(random.Random(seed), 200))
+            store.profile()
+        before = Reading(DAY, kept(repo)).encoded()
+
+        def crash(self: Path, missing_ok: bool = False) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(keep, "MOST_FILES", 1)
+        with monkeypatch.context() as broken:
+            broken.setattr(Path, "unlink", crash)
+            with pytest.raises(KeyboardInterrupt):
+                store.profile()
+        folder = repo / ".featurekit" / "profiles"
+        assert len([*folder.glob("*.profile")]) == 4
+        assert Reading(DAY, kept(repo)).encoded() == before
+        store.profile()
+        log(repo, "3", block(random.Random(3), 200))
+        store.profile()
+        assert len([*folder.glob("*.profile")]) == 1
+        assert sum(one["rows"] for one in kept(repo)["s"].values()) == 800
+
+
+def test_drift_of_profiles_is_that_of_the_log(repo):
+    for seed in range(4):
+        log(repo, str(seed), block(random.Random(seed), 900, days=4, shift=seed / 4))
+    with FeatureStore(repo) as store:
+        store.profile()
+        end = instant(START + 4 * DAY)
+        for window, reference in (("1d", "3d"), ("2d", "2d")):
+            asked = {"window": window, "end": end}
+            one = store.drift("s", reference, **asked)
+            two = store.drift("s", reference, profiles=True, **asked)
+            assert json.dumps(one.to_dict()) == json.dumps(two.to_dict())
+        late = end + dt.timedelta(hours=5)
+        assert store.drift("s", "3d", profiles=True, end=late).end == end
+        with pytest.raises(ArgumentError, match="kept by parts of 86,400 s, found a window of 3,6"):
+            store.drift("s", "3d", profiles=True, window="1h", end=end)
+        with pytest.raises(ArgumentError, match="profiles: they are compared with those of an ear"):
+            store.drift("s", repo / "x.json", profiles=True)
+        with pytest.raises(DataError, match="no profile of service 'other' is kept"):
+            store.drift("other", "1d", profiles=True)
+
+
+def test_what_is_too_old_goes_and_another_length_of_parts_is_refused(repo):
+    log(repo, "0", block(random.Random(0), 200, days=1))
+    with FeatureStore(repo) as store:
+        store.profile()
+    assert sum(one["rows"] for one in kept(repo)["s"].values()) == 200
+    config = repo / "feature_store.yaml"
+    config.write_text(CONFIG.replace("36500d", "30d"))
+    with FeatureStore(repo) as store:
+        store.profile()
+        assert kept(repo)["s"] == {}
+        assert store.profile().rows == 0
+    config.write_text(CONFIG.replace("every: 1d", "every: 1h"))
+    with FeatureStore(repo) as store, pytest.raises(DataError, match="the settings say 3,600 s"):
+        store.profile()
+    config.write_text(CONFIG.replace("every: 1d", "every: often"))
+    with pytest.raises(ConfigError, match=r"monitoring\.profiles\.every"):
+        FeatureStore(repo)
+
+
+def test_forgetting_takes_out_what_few_entities_have(repo):
+    made = block(random.Random(5), 600, days=1)
+    made.values[2][0] = "the words of one person"
+    log(repo, "0", made)
+    with FeatureStore(repo) as store:
+        store.profile()
+        text = str(kept(repo))
+        assert "the words of one person" in text
+        assert "'k1'" not in text
+        profiles.forget_few(repo / ".featurekit")
+    found = kept(repo)["s"][START]["columns"]
+    words = found["v__word"]["str"]["values"]
+    assert "the words of one person" not in str(kept(repo))
+    assert {'"a"', '"b"'} <= words.keys()
+    assert all(holders == [None] for _, holders in words.values())
+    finite = made.values[1]
+    assert found["v__n"]["int"]["greatest"] >= max(finite)
+    assert found["v__n"]["int"]["greatest"] != max(finite)
+    assert found["v__x"]["float"]["present"] == sum(v is not None for v in made.values[0])
+
+
+def test_rows_that_are_forgotten_are_not_counted(repo):
+    made = block(random.Random(5), 50)
+    for statuses in made.statuses:
+        statuses[:20] = [FORGOTTEN] * 20
+    log(repo, "0", made)
+    with FeatureStore(repo) as store:
+        store.profile()
+    assert sum(one["rows"] for one in kept(repo)["s"].values()) == 30
+
+
+def test_a_stream_is_read_on_from_its_last_entry(repo):
+    from featurekit.log.served.stream import StreamSink
+
+    with scratch_redis() as url:
+        (repo / "feature_store.yaml").write_text(
+            CONFIG.replace("redis://127.0.0.1:9/0", url).replace("to: parquet", "to: stream")
+        )
+        sink = StreamSink(url, "fk:profiles:served", 100)
+        with FeatureStore(repo) as store:
+            for seed in range(12):
+                made = block(random.Random(seed), 100)
+                sink.take(made, b"".join(encode(made)))
+                assert store.profile().rows == 100
+            assert store.profile().rows == 0
+        sink.close()
+    assert sum(one["rows"] for one in kept(repo)["s"].values()) == 1_200
+
+
+def test_a_file_that_is_damaged_is_an_error_with_what_to_do(repo):
+    log(repo, "0", block(random.Random(0), 20))
+    with FeatureStore(repo) as store:
+        store.profile()
+        (path,) = (repo / ".featurekit" / "profiles").glob("*.profile")
+        path.write_bytes(path.read_bytes()[:50])
+        with pytest.raises(DataError, match="put it back from a copy, or remove the folder"):
+            store.profile()
+
+
+def test_the_command_keeps_and_shows(repo, capsys):
+    log(repo, "0", block(random.Random(0), 500, days=1))
+    words = [
+        "--repo",
+        str(repo),
+        "monitor",
+        "profile",
+        "s",
+        "--end",
+        instant(START + DAY).isoformat(),
+    ]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "500 rows of the serving log were read." in out
+    assert "v__word" in out
+    assert main(["--json", *words]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["rows"], len(found["features"])) == (0, 3)
+
+
+def test_merging_with_nothing_changes_nothing():
+    (profile,) = told(block(random.Random(1), 50, days=1)).profiles["s"].values()
+    none = {"rows": 0, "versions": {}, "columns": {}, "repeats": {}}
+    assert merged(none, profile) == profile == merged(profile, none)
