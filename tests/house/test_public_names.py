@@ -45,7 +45,8 @@ def test_the_public_names_are_these():
         "Adopted", "Change", "Collection", "Consumed", "Deprecation", "Explanation", "Forgot",
         "Impact", "Item", "Lineage", "Materialization", "ModelComparison", "OnlineResult",
         "Performance", "Pin", "Pinned", "PredictionAudit", "Profiled", "Pushed", "PushedOutcomes",
-        "Report", "Revision", "RolledBack", "SourceCheck", "Splits", "TrainingSet", "Validation", "Version",
+        "Report", "Revision", "RolledBack", "SourceCheck", "Splits", "TrainingSet", "Validation",
+        "Version",
     ))  # fmt: skip
     assert {"Aggregate", *aggregates.BY_NAME} == {*aggregates.__all__}
 

@@ -71,7 +71,8 @@ def _of_profiles(
             "profiles: they are compared with those of an earlier time; write how long before the "
             "window as the reference, as in 7d"
         )
-    return drift_of_windows(service, *kept_windows(project, service, until, before, took), by)
+    earlier, asked = kept_windows(project, service, until, before, took)
+    return drift_of_windows(service, earlier, asked, by)
 
 
 def _length(reference: object) -> int | None:
