@@ -688,6 +688,11 @@ EXAMPLES = {
     "featurekit.monitoring.features": "{orders__spend_7d: {psi: 0.3}}",
     "featurekit.monitoring.chance": "1.0e-6",
     "featurekit.monitoring.performance": "{churn_v1: {auc: 0.75}}",
+    "featurekit.monitoring.change": "{churn_v1: {auc: 0.03}}",
+    "featurekit.monitoring.fairness": "{churn_v1: {demographic_parity_difference: 0.1}}",
+    "featurekit.monitoring.profiles": "{every: 1d, keep: 400d}",
+    "featurekit.monitoring.profiles.every": "1d",
+    "featurekit.monitoring.profiles.keep": "400d",
 }
 """How each setting that featurekit reads may be written."""
 
@@ -735,6 +740,7 @@ _MODELS: dict[tuple[str, ...], type[BaseModel]] = {
     ("featurekit", "serve"): ServeConfig,
     ("featurekit", "openlineage"): OpenLineageConfig,
     ("featurekit", "monitoring"): MonitoringConfig,
+    ("featurekit", "monitoring", "profiles"): ProfilesConfig,
 }
 _IN_LISTS: dict[tuple[str, ...], type[BaseModel]] = {
     ("featurekit", "serve", "targets"): TargetConfig,
