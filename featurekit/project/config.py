@@ -750,6 +750,11 @@ EXAMPLES = {
     "featurekit.pipeline.steps.*.retries": "2",
     "featurekit.pipeline.steps.*.timeout": "1h",
     **{f"featurekit.{place}": written for place, written in TRIGGER_EXAMPLES.items()},
+    "featurekit.monitoring.change": "{churn_v1: {auc: 0.03}}",
+    "featurekit.monitoring.fairness": "{churn_v1: {demographic_parity_difference: 0.1}}",
+    "featurekit.monitoring.profiles": "{every: 1d, keep: 400d}",
+    "featurekit.monitoring.profiles.every": "1d",
+    "featurekit.monitoring.profiles.keep": "400d",
 }
 """How each setting that featurekit reads may be written."""
 

@@ -14,6 +14,7 @@ from featurekit.core.types import Instant, as_instant, micros
 from featurekit.define.feature_contract.contract import Contract
 from featurekit.errors import ArgumentError, ConfigError, DataError, DefinitionError
 from featurekit.monitor.drift.judge import Thresholds
+from featurekit.monitor.drift.keys import keys_of
 from featurekit.monitor.drift.report import (
     Drift,
     drift_between,
@@ -71,7 +72,8 @@ def _of_profiles(
             "profiles: they are compared with those of an earlier time; write how long before the "
             "window as the reference, as in 7d"
         )
-    return drift_of_windows(service, *kept_windows(project, service, until, before, took), by)
+    earlier, asked = kept_windows(project, service, until, before, took)
+    return drift_of_windows(service, earlier, asked, by)
 
 
 def _length(reference: object) -> int | None:
@@ -96,13 +98,6 @@ def _contract(project: Project, path: str) -> Contract:
     if path.endswith(MANIFEST):
         return remake(project, path).contract()
     return Contract.load(path)
-
-
-def keys_of(project: Project, service: str) -> dict[str, tuple[str, ...]]:
-    """The join keys of each view of a service that the repo defines, as rows have them."""
-    found = project.repo.compiled_services.get(service)
-    views = () if found is None else found.views
-    return {view.title: tuple(key.name for key in view.row_keys) for view in views}
 
 
 def _thresholds(project: Project) -> Thresholds:

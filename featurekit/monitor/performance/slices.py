@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -94,15 +95,14 @@ def _binned(value: Any, borders: Sequence[float], names: Sequence[str]) -> str:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or math.isnan(value):
         return _in_words("", value)
-    return names[sum(value >= border for border in borders)]
+    return names[bisect_right(borders, value)]
 
 
 def _in_words(name: str, value: Any) -> str:
     if value is ERRED:
         return "in error"
     if value is None or isinstance(value, bool | int | float | str | dt.date | dt.timedelta):
-        told: str = f"{value:.6g}" if isinstance(value, float) else str(value)
-        return told
+        return f"{value:.6g}" if isinstance(value, float) else str(value)
     raise ArgumentError(
         f"by: {name!r} has values such as {value!r}, which make no slices; name a number, a text, "
         "a bool or a date"

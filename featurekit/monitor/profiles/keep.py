@@ -13,7 +13,7 @@ from featurekit.core.status import FORGOTTEN
 from featurekit.log.profiles import Reading, add, compact, held, read, together
 from featurekit.log.served.block import ServedBlock, is_forgotten
 from featurekit.log.tombstones import make_secret
-from featurekit.monitor.drift.ask import keys_of
+from featurekit.monitor.drift.keys import keys_of
 from featurekit.monitor.profiles.counts import Profiler
 from featurekit.project.config import MonitoringConfig
 from featurekit.project.project import Project

@@ -49,23 +49,26 @@ def scheduled(schedule: Schedule, mark: int | None, now: int) -> Found:
 
 
 def _performance(config: TriggerConfig, state: State, project: Project) -> Found:
-    from featurekit.monitor.performance.ask import performance
+    from featurekit.monitor.performance.ask import Request, performance
 
     asked = config.performance
     assert asked is not None
-    found = performance(
-        project,
-        asked.service,
+    given = Request(
         prediction=asked.prediction,
         target=asked.target,
         positive=asked.positive,
         cut=asked.cut,
+        classes=(),
         horizon=asked.horizon,
         window=asked.window,
         end=None,
+        by=(),
+        fairness=False,
+        reference=None,
+        label=None,
         log=None,
-        progress=None,
     )
+    found = performance(project, asked.service, given, None)
     return performed(asked, found)
 
 
@@ -101,7 +104,8 @@ def _drift(config: TriggerConfig, state: State, project: Project) -> Found:
     path = project.path / asked.reference
     reference = str(path) if path.exists() else asked.reference
     found = drift(
-        project, asked.service, reference, window=asked.window, end=None, log=None, progress=None
+        project, asked.service, reference, window=asked.window, end=None, log=None, profiles=False,
+        progress=None,
     )
     return drifted(asked, found.drifting, found.figures)
 
