@@ -35,6 +35,7 @@ def config_of(folder: Path, url: str | None, *, ours: bool = True, project: str 
         stores = {
             "offline_store": {"type": f"{OURS}FeaturekitOfflineStore"},
             "online_store": {"type": f"{OURS}FeaturekitOnlineStore", "redis_url": url},
+            "batch_engine": {"type": f"{OURS}FeaturekitEngine"},
         }
     return RepoConfig(
         project=project,

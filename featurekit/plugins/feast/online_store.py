@@ -14,7 +14,8 @@ from featurekit.core.keys import entity_key, project_key, state_key, state_prefi
 from featurekit.core.status import PRESENT
 from featurekit.core.types import micros
 from featurekit.errors import DataError
-from featurekit.online.state.state import Event, State
+from featurekit.feed.add import add_events
+from featurekit.online.state.state import Event
 from featurekit.online.state.update import update_states
 from featurekit.online.store.open import open_private, open_store
 from featurekit.online.store.protocol import OnlineStore as Store
@@ -92,7 +93,7 @@ class FeaturekitOnlineStore(OnlineStore):
         for first in range(0, len(keys), _CHUNK):
             some = keys[first : first + _CHUNK]
             update_states(
-                store, made.view, some, lambda i, state, some=some: _take(state, rows[some[i]])
+                store, made.view, some, lambda i, state, some=some: add_events(state, rows[some[i]])
             )
             if progress is not None:
                 progress(sum(len(rows[key]) for key in some))
@@ -190,13 +191,6 @@ def _value(kind: Kind, values: dict[str, Any], name: str) -> Any:
 
 def _utc(given: dt.datetime) -> dt.datetime:
     return given.replace(tzinfo=dt.UTC) if given.tzinfo is None else given.astimezone(dt.UTC)
-
-
-def _take(state: State, events: list[Event]) -> None:
-    """Add events to a state. Of one instant all have one arrival, so that T6 goes on to the created
-    timestamp and the values, as it does offline."""
-    arrivals = {ts: created for ts, created, _ in state.events}
-    state.add([(ts, arrivals.setdefault(ts, created), slots) for ts, created, slots in events])
 
 
 def _by_column(answering: Answering, rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:
