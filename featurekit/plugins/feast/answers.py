@@ -44,15 +44,37 @@ class Answering:
     def answer(self, store: OnlineStore, entities: Mapping[str, list[Any]]) -> Answered:
         """The features of each row as of the store's clock, in one round trip. An entity with a
         null key is not found (S2)."""
-        evaluator = self.evaluator
-        columns = evaluator.key_columns(dict(entities))
-        keys = list(dict.fromkeys(key for column in columns for key in column if key is not None))
-        values, at = store.read_at(keys, self.clock) if keys else ([], store.now_us())
-        blobs = dict(zip(keys, values, strict=True))
+        columns, keys = self._keys(entities)
+        values, at = store.read_at(keys, self.clock)
+        return self._answered(columns, dict(zip(keys, values, strict=True)), at, store)
+
+    async def answer_async(
+        self, store: OnlineStore, entities: Mapping[str, list[Any]]
+    ) -> Answered:
+        """As `answer`, without blocking the event loop while the store is read."""
+        columns, keys = self._keys(entities)
+        values, at = await store.read_at_async(keys, self.clock)
+        return self._answered(columns, dict(zip(keys, values, strict=True)), at, store)
+
+    def _keys(
+        self, entities: Mapping[str, list[Any]]
+    ) -> tuple[list[list[bytes | None]], list[bytes]]:
+        """The key of each row's state, by view; and every key once, after that of the clock."""
+        columns = self.evaluator.key_columns(dict(entities))
+        once = dict.fromkeys(key for column in columns for key in column if key is not None)
+        return columns, [self.clock, *once]
+
+    def _answered(
+        self,
+        columns: list[list[bytes | None]],
+        blobs: Mapping[bytes, bytes | None],
+        at: int,
+        store: OnlineStore,
+    ) -> Answered:
         n = len(columns[0])
         rows = [[column[i] for column in columns] for i in range(n)]
-        answers = evaluator.evaluate(rows, blobs, [{}] * n, [at] * n, store.read)
-        width = len(evaluator.service.outputs)
+        answers = self.evaluator.evaluate(rows, blobs, [{}] * n, [at] * n, store.read)
+        width = len(self.evaluator.service.outputs)
         return Answered(
             [[answer[0][o] for answer in answers] for o in range(width)],
             [[answer[1][o] for answer in answers] for o in range(width)],

@@ -22,10 +22,13 @@ from featurekit.online.store.protocol import OnlineStore as Store
 from featurekit.plugins.feast.answers import Answered, Answering
 from featurekit.plugins.feast.events import state_folder
 from featurekit.plugins.feast.kinds import Kind
-from featurekit.plugins.feast.views import Mapped, mapped, wanted
+from featurekit.plugins.feast.lookup import Prepared, context_of, prepared
+from featurekit.plugins.feast.response import FeaturekitResponse
+from featurekit.plugins.feast.views import Mapped, mapped, renamed, wanted
 from featurekit.project.config import connection_url
 
 _CHUNK = 500
+_MOST_READY = 1_000
 _TYPE = "featurekit.plugins.feast.FeaturekitOnlineStore"
 
 
@@ -63,6 +66,7 @@ class FeaturekitOnlineStore(OnlineStore):
 
     def __init__(self) -> None:
         self._store: tuple[str | None, Store] | None = None
+        self._ready: dict[Any, tuple[Any, Prepared]] = {}
 
     def store(self, config: Any) -> Store:
         """The Redis of a repo, opened when it is first needed."""
@@ -113,6 +117,58 @@ class FeaturekitOnlineStore(OnlineStore):
         columns = [_key_values(made, key) for key in entity_keys]
         answered = answering.answer(self.store(config), _by_column(answering, columns))
         return [_read_row(answered, made, names, i) for i in range(len(entity_keys))]
+
+    def get_online_features(
+        self,
+        config: Any,
+        features: Any,
+        entity_rows: Any,
+        registry: Any,
+        project: str,
+        full_feature_names: bool = False,
+        include_feature_view_version_metadata: bool = False,
+    ) -> FeaturekitResponse:
+        """The features of each entity as of now, from one round trip for all views."""
+        ready = self._prepared(
+            config, features, registry, project, full_feature_names,
+            include_feature_view_version_metadata,
+        )  # fmt: skip
+        keys, fields = ready.rows(entity_rows)
+        found = ready.answering.answer(self.store(config), renamed(keys))
+        return ready.answered(keys, fields, found)
+
+    async def get_online_features_async(
+        self,
+        config: Any,
+        features: Any,
+        entity_rows: Any,
+        registry: Any,
+        project: str,
+        full_feature_names: bool = False,
+        include_feature_view_version_metadata: bool = False,
+    ) -> FeaturekitResponse:
+        """As `get_online_features`, without blocking the event loop while Redis is read."""
+        ready = self._prepared(
+            config, features, registry, project, full_feature_names,
+            include_feature_view_version_metadata,
+        )  # fmt: skip
+        keys, fields = ready.rows(entity_rows)
+        found = await ready.answering.answer_async(self.store(config), renamed(keys))
+        return ready.answered(keys, fields, found)
+
+    def _prepared(
+        self, config: Any, features: Any, registry: Any, project: str, full: bool, versions: bool
+    ) -> Prepared:
+        """A request made ready; what Feast knows of it is one object until its registry changes."""
+        context = context_of(registry, project, features, full=full)
+        key = features.name if hasattr(features, "name") else tuple(features)
+        known = self._ready.get((project, key, full, versions))
+        if known is None or known[0] is not context:
+            made = prepared(project_of(config), context, full=full, versions=versions)
+            known = self._ready[project, key, full, versions] = context, made
+            while len(self._ready) > _MOST_READY:
+                self._ready.pop(next(iter(self._ready)))
+        return known[1]
 
     def update(
         self,

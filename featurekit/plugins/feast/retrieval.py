@@ -22,6 +22,7 @@ from featurekit.offline.events import Snapshot
 from featurekit.offline.session import connect
 from featurekit.offline.training_set import TrainingSet
 from featurekit.plugins.feast.events import folder_of, state_folder, view_rows
+from featurekit.plugins.feast.on_demand import on_demand_columns
 from featurekit.plugins.feast.views import Wanted, service_of
 
 _INSTANT = "event_timestamp"
@@ -50,8 +51,8 @@ class TableJob(RetrievalJob):
 
     @property
     def on_demand_feature_views(self) -> list[Any]:
-        """The on-demand views that Feast computes over the table."""
-        return self._on_demand
+        """None that are left to Feast: the table has them already."""
+        return []
 
     @property
     def metadata(self) -> RetrievalMetadata | None:
@@ -59,10 +60,16 @@ class TableJob(RetrievalJob):
         return self._metadata
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
-        return self._make()
+        table = self._make()
+        if self._on_demand:
+            refs = [] if self._metadata is None else self._metadata.features
+            made = on_demand_columns(self._on_demand, table, refs, full=self._full_names)
+            for name, column in made:
+                table = table.append_column(name, column)
+        return table
 
     def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
-        return self._make().to_pandas()
+        return self._to_arrow_internal(timeout).to_pandas()
 
     def persist(
         self, storage: Any, allow_overwrite: bool = False, timeout: int | None = None
@@ -116,7 +123,7 @@ def historical(
         timezone="UTC",
     )
     made = training.to_arrow()
-    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    table = _carried(frame, keys)
     place = table.column_names.index(instant)
     table = table.set_column(place, instant, instants)
     number = len(rows.columns)
@@ -126,6 +133,16 @@ def historical(
             table = table.append_column(name, column)
             number += 1
     return table
+
+
+def _carried(frame: pd.DataFrame, keys: Sequence[str]) -> pa.Table:
+    """The frame's own columns, of which the join keys are marked."""
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    fields = [
+        field.with_metadata({"role": "key"}) if field.name in keys else field
+        for field in table.schema
+    ]
+    return table.cast(pa.schema(fields))
 
 
 def _instants(given: pd.Series) -> pa.Array:

@@ -42,7 +42,7 @@ class Mapped:
 
 def mapped(view: Any) -> Mapped:
     """The compiled view of a Feast view. DefinitionError where featurekit has no such view."""
-    source = view.batch_source
+    source = getattr(view, "batch_source", None)
     created = None if source is None else source.created_timestamp_column or None
     keys = tuple((field.name, _value_type(field.dtype)) for field in view.entity_columns)
     fields = tuple((field.name, _value_type(field.dtype)) for field in view.features)
@@ -130,6 +130,12 @@ def wanted(view: Any, features: Sequence[str]) -> Wanted:
     joined = view.projection.join_key_map or {}
     columns = {key: joined.get(key, made.keys[key]) for key in made.keys}
     return Wanted(made, view.projection.name_to_use(), columns, tuple(features))
+
+
+def renamed(keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Join keys by the names of the service; the one of views without entities has another name
+    there."""
+    return {NO_ENTITY if name == DUMMY_ENTITY_ID else name: keys[name] for name in keys}
 
 
 def service_of(asked: Sequence[Wanted]) -> Service:
