@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
+import weakref
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from feast.data_format import DeltaFormat, ParquetFormat
 from feast.infra.offline_stores.file_source import FileSource
 
-from featurekit.core.sql import quote
+from featurekit.core.sql import quote, text_literal
 from featurekit.core.types import DATETIME
 from featurekit.define.definitions import EventSource
 from featurekit.define.origins import Delta
 from featurekit.errors import DefinitionError
 from featurekit.offline.events import EventRows, Snapshot
-from featurekit.plugins.feast.kinds import Kind
+from featurekit.plugins.feast.kinds import Kind, OpaqueKind
 from featurekit.plugins.feast.views import NO_ENTITY, Mapped, mapped, plain_name
 from featurekit.sources import read_events
 
@@ -48,7 +51,9 @@ def view_rows(con: Any, config: Any, view: Any, *, by_created: bool = False) -> 
             columns[made.keys[key]] = back.get(key, key), kind
     for name, kind in made.kinds.items():
         columns[name] = back.get(name, name), kind
-    read = _event_source(source, view.name, columns, made)
+    read = _event_source(source, view.name, columns, made, folder_of(config))
+    if any(kind.opaque for _, kind in columns.values()):
+        read = _converted(con, config, source, read, columns)
     files = read_events(con, read, base=folder_of(config), state_dir=state_folder(config))
     parts = [f"{kind.sql.format(x=quote(old))} AS {quote(new)}" for new, (old, kind) in columns.items()]
     if NO_ENTITY in made.keys.values():
@@ -65,7 +70,7 @@ def view_rows(con: Any, config: Any, view: Any, *, by_created: bool = False) -> 
 
 
 def _event_source(
-    source: Any, view: str, columns: dict[str, tuple[str, Kind]], made: Mapped
+    source: Any, view: str, columns: dict[str, tuple[str, Kind]], made: Mapped, folder: Path
 ) -> EventSource:
     """The source whose rows are checked by the types that the Feast view declares (S1)."""
     keys = set(made.keys.values())
@@ -80,7 +85,50 @@ def _event_source(
         plain_name(view),
         schema=_with_null_keys(schema),
         timestamp_field=source.timestamp_field,
-        **_place(source),
+        **_place(source, folder),
+    )
+
+
+def _converted(
+    con: Any, config: Any, source: Any, read: EventSource, columns: dict[str, tuple[str, Kind]]
+) -> EventSource:
+    """The source with its rows in memory, where columns that featurekit has no type for are the
+    bytes of Feast's protos."""
+    wanted = dict.fromkeys([*read.schema, source.timestamp_field])
+    shown = ", ".join(map(quote, wanted))
+    table = con.execute(f"SELECT {shown} FROM {file_rows(con, config, source)}").to_arrow_table()
+    for old, kind in columns.values():
+        if isinstance(kind, OpaqueKind):
+            kept = kind.of_column(table[old].to_pylist(), old)
+            table = table.set_column(
+                table.column_names.index(old), old, pa.array(kept, pa.binary())
+            )
+    made = EventSource(
+        read.name, frame=table, schema=read.schema, timestamp_field=read.timestamp_field
+    )
+    weakref.finalize(con, lambda held: None, made)  # its rows lie in a file while it lives
+    return made
+
+
+def file_rows(con: Any, config: Any, source: Any) -> str:
+    """The rows of a Feast source as they are, as a relation of a connection."""
+    if not isinstance(source, FileSource):
+        raise _not_read(source)
+    path = FileSource.get_uri_for_file_path(config.repo_path, source.file_options.uri)
+    if isinstance(source.file_format, DeltaFormat):
+        from deltalake import DeltaTable
+
+        name = f"delta_{uuid.uuid4().hex}"
+        con.register(name, DeltaTable(path).to_pyarrow_table())
+        return name
+    pattern = f"{path.rstrip('/')}/**/*.parquet" if Path(path).is_dir() else path
+    return f"read_parquet({text_literal(pattern)})"
+
+
+def _not_read(source: Any) -> DefinitionError:
+    return DefinitionError(
+        f"Feast's source {source.name!r} is a {type(source).__name__}; featurekit's offline store "
+        "reads FileSource, of Parquet or Delta Lake"
     )
 
 
@@ -89,13 +137,10 @@ def _with_null_keys(schema: dict[str, Any]) -> dict[str, Any]:
     return {name: type_.or_none() for name, type_ in schema.items()}
 
 
-def _place(source: Any) -> dict[str, Any]:
+def _place(source: Any, folder: Path) -> dict[str, Any]:
     """Where the rows of a Feast source lie, as arguments of an EventSource."""
     if not isinstance(source, FileSource):
-        raise DefinitionError(
-            f"Feast's source {source.name!r} is a {type(source).__name__}; featurekit's offline "
-            "store reads FileSource, Parquet or Delta"
-        )
+        raise _not_read(source)
     if isinstance(source.file_format, DeltaFormat):
         return {"origin": Delta(source.path)}
     if source.file_format is not None and not isinstance(source.file_format, ParquetFormat):
@@ -104,7 +149,7 @@ def _place(source: Any) -> dict[str, Any]:
             "offline store reads Parquet and Delta"
         )
     path = source.path
-    if path.endswith("/") or ("://" not in path and Path(path).is_dir()):
+    if path.endswith("/") or ("://" not in path and (folder / path).is_dir()):
         path = path.rstrip("/") + "/**/*.parquet"
     return {"path": path, "format": "parquet"}
 

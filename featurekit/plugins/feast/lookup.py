@@ -97,8 +97,8 @@ class Prepared:
         fields, arrays = [], []
         for column in [*given, *looked]:
             role = {"role": "key"} if column.name in self.keys else None
-            fields.append(pa.field(column.name, column.kind.arrow, metadata=role))
             arrays.append(column.arrow())
+            fields.append(pa.field(column.name, arrays[-1].type, metadata=role))
         table = pa.Table.from_arrays(arrays, schema=pa.schema(fields))
         full = any("__" in name for name in self.names) and not self.shown.isdisjoint(
             {f"{v.projection.name_to_use()}__{f.name}" for v in self.on_demand for f in v.features}

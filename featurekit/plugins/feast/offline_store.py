@@ -22,10 +22,10 @@ from feast.repo_config import FeastConfigBaseModel
 from feast.utils import compute_non_entity_date_range
 
 from featurekit.core.files import whole
-from featurekit.core.sql import quote, text_literal
+from featurekit.core.sql import quote
 from featurekit.errors import DataError, DefinitionError
 from featurekit.offline.session import connect
-from featurekit.plugins.feast.events import folder_of, state_folder
+from featurekit.plugins.feast.events import file_rows, folder_of, state_folder
 from featurekit.plugins.feast.retrieval import (
     TableJob,
     column_names,
@@ -217,24 +217,12 @@ def _rows_job(config: Any, source: Any, columns: Sequence[str], rest: str) -> Ta
 
     def make() -> pa.Table:
         with closing(connect(state_folder(config))) as con:
-            relation = _relation(con, config, source)
+            relation = file_rows(con, config, source)
             shown = ", ".join(map(quote, columns))
             found = con.execute(f"SELECT {shown} FROM {relation} {rest}")
             return found.to_arrow_table()
 
     return TableJob(config, make)
-
-
-def _relation(con: Any, config: Any, source: Any) -> str:
-    """The rows of a Feast source as they are, for a connection."""
-    if not isinstance(source, FileSource):
-        raise DefinitionError(
-            f"Feast's source {source.name!r} is a {type(source).__name__}; featurekit's offline "
-            "store reads FileSource"
-        )
-    path = path_of(config, source)
-    pattern = f"{path}/**/*.parquet" if path.is_dir() else str(path)
-    return f"read_parquet({text_literal(pattern)})"
 
 
 def _of_sql(config: Any, query: str) -> pd.DataFrame:

@@ -39,7 +39,7 @@ class Column:
 
     def arrow(self) -> pa.Array:
         """The values in their declared type."""
-        return pa.array(list(self.values), self.kind.arrow)
+        return self.kind.array(list(self.values))
 
 
 class FeaturekitResponse(OnlineResponse):
@@ -68,7 +68,8 @@ class FeaturekitResponse(OnlineResponse):
         rows' instants beside them."""
         found: dict[str, Any] = {}
         for column in self.columns:
-            found[column.name] = list(column.values)
+            kind, values = column.kind, column.values
+            found[column.name] = list(map(kind.python, values)) if kind.opaque else list(values)
             if include_event_timestamps:
                 happened = column.happened or [None] * len(column.values)
                 found[column.name + TIMESTAMP_POSTFIX] = [

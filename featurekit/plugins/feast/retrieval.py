@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from featurekit.offline.session import connect
 from featurekit.offline.training_set import TrainingSet
 from featurekit.plugins.feast.events import folder_of, state_folder, view_rows
 from featurekit.plugins.feast.on_demand import on_demand_columns
-from featurekit.plugins.feast.views import Wanted, service_of
+from featurekit.plugins.feast.views import NO_ENTITY, Wanted, service_of
 
 _INSTANT = "event_timestamp"
 
@@ -74,7 +75,7 @@ class TableJob(RetrievalJob):
     def persist(
         self, storage: Any, allow_overwrite: bool = False, timeout: int | None = None
     ) -> None:
-        """Write the table to the Parquet file of a saved dataset, whole or not at all."""
+        """Write the table to the Parquet file of a saved dataset, or to a file in its folder."""
         source = storage.to_data_source()
         if not isinstance(source, FileSource) or "://" in source.path:
             raise DefinitionError(
@@ -82,12 +83,17 @@ class TableJob(RetrievalJob):
                 f"path of this machine, found {source}"
             )
         path = folder_of(self._config) / source.path
-        if path.exists() and not allow_overwrite:
+        before = list(path.iterdir()) if path.is_dir() else [path] if path.exists() else []
+        if before and not allow_overwrite:
             raise SavedDatasetLocationAlreadyExists(location=source.path)
         table = self.to_arrow()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(path) as hidden:
+        file = path / f"{uuid.uuid4().hex}.parquet" if path.is_dir() else path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with whole(file) as hidden:
             pq.write_table(table, hidden)
+        for old in before:
+            if old != file:
+                old.unlink()
 
 
 def historical(
@@ -105,8 +111,10 @@ def historical(
     """
     service = service_of([one for _, one, _ in asked])
     by_view = dict(zip(service.views, [view for view, _, _ in asked], strict=True))
-    keys = list(service.join_keys)
+    keys = [key for key in service.join_keys if key != NO_ENTITY]
     rows = frame[keys].reset_index(drop=True)
+    if NO_ENTITY in service.join_keys:
+        rows = rows.assign(**{NO_ENTITY: ""})
     instants = _instants(frame[instant])
     rows = rows.assign(**{_INSTANT: instants.to_numpy(zero_copy_only=False)})
 
@@ -129,7 +137,8 @@ def historical(
     number = len(rows.columns)
     for _, one, names in asked:
         for feature, name in zip(one.features, names, strict=True):
-            column = made.column(number).cast(one.mapped.kinds[feature].arrow)
+            kind, column = one.mapped.kinds[feature], made.column(number)
+            column = kind.array(column.to_pylist()) if kind.opaque else column.cast(kind.arrow)
             table = table.append_column(name, column)
             number += 1
     return table

@@ -45,6 +45,7 @@ def mapped(view: Any) -> Mapped:
     source = getattr(view, "batch_source", None)
     created = None if source is None else source.created_timestamp_column or None
     keys = tuple((field.name, _value_type(field.dtype)) for field in view.entity_columns)
+    keys = keys or ((DUMMY_ENTITY_ID, ValueType.STRING),)
     fields = tuple((field.name, _value_type(field.dtype)) for field in view.features)
     ttl = getattr(view, "ttl", None)
     ttl_us = ttl // MICROSECOND if ttl else None
