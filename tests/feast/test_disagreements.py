@@ -135,7 +135,7 @@ def test_a_key_has_one_width(repo: Repo) -> None:
 def test_features_whose_hashes_collide_are_two(repo: Repo) -> None:
     from feast.types import Int64
 
-    one, other = "feature_64850", "feature_173868"
+    one, other = "feature_33781", "feature_119421"  # of view "v"
     table = rows(key=[1], at=[NOW - DAY], **{one: [111], other: [222]})
     repo.view("v", table, {one: Int64, other: Int64})
     repo.materialize()

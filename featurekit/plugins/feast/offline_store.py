@@ -23,17 +23,19 @@ from feast.utils import compute_non_entity_date_range
 
 from featurekit.core.files import whole
 from featurekit.core.sql import quote
+from featurekit.core.types import micros
 from featurekit.errors import DataError, DefinitionError
 from featurekit.offline.session import connect
-from featurekit.plugins.feast.events import file_rows, folder_of, state_folder
+from featurekit.plugins.feast.events import file_rows, folder_of, state_folder, view_rows
 from featurekit.plugins.feast.retrieval import (
     TableJob,
     column_names,
     historical,
+    instants_of,
     micros_of,
     path_of,
 )
-from featurekit.plugins.feast.views import wanted
+from featurekit.plugins.feast.views import NO_ENTITY, Wanted, wanted
 
 
 class FeaturekitOfflineStoreConfig(FeastConfigBaseModel):
@@ -68,22 +70,22 @@ class FeaturekitOfflineStore(OfflineStore):
         """
         if isinstance(entity_df, str):
             entity_df = _of_sql(config, entity_df)
-        if entity_df is None:
-            entity_df = _of_range(config, feature_views, options)
-        instant = infer_event_timestamp_from_entity_df(dict(entity_df.dtypes))
         asked = [
             (view, wanted(view, features), names)
             for view, features, names in column_names(
                 feature_views, feature_refs, full=full_feature_names
             )
         ]
+        if entity_df is None:
+            entity_df = _of_range(config, asked, options)
+        instant = infer_event_timestamp_from_entity_df(dict(entity_df.dtypes))
         by_created = bool(options.get("filter_by_created_timestamp"))
         frame = entity_df
 
         def make() -> pa.Table:
             return historical(config, asked, frame, instant, by_created=by_created)
 
-        instants = pd.to_datetime(frame[instant].infer_objects(), utc=True)
+        instants = instants_of(frame[instant])
         keys = [name for name in frame.columns if name != instant]
         return TableJob(
             config,
@@ -231,10 +233,29 @@ def _of_sql(config: Any, query: str) -> pd.DataFrame:
         return con.execute(query).to_arrow_table().to_pandas()
 
 
-def _of_range(config: Any, views: Sequence[Any], options: dict[str, Any]) -> pd.DataFrame:
-    """The entity rows of a request without a frame: every entity that a view has a row of in the
-    interval, as of its end."""
+def _of_range(
+    config: Any, asked: Sequence[tuple[Any, Wanted, Sequence[str]]], options: dict[str, Any]
+) -> pd.DataFrame:
+    """The entity rows of a request without a frame: a row for each entity and instant of which some
+    view has a row in the interval, in the order of the instants. A view without one of the join
+    keys gives null for it."""
+    views = [view for view, _, _ in asked]
     start, end = compute_non_entity_date_range(
         views, start_date=options.get("start_date"), end_date=options.get("end_date")
     )
-    raise NotImplementedError(start, end)
+    with closing(connect(state_folder(config))) as con:
+        parts = []
+        for view, one, _ in asked:
+            columns = [
+                f"{quote(one.mapped.keys[key])} AS {quote(name)}"
+                for key, name in one.columns.items()
+                if name != NO_ENTITY
+            ]
+            shown = ", ".join([*columns, "make_timestamptz(__ts) AS event_timestamp"])
+            rows = view_rows(con, config, view).events.relation
+            parts.append(
+                f"SELECT {shown} FROM {rows} WHERE __ts BETWEEN {micros(start)} AND {micros(end)}"
+            )
+        united = " UNION BY NAME ".join(parts)
+        found = con.execute(f"SELECT * FROM ({united}) ORDER BY event_timestamp")
+        return found.to_arrow_table().to_pandas()

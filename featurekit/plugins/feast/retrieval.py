@@ -18,7 +18,7 @@ from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMeta
 
 from featurekit.core.files import whole
 from featurekit.define.plan import View
-from featurekit.errors import DefinitionError
+from featurekit.errors import DefinitionError, EntityFrameError
 from featurekit.offline.events import Snapshot
 from featurekit.offline.session import connect
 from featurekit.offline.training_set import TrainingSet
@@ -115,7 +115,9 @@ def historical(
     rows = frame[keys].reset_index(drop=True)
     if NO_ENTITY in service.join_keys:
         rows = rows.assign(**{NO_ENTITY: ""})
-    instants = _instants(frame[instant])
+    instants = pc.cast(
+        pa.array(instants_of(frame[instant])), pa.timestamp("us", tz="UTC"), safe=False
+    )
     rows = rows.assign(**{_INSTANT: instants.to_numpy(zero_copy_only=False)})
 
     def snapshot(con: Any, view: View) -> Snapshot:
@@ -154,10 +156,15 @@ def _carried(frame: pd.DataFrame, keys: Sequence[str]) -> pa.Table:
     return table.cast(pa.schema(fields))
 
 
-def _instants(given: pd.Series) -> pa.Array:
-    """The instants of a frame's rows, in UTC: texts as ISO 8601, naive ones as UTC (T1)."""
-    found = pd.to_datetime(given.infer_objects(), utc=True)
-    return pc.cast(pa.array(found), pa.timestamp("us", tz="UTC"), safe=False)
+def instants_of(given: pd.Series) -> pd.Series:
+    """The instants of a frame's rows, in UTC: texts of ISO 8601, naive ones as UTC (T1)."""
+    try:
+        return pd.to_datetime(given.infer_objects(), utc=True, format="ISO8601")
+    except (ValueError, TypeError) as error:
+        raise EntityFrameError(
+            f"entity frame: {given.name!r} is the instant of each row ({error}); give datetimes, or "
+            "texts as in 2026-10-04T12:00:00Z"
+        ) from None
 
 
 def column_names(
