@@ -1,0 +1,159 @@
+"""Turns the batch source of a Feast view into a relation of the view's events in DuckDB."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from feast.data_format import DeltaFormat, ParquetFormat
+from feast.infra.offline_stores.file_source import FileSource
+
+from featurekit.core.sql import quote, text_literal
+from featurekit.core.types import DATETIME
+from featurekit.define.definitions import EventSource
+from featurekit.define.origins import Delta
+from featurekit.errors import DefinitionError
+from featurekit.offline.events import EventRows, Snapshot
+from featurekit.plugins.feast.kinds import Kind, OpaqueKind
+from featurekit.plugins.feast.views import NO_ENTITY, Mapped, mapped, plain_name
+from featurekit.sources import read_events
+
+
+def folder_of(config: Any) -> Path:
+    """The folder of a Feast repo."""
+    return Path.cwd() if config.repo_path is None else Path(config.repo_path)
+
+
+def state_folder(config: Any) -> Path:
+    """Where featurekit keeps what it knows of a Feast repo's files, and what does not fit into
+    memory."""
+    return folder_of(config) / ".featurekit" / "feast"
+
+
+def view_rows(con: Any, config: Any, view: Any, *, by_created: bool = False) -> Snapshot:
+    """The events of a Feast view, with the columns of the compiled view's source, __ts and
+    __created. They arrive when they happen; `by_created`, at their created timestamp."""
+    made = mapped(view)
+    source = view.batch_source
+    if source is None:
+        raise DefinitionError(
+            f"Feast's view {view.name!r} has no batch source, so it has no rows to read; give its "
+            "stream source a batch_source"
+        )
+    back = {new: old for old, new in (source.field_mapping or {}).items()}
+    columns: dict[str, tuple[str, Kind]] = {}
+    for key, kind in made.key_kinds.items():
+        if made.keys[key] != NO_ENTITY:
+            columns[made.keys[key]] = back.get(key, key), kind
+    for name, kind in made.kinds.items():
+        columns[name] = back.get(name, name), kind
+    read = _event_source(source, view.name, columns, made, folder_of(config))
+    if any(kind.opaque for _, kind in columns.values()):
+        read = _converted(con, config, source, read, columns)
+    files = read_events(con, read, base=folder_of(config), state_dir=state_folder(config))
+    parts = [f"{kind.sql.format(x=quote(old))} AS {quote(new)}" for new, (old, kind) in columns.items()]
+    if NO_ENTITY in made.keys.values():
+        parts.append(f"'' AS {quote(NO_ENTITY)}")
+    arrival = "__ts"
+    if made.created is not None:
+        assert source.created_timestamp_column
+        created = quote(source.created_timestamp_column)
+        parts.append(f"{created} AS {quote(made.created)}")
+        if by_created:
+            arrival = f"coalesce(epoch_us({created}), __ts)"
+    relation = f"(SELECT {', '.join(parts)}, __ts, {arrival} AS __created FROM {files.relation})"
+    return Snapshot(EventRows(relation, prompt=arrival == "__ts", rows=files.rows), {})
+
+
+def _event_source(
+    source: Any, view: str, columns: dict[str, tuple[str, Kind]], made: Mapped, folder: Path
+) -> EventSource:
+    """The source whose rows are checked by the types that the Feast view declares (S1)."""
+    keys = set(made.keys.values())
+    schema = {
+        old: kind.type if new in keys else kind.type.or_none()
+        for new, (old, kind) in columns.items()
+    }
+    created = source.created_timestamp_column if made.created is not None else None
+    if created is not None:
+        schema.setdefault(created, DATETIME.or_none())
+    return EventSource(
+        plain_name(view),
+        schema=_with_null_keys(schema),
+        timestamp_field=source.timestamp_field,
+        **_place(source, folder),
+    )
+
+
+def _converted(
+    con: Any, config: Any, source: Any, read: EventSource, columns: dict[str, tuple[str, Kind]]
+) -> EventSource:
+    """The source with its rows in memory, where columns that featurekit has no type for are the
+    bytes of Feast's protos."""
+    wanted = dict.fromkeys([*read.schema, source.timestamp_field])
+    shown = ", ".join(map(quote, wanted))
+    table = con.execute(f"SELECT {shown} FROM {file_rows(con, config, source)}").to_arrow_table()
+    for old, kind in columns.values():
+        if isinstance(kind, OpaqueKind):
+            kept = kind.of_column(table[old].to_pylist(), old)
+            table = table.set_column(
+                table.column_names.index(old), old, pa.array(kept, pa.binary())
+            )
+    made = EventSource(
+        read.name, frame=table, schema=read.schema, timestamp_field=read.timestamp_field
+    )
+    weakref.finalize(con, lambda held: None, made)  # its rows lie in a file while it lives
+    return made
+
+
+def file_rows(con: Any, config: Any, source: Any) -> str:
+    """The rows of a Feast source as they are, as a relation of a connection."""
+    if not isinstance(source, FileSource):
+        raise _not_read(source)
+    path = FileSource.get_uri_for_file_path(config.repo_path, source.file_options.uri)
+    if isinstance(source.file_format, DeltaFormat):
+        from deltalake import DeltaTable
+
+        name = f"delta_{uuid.uuid4().hex}"
+        con.register(name, DeltaTable(path).to_pyarrow_table())
+        return name
+    pattern = f"{path.rstrip('/')}/**/*.parquet" if Path(path).is_dir() else path
+    return f"read_parquet({text_literal(pattern)})"
+
+
+def _not_read(source: Any) -> DefinitionError:
+    return DefinitionError(
+        f"Feast's source {source.name!r} is a {type(source).__name__}; featurekit's offline store "
+        "reads FileSource, of Parquet or Delta Lake"
+    )
+
+
+def _with_null_keys(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema, in which a join key may be null: such a row belongs to no entity (S2)."""
+    return {name: type_.or_none() for name, type_ in schema.items()}
+
+
+def _place(source: Any, folder: Path) -> dict[str, Any]:
+    """Where the rows of a Feast source lie, as arguments of an EventSource."""
+    if not isinstance(source, FileSource):
+        raise _not_read(source)
+    if isinstance(source.file_format, DeltaFormat):
+        return {"origin": Delta(source.path)}
+    if source.file_format is not None and not isinstance(source.file_format, ParquetFormat):
+        raise DefinitionError(
+            f"Feast's source {source.name!r} has the format {source.file_format}; featurekit's "
+            "offline store reads Parquet and Delta"
+        )
+    path = source.path
+    if path.endswith("/") or ("://" not in path and (folder / path).is_dir()):
+        path = path.rstrip("/") + "/**/*.parquet"
+    return {"path": path, "format": "parquet"}
+
+
+def utc(given: dt.datetime) -> dt.datetime:
+    """An instant of Feast's, where a naive one is in UTC."""
+    return given.replace(tzinfo=dt.UTC) if given.tzinfo is None else given.astimezone(dt.UTC)

@@ -1,0 +1,247 @@
+"""Turns Feast's value types into featurekit's, and the values into Feast's protos and back."""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from feast.protos.feast.types import Value_pb2 as protos
+from feast.protos.feast.types.Value_pb2 import Value
+from feast.type_map import (
+    VALUE_TYPE_TO_PROTO_VALUE_MAP,
+    feast_value_type_to_python_type,
+    python_values_to_proto_values,
+)
+from feast.value_type import ValueType
+
+from featurekit.core.types import (
+    BOOL,
+    BYTES,
+    DATETIME,
+    EPOCH,
+    FLOAT,
+    INT,
+    STR,
+    Type,
+    list_of,
+)
+from featurekit.errors import DataError, DefinitionError
+
+_NULL_INSTANT = -(2**63)
+"""What Feast writes for a missing instant inside of a proto."""
+_SECOND = dt.timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A value type of Feast: the `type` in which featurekit keeps it, the `field` of Feast's proto,
+    and the Arrow type in which values leave.
+
+    `sql` makes the value that is kept of a checked column {x}. `to_proto` and `of_proto` turn a
+    value into what the proto's field holds, and back.
+    """
+
+    value_type: ValueType
+    type: Type
+    field: str
+    arrow: pa.DataType
+    sql: str = "{x}"
+    to_proto: Callable[[Any], Any] = lambda value: value
+    of_proto: Callable[[Any], Any] = lambda value: value
+
+    @property
+    def opaque(self) -> bool:
+        """Whether the value that is kept is Feast's own proto, as bytes."""
+        return False
+
+    def python(self, value: Any) -> Any:
+        """The value as Feast gives it to Python."""
+        return value
+
+    def array(self, values: Sequence[Any]) -> pa.Array:
+        """Kept values as an array in the type in which they leave."""
+        return pa.array(values, self.arrow)
+
+    def written(self, value: Any) -> Value:
+        """The value as a proto; an empty one for None."""
+        return Value() if value is None else Value(**{self.field: self.to_proto(value)})
+
+    def read(self, proto: Value, name: str) -> Any:
+        """The value of a proto; None for an empty one. DataError, which says `name`, for one of
+        another type."""
+        held = proto.WhichOneof("val")
+        if held is None or held == "null_val":
+            return None
+        if held != self.field and (held, self.field) not in _WIDER:
+            raise DataError(
+                f"feature {name!r} is {self.value_type.name}, found a value of {held}; give values "
+                "of the declared type, or declare the type that they have"
+            )
+        return self.of_proto(getattr(proto, held))
+
+
+@dataclass(frozen=True, slots=True)
+class OpaqueKind(Kind):
+    """A type that featurekit has no values of, such as a map or a set. Its value is kept as the
+    bytes of Feast's proto, in one form: the elements of a set are sorted, and so are keys."""
+
+    @property
+    def opaque(self) -> bool:
+        """True."""
+        return True
+
+    def python(self, value: Any) -> Any:
+        """As in `Kind`: what Feast makes of the proto."""
+        if value is None:
+            return None
+        return feast_value_type_to_python_type(Value.FromString(value), self.value_type)
+
+    def array(self, values: Sequence[Any]) -> pa.Array:
+        """As in `Kind`: a UUID, a decimal and JSON are texts, a set is a sorted list, and a map is
+        a struct."""
+        if self.value_type in _TEXTS:
+            protos_ = [None if v is None else Value.FromString(v) for v in values]
+            texts = [None if p is None else getattr(p, self.field) for p in protos_]
+            return pa.array(texts, pa.string())
+        return pa.array([_listed(self.python(value)) for value in values])
+
+    def written(self, value: Any) -> Value:
+        """As in `Kind`."""
+        return Value() if value is None else Value.FromString(value)
+
+    def read(self, proto: Value, name: str) -> Any:
+        """As in `Kind`; what is kept is bytes."""
+        held = proto.WhichOneof("val")
+        if held is None or held == "null_val":
+            return None
+        if held != self.field:
+            raise DataError(
+                f"feature {name!r} is {self.value_type.name}, found a value of {held}; give values "
+                "of the declared type, or declare the type that they have"
+            )
+        return _one_form(proto, held)
+
+    def of_column(self, values: Sequence[Any], name: str) -> list[bytes | None]:
+        """The values that are kept of those of a column, as Feast reads them."""
+        given = [dict(v) if _is_pairs(v, self.value_type) else v for v in values]
+        try:
+            made = python_values_to_proto_values(given, self.value_type)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"feature {name!r} is {self.value_type.name}: {error}") from None
+        return [self.read(proto, name) for proto in made]
+
+
+def _one_form(proto: Value, held: str) -> bytes:
+    if held.endswith("_set_val") or held == "set_val":
+        made = Value()
+        made.CopyFrom(proto)
+        elements = getattr(made, held).val
+        ordered = sorted(elements, key=_element_order)
+        del elements[:]
+        elements.extend(ordered)
+        proto = made
+    return proto.SerializeToString(deterministic=True)
+
+
+def _element_order(element: Any) -> Any:
+    return element.SerializeToString(deterministic=True) if isinstance(element, Value) else element
+
+
+def _is_pairs(value: Any, type_: ValueType) -> bool:
+    """Whether Arrow has made pairs of a map."""
+    return type_ in (ValueType.MAP, ValueType.STRUCT) and isinstance(value, list)
+
+
+def _listed(value: Any) -> Any:
+    """The value in what Arrow has a type for."""
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(_listed, value))
+    if isinstance(value, (list, tuple)):
+        return [_listed(one) for one in value]
+    if isinstance(value, dict):
+        return {str(key): _listed(one) for key, one in value.items()}
+    if isinstance(value, (uuid.UUID, decimal.Decimal)):
+        return str(value)
+    return value
+
+
+_WIDER = {("int32_val", "int64_val"), ("float_val", "double_val")}
+"""What a proto may hold instead, without a value that changes."""
+
+
+def _instant(seconds: int) -> dt.datetime | None:
+    return None if seconds == _NULL_INSTANT else EPOCH + seconds * _SECOND
+
+
+def _seconds(value: dt.datetime) -> int:
+    """Whole seconds, floored: Feast's proto holds no fraction."""
+    return (value - EPOCH) // _SECOND
+
+
+_INSTANT = pa.timestamp("us", tz="UTC")
+_PLAIN: list[Kind] = [
+    Kind(ValueType.INT32, INT, "int32_val", pa.int32()),
+    Kind(ValueType.INT64, INT, "int64_val", pa.int64()),
+    # A double is rounded to the nearest float32 on both paths.
+    Kind(ValueType.FLOAT, FLOAT, "float_val", pa.float32(), "{x}::FLOAT::DOUBLE"),
+    Kind(ValueType.DOUBLE, FLOAT, "double_val", pa.float64()),
+    Kind(ValueType.BOOL, BOOL, "bool_val", pa.bool_()),
+    Kind(ValueType.STRING, STR, "string_val", pa.string()),
+    Kind(ValueType.BYTES, BYTES, "bytes_val", pa.binary()),
+    Kind(ValueType.PDF_BYTES, BYTES, "bytes_val", pa.binary()),
+    Kind(ValueType.IMAGE_BYTES, BYTES, "bytes_val", pa.binary()),
+    Kind(ValueType.UNIX_TIMESTAMP, DATETIME, "unix_timestamp_val", _INSTANT, "{x}", _seconds, _instant),
+]  # fmt: skip
+_LISTS = {
+    ValueType.INT32: protos.Int32List,
+    ValueType.INT64: protos.Int64List,
+    ValueType.FLOAT: protos.FloatList,
+    ValueType.DOUBLE: protos.DoubleList,
+    ValueType.BOOL: protos.BoolList,
+    ValueType.STRING: protos.StringList,
+    ValueType.BYTES: protos.BytesList,
+    ValueType.UNIX_TIMESTAMP: protos.Int64List,
+}
+
+
+def _list_kind(item: Kind, made: Any) -> Kind:
+    return Kind(
+        ValueType[f"{item.value_type.name}_LIST"],
+        list_of(item.type),
+        item.field.replace("_val", "_list_val"),
+        pa.list_(item.arrow),
+        "{x}::FLOAT[]::DOUBLE[]" if item.value_type is ValueType.FLOAT else "{x}",
+        lambda values: made(val=[item.to_proto(v) for v in values]),
+        lambda held: [item.of_proto(v) for v in held.val],
+    )
+
+
+_TEXTS = (ValueType.JSON, ValueType.UUID, ValueType.TIME_UUID, ValueType.DECIMAL)
+_OPAQUE = [
+    OpaqueKind(value_type, BYTES, field, pa.null())
+    for value_type, field in VALUE_TYPE_TO_PROTO_VALUE_MAP.items()
+]
+
+
+KINDS: dict[ValueType, Kind] = {kind.value_type: kind for kind in _OPAQUE}
+KINDS |= {kind.value_type: kind for kind in _PLAIN}
+KINDS |= {
+    kind.value_type: kind
+    for kind in [_list_kind(KINDS[item], made) for item, made in _LISTS.items()]
+}
+
+
+def kind_of(feast_type: Any, *, what: str) -> Kind:
+    """The kind of a field's declared type. DefinitionError, which says `what`, for a type that is
+    none of these."""
+    value_type = feast_type if isinstance(feast_type, ValueType) else feast_type.to_value_type()
+    found = KINDS.get(value_type)
+    if found is None:
+        known = ", ".join(t.name for t in KINDS)
+        raise DefinitionError(f"{what} is {value_type.name}; featurekit keeps {known}")
+    return found

@@ -1,0 +1,261 @@
+"""Feast's offline store on featurekit's point-in-time join, over the files of Feast's sources."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.parquet as pq
+from feast.feature_logging import LoggingConfig, LoggingSource
+from feast.infra.offline_stores.file_source import FileLoggingDestination, FileSource
+from feast.infra.offline_stores.offline_store import OfflineStore, RetrievalJob, RetrievalMetadata
+from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_entity_df
+from feast.on_demand_feature_view import OnDemandFeatureView
+from feast.repo_config import FeastConfigBaseModel
+from feast.utils import compute_non_entity_date_range
+
+from featurekit.core.files import whole
+from featurekit.core.sql import quote
+from featurekit.core.types import micros
+from featurekit.errors import DataError, DefinitionError
+from featurekit.offline.session import connect
+from featurekit.plugins.feast.events import file_rows, folder_of, state_folder, view_rows
+from featurekit.plugins.feast.retrieval import (
+    TableJob,
+    column_names,
+    historical,
+    instants_of,
+    micros_of,
+    path_of,
+)
+from featurekit.plugins.feast.views import NO_ENTITY, Wanted, wanted
+
+
+class FeaturekitOfflineStoreConfig(FeastConfigBaseModel):
+    """The settings of `offline_store` in feature_store.yaml."""
+
+    type: Literal["featurekit.plugins.feast.FeaturekitOfflineStore"] = (
+        "featurekit.plugins.feast.FeaturekitOfflineStore"
+    )
+
+
+class FeaturekitOfflineStore(OfflineStore):
+    """Historical features of Feast views over Parquet files and Delta Lake tables, as the rules say
+    (V1, T3, T4, T6): what `FeaturekitOnlineStore` answers at the same instant."""
+
+    supports_filter_by_created_timestamp = True
+
+    @staticmethod
+    def get_historical_features(
+        config: Any,
+        feature_views: list[Any],
+        feature_refs: list[str],
+        entity_df: pd.DataFrame | str | None,
+        registry: Any,
+        project: str,
+        full_feature_names: bool = False,
+        **options: Any,
+    ) -> RetrievalJob:
+        """A job for the features of each row of `entity_df`, in its order.
+
+        A ttl is the interval (t − ttl, t] (T4). With `filter_by_created_timestamp`, a row counts
+        only from its created timestamp on (T3).
+        """
+        if isinstance(entity_df, str):
+            entity_df = _of_sql(config, entity_df)
+        asked = [
+            (view, wanted(view, features), names)
+            for view, features, names in column_names(
+                feature_views, feature_refs, full=full_feature_names
+            )
+        ]
+        if entity_df is None:
+            entity_df = _of_range(config, asked, options)
+        instant = infer_event_timestamp_from_entity_df(dict(entity_df.dtypes))
+        by_created = bool(options.get("filter_by_created_timestamp"))
+        frame = entity_df
+
+        def make() -> pa.Table:
+            return historical(config, asked, frame, instant, by_created=by_created)
+
+        instants = instants_of(frame[instant])
+        keys = [name for name in frame.columns if name != instant]
+        return TableJob(
+            config,
+            make,
+            full_feature_names=full_feature_names,
+            on_demand=OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry),
+            metadata=RetrievalMetadata(
+                features=feature_refs,
+                keys=keys,
+                min_event_timestamp=instants.min().to_pydatetime(),
+                max_event_timestamp=instants.max().to_pydatetime(),
+            ),
+        )
+
+    @staticmethod
+    def pull_latest_from_table_or_query(
+        config: Any,
+        data_source: Any,
+        join_key_columns: list[str],
+        feature_name_columns: list[str],
+        timestamp_field: str,
+        created_timestamp_column: str | None,
+        start_date: dt.datetime,
+        end_date: dt.datetime,
+    ) -> RetrievalJob:
+        """A job for the latest row of each entity between two instants, both of them included.
+
+        Where rows have one instant and one created timestamp, all of them come: the online store
+        orders them by their values (T6).
+        """
+        columns = _listed(
+            [*join_key_columns, *feature_name_columns, timestamp_field], created_timestamp_column
+        )
+        latest = [f"epoch_us({quote(timestamp_field)}) DESC"]
+        if created_timestamp_column:
+            latest.append(f"epoch_us({quote(created_timestamp_column)}) DESC NULLS LAST")
+        keys = ", ".join(map(quote, join_key_columns))
+        by = f"PARTITION BY {keys} " if keys else ""
+        last = f"QUALIFY rank() OVER ({by}ORDER BY {', '.join(latest)}) = 1"
+        where = _between(timestamp_field, start_date, end_date)
+        return _rows_job(config, data_source, columns, f"{where} {last}")
+
+    @staticmethod
+    def pull_all_from_table_or_query(
+        config: Any,
+        data_source: Any,
+        join_key_columns: list[str],
+        feature_name_columns: list[str],
+        timestamp_field: str,
+        created_timestamp_column: str | None = None,
+        start_date: dt.datetime | None = None,
+        end_date: dt.datetime | None = None,
+    ) -> RetrievalJob:
+        """A job for all rows between two instants, both of them included, where they are given."""
+        columns = _listed(
+            [*join_key_columns, *feature_name_columns, timestamp_field], created_timestamp_column
+        )
+        where = _between(timestamp_field, start_date, end_date)
+        return _rows_job(config, data_source, columns, where)
+
+    @staticmethod
+    def write_logged_features(
+        config: Any,
+        data: pa.Table | Path,
+        source: LoggingSource,
+        logging_config: LoggingConfig,
+        registry: Any,
+    ) -> None:
+        """Add rows to the folder of Parquet files of a service's log."""
+        destination = logging_config.destination
+        if not isinstance(destination, FileLoggingDestination):
+            raise DefinitionError(
+                "featurekit's offline store logs to a FileLoggingDestination, found a "
+                f"{type(destination).__name__}"
+            )
+        table = pq.read_table(data) if isinstance(data, Path) else data
+        pyarrow.dataset.write_dataset(
+            table,
+            folder_of(config) / destination.path,
+            basename_template=f"{uuid.uuid4().hex}-{{i}}.parquet",
+            format="parquet",
+            partitioning=destination.partition_by,
+            existing_data_behavior="overwrite_or_ignore",
+        )
+
+    @staticmethod
+    def offline_write_batch(
+        config: Any,
+        feature_view: Any,
+        table: pa.Table,
+        progress: Callable[[int], Any] | None,
+    ) -> None:
+        """Add rows to the Parquet file of a view's batch source. The file is written anew, whole or
+        not at all. DataError for rows with other columns than the file has."""
+        source = feature_view.batch_source
+        if not isinstance(source, FileSource) or "://" in source.path:
+            raise DefinitionError(
+                f"rows are added to a FileSource of this machine, and the source of "
+                f"{feature_view.name!r} is {source}"
+            )
+        path = path_of(config, source)
+        before = pq.read_table(path)
+        if table.column_names != before.column_names:
+            raise DataError(
+                f"{path}: the rows have the columns {', '.join(table.column_names)}, and the file "
+                f"has {', '.join(before.column_names)}; give the same columns in the same order"
+            )
+        made = pa.concat_tables([before, table.cast(before.schema)])
+        with whole(path) as hidden:
+            pq.write_table(made, hidden)
+        if progress is not None:
+            progress(table.num_rows)
+
+
+def _listed(columns: Sequence[str], created: str | None) -> list[str]:
+    return list(dict.fromkeys([*columns, *([created] if created else [])]))
+
+
+def _between(column: str, start: dt.datetime | None, end: dt.datetime | None) -> str:
+    """A WHERE of the rows of an interval, both ends included; nothing without an interval."""
+    terms = []
+    if start is not None:
+        terms.append(f"epoch_us({quote(column)}) >= {micros_of(start)}")
+    if end is not None:
+        terms.append(f"epoch_us({quote(column)}) <= {micros_of(end)}")
+    return f"WHERE {' AND '.join(terms)}" if terms else ""
+
+
+def _rows_job(config: Any, source: Any, columns: Sequence[str], rest: str) -> TableJob:
+    """A job for rows of a source as its files have them."""
+
+    def make() -> pa.Table:
+        with closing(connect(state_folder(config))) as con:
+            relation = file_rows(con, config, source)
+            shown = ", ".join(map(quote, columns))
+            found = con.execute(f"SELECT {shown} FROM {relation} {rest}")
+            return found.to_arrow_table()
+
+    return TableJob(config, make)
+
+
+def _of_sql(config: Any, query: str) -> pd.DataFrame:
+    """The rows of an entity frame that a query of DuckDB gives, which may read files of the repo."""
+    with closing(connect(state_folder(config))) as con:
+        return con.execute(query).to_arrow_table().to_pandas()
+
+
+def _of_range(
+    config: Any, asked: Sequence[tuple[Any, Wanted, Sequence[str]]], options: dict[str, Any]
+) -> pd.DataFrame:
+    """The entity rows of a request without a frame: a row for each entity and instant of which some
+    view has a row in the interval, in the order of the instants. A view without one of the join
+    keys gives null for it."""
+    views = [view for view, _, _ in asked]
+    start, end = compute_non_entity_date_range(
+        views, start_date=options.get("start_date"), end_date=options.get("end_date")
+    )
+    with closing(connect(state_folder(config))) as con:
+        parts = []
+        for view, one, _ in asked:
+            columns = [
+                f"{quote(one.mapped.keys[key])} AS {quote(name)}"
+                for key, name in one.columns.items()
+                if name != NO_ENTITY
+            ]
+            shown = ", ".join([*columns, "make_timestamptz(__ts) AS event_timestamp"])
+            rows = view_rows(con, config, view).events.relation
+            parts.append(
+                f"SELECT {shown} FROM {rows} WHERE __ts BETWEEN {micros(start)} AND {micros(end)}"
+            )
+        united = " UNION BY NAME ".join(parts)
+        found = con.execute(f"SELECT * FROM ({united}) ORDER BY event_timestamp")
+        return found.to_arrow_table().to_pandas()

@@ -1,0 +1,267 @@
+"""Feast's online store on featurekit's packed rows in Redis."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from feast.infra.online_stores.online_store import OnlineStore
+from feast.repo_config import FeastConfigBaseModel
+from pydantic import Field, StrictStr
+
+from featurekit.core.keys import entity_key, project_key, state_key, state_prefix
+from featurekit.core.status import PRESENT
+from featurekit.core.types import micros
+from featurekit.errors import DataError
+from featurekit.feed.add import add_events
+from featurekit.online.state.state import Event
+from featurekit.online.state.update import update_states
+from featurekit.online.store.open import open_private, open_store
+from featurekit.online.store.protocol import OnlineStore as Store
+from featurekit.plugins.feast.answers import Answered, Answering
+from featurekit.plugins.feast.events import state_folder
+from featurekit.plugins.feast.kinds import Kind
+from featurekit.plugins.feast.lookup import Prepared, context_of, prepared
+from featurekit.plugins.feast.response import FeaturekitResponse
+from featurekit.plugins.feast.views import Mapped, mapped, renamed, wanted
+from featurekit.project.config import connection_url
+
+_CHUNK = 500
+_MOST_READY = 1_000
+_TYPE = "featurekit.plugins.feast.FeaturekitOnlineStore"
+
+
+class FeaturekitOnlineStoreConfig(FeastConfigBaseModel):
+    """The settings of `online_store` in feature_store.yaml."""
+
+    type: Literal["featurekit.plugins.feast.FeaturekitOnlineStore"] = _TYPE
+    connection_string: StrictStr | None = Field(default=None)
+    """Feast's host:port with options behind commas."""
+    redis_url: StrictStr | None = Field(default=None)
+    """A URL in its place: redis://, rediss:// or unix://. Without either a private Redis is started,
+    whose data stay in .featurekit/feast beside the repo."""
+
+    @property
+    def url(self) -> str | None:
+        """The URL of the Redis; None for the private one."""
+        if self.redis_url is not None or self.connection_string is None:
+            return self.redis_url
+        return connection_url(self.connection_string)
+
+
+def project_of(config: Any) -> str:
+    """The name under which the states of a Feast project lie; no project of featurekit has it."""
+    return f"feast.{config.project}"
+
+
+class FeaturekitOnlineStore(OnlineStore):
+    """The latest rows of Feast views, as the rules say (V1, T4, T6).
+
+    A write takes rows in any order and any number of times: what is the latest row does not depend
+    on it.
+    """
+
+    _versioned_read_supported = True
+
+    def __init__(self) -> None:
+        self._store: tuple[str | None, Store] | None = None
+        self._ready: dict[Any, tuple[Any, Prepared]] = {}
+
+    def store(self, config: Any) -> Store:
+        """The Redis of a repo, opened when it is first needed."""
+        url = config.online_store.url
+        if self._store is None or self._store[0] != url:
+            made = open_private(state_folder(config)) if url is None else open_store(url)
+            self._store = url, made
+        return self._store[1]
+
+    def online_write_batch(
+        self,
+        config: Any,
+        table: Any,
+        data: list[tuple[Any, dict[str, Any], dt.datetime, dt.datetime | None]],
+        progress: Callable[[int], Any] | None,
+    ) -> None:
+        """Take rows, each a key, values, its instant and its created timestamp. A naive instant is
+        in UTC. DataError for a value of another type than the view declares."""
+        made, store = mapped(table), self.store(config)
+        prefix = state_prefix(project_of(config), made.view)
+        now = store.now_us()
+        rows: dict[bytes, list[Event]] = {}
+        for key, values, happened, created in data:
+            entity = _entity(made, key)
+            event = _event(made, values, happened, created, now)
+            rows.setdefault(state_key(prefix, entity), []).append(event)
+        keys = list(rows)
+        for first in range(0, len(keys), _CHUNK):
+            some = keys[first : first + _CHUNK]
+            update_states(
+                store, made.view, some, lambda i, state, some=some: add_events(state, rows[some[i]])
+            )
+            if progress is not None:
+                progress(sum(len(rows[key]) for key in some))
+
+    def online_read(
+        self,
+        config: Any,
+        table: Any,
+        entity_keys: list[Any],
+        requested_features: list[str] | None = None,
+    ) -> list[tuple[dt.datetime | None, dict[str, Any] | None]]:
+        """The values of each key as of now, as protos, with the instant of their row; (None, None)
+        for a key without a row, and for one whose row is older than the ttl."""
+        made = mapped(table)
+        names = tuple(requested_features or made.kinds)
+        answering = Answering(project_of(config), [wanted(table, names)])
+        columns = [_key_values(made, key) for key in entity_keys]
+        answered = answering.answer(self.store(config), _by_column(answering, columns))
+        return [_read_row(answered, made, names, i) for i in range(len(entity_keys))]
+
+    def get_online_features(
+        self,
+        config: Any,
+        features: Any,
+        entity_rows: Any,
+        registry: Any,
+        project: str,
+        full_feature_names: bool = False,
+        include_feature_view_version_metadata: bool = False,
+    ) -> FeaturekitResponse:
+        """The features of each entity as of now, from one round trip for all views."""
+        ready = self._prepared(
+            config, features, registry, project, full_feature_names,
+            include_feature_view_version_metadata,
+        )  # fmt: skip
+        keys, fields = ready.rows(entity_rows)
+        found = ready.answering.answer(self.store(config), renamed(keys))
+        return ready.answered(keys, fields, found)
+
+    async def get_online_features_async(
+        self,
+        config: Any,
+        features: Any,
+        entity_rows: Any,
+        registry: Any,
+        project: str,
+        full_feature_names: bool = False,
+        include_feature_view_version_metadata: bool = False,
+    ) -> FeaturekitResponse:
+        """As `get_online_features`, without blocking the event loop while Redis is read."""
+        ready = self._prepared(
+            config, features, registry, project, full_feature_names,
+            include_feature_view_version_metadata,
+        )  # fmt: skip
+        keys, fields = ready.rows(entity_rows)
+        found = await ready.answering.answer_async(self.store(config), renamed(keys))
+        return ready.answered(keys, fields, found)
+
+    def _prepared(
+        self, config: Any, features: Any, registry: Any, project: str, full: bool, versions: bool
+    ) -> Prepared:
+        """A request made ready; what Feast knows of it is one object until its registry changes."""
+        context = context_of(registry, project, features, full=full)
+        key = features.name if hasattr(features, "name") else tuple(features)
+        known = self._ready.get((project, key, full, versions))
+        if known is None or known[0] is not context:
+            made = prepared(project_of(config), context, full=full, versions=versions)
+            known = self._ready[project, key, full, versions] = context, made
+            while len(self._ready) > _MOST_READY:
+                self._ready.pop(next(iter(self._ready)))
+        return known[1]
+
+    def update(
+        self,
+        config: Any,
+        tables_to_delete: Sequence[Any],
+        tables_to_keep: Sequence[Any],
+        entities_to_delete: Sequence[Any],
+        entities_to_keep: Sequence[Any],
+        partial: bool,
+    ) -> None:
+        """Remove the states of views that are no more."""
+        for table in tables_to_delete:
+            self._remove(config, project_key(project_of(config), "state", mapped(table).view.name))
+
+    def teardown(self, config: Any, tables: Sequence[Any], entities: Sequence[Any]) -> None:
+        """Remove all that the project has in Redis, and nothing of another one."""
+        self._remove(config, project_key(project_of(config)))
+
+    def _remove(self, config: Any, prefix: bytes) -> None:
+        store = self.store(config)
+        for keys in store.scan(prefix + b":"):
+            store.delete(keys)
+
+
+def _key_values(made: Mapped, key: Any) -> list[Any]:
+    """The values of an entity's join keys, in the order of the view's."""
+    given = dict(zip(key.join_keys, key.entity_values, strict=True))
+    found = []
+    for name, kind in made.key_kinds.items():
+        if name not in given:
+            raise DataError(
+                f"view {made.view.name!r}: the entity key lacks {name!r}; it has {', '.join(given)}"
+            )
+        found.append(_read_key(kind, given[name], name))
+    return found
+
+
+def _read_key(kind: Kind, proto: Any, name: str) -> Any:
+    held = proto.WhichOneof("val")
+    ints = ("int32_val", "int64_val")
+    if held in ints and kind.field in ints:  # two sources may hold one key in two widths
+        return getattr(proto, held)
+    return kind.read(proto, name)
+
+
+def _entity(made: Mapped, key: Any) -> bytes:
+    values = _key_values(made, key)
+    types = [param.type for param in made.view.join_keys]
+    return entity_key(list(zip(types, values, strict=True)))
+
+
+def _event(
+    made: Mapped,
+    values: dict[str, Any],
+    happened: dt.datetime,
+    created: dt.datetime | None,
+    now: int,
+) -> Event:
+    """A row as an event of the view. It arrives when it happens; one that is still to happen
+    arrives now, so that the present row is kept until then."""
+    ts = micros(happened)
+    slots = []
+    for slot in made.view.slots:
+        if slot.column == made.created:
+            slots.append(None if created is None else _utc(created))
+        else:
+            kind = made.kinds[slot.column or ""]
+            slots.append(_value(kind, values, slot.column or ""))
+    return ts, min(ts, now), tuple(slots)
+
+
+def _value(kind: Kind, values: dict[str, Any], name: str) -> Any:
+    proto = values.get(name)
+    return None if proto is None else kind.read(proto, name)
+
+
+def _utc(given: dt.datetime) -> dt.datetime:
+    return given.replace(tzinfo=dt.UTC) if given.tzinfo is None else given.astimezone(dt.UTC)
+
+
+def _by_column(answering: Answering, rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    return dict(zip(answering.join_keys, columns, strict=True))
+
+
+def _read_row(
+    answered: Answered, made: Mapped, names: Sequence[str], row: int
+) -> tuple[dt.datetime | None, dict[str, Any] | None]:
+    statuses = [column[row] for column in answered.statuses]
+    if not any(status in (PRESENT, "NULL_VALUE") for status in statuses):
+        return None, None
+    values = {
+        name: made.kinds[name].written(column[row])
+        for name, column in zip(names, answered.columns, strict=True)
+    }
+    return answered.happened[0][row], values

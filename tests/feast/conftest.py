@@ -1,0 +1,43 @@
+"""Feast repos for the tests of this folder, which need Feast."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+os.environ.setdefault("FEAST_USAGE", "False")
+os.environ.setdefault("IS_TEST", "True")
+pytest.importorskip("feast", reason="needs Feast (the extra featurekit[feast])")
+
+from featurekit.online.store.server import scratch_redis  # noqa: E402
+
+if TYPE_CHECKING:
+    from feast_repos import Repo
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A Redis of these tests."""
+    with scratch_redis() as url:
+        yield url
+
+
+@pytest.fixture
+def make_repo(tmp_path: Path, redis_url: str) -> Callable[..., Any]:
+    """Makes a repo on featurekit's stores, or with `ours=False` on Feast's own."""
+    from feast_repos import Repo
+
+    made: list[Repo] = []
+
+    def make(*, ours: bool = True, project: str | None = None) -> Repo:
+        folder = tmp_path / f"repo{len(made)}"
+        folder.mkdir()
+        name = project or f"p{os.path.basename(tmp_path)}{len(made)}".replace("-", "_")
+        made.append(Repo(folder, redis_url, ours=ours, project=name))
+        return made[-1]
+
+    return make
