@@ -32,7 +32,6 @@ from featurekit.plugins.feast.retrieval import (
     column_names,
     historical,
     instants_of,
-    micros_of,
     path_of,
 )
 from featurekit.plugins.feast.views import NO_ENTITY, Wanted, wanted
@@ -119,9 +118,9 @@ class FeaturekitOfflineStore(OfflineStore):
         columns = _listed(
             [*join_key_columns, *feature_name_columns, timestamp_field], created_timestamp_column
         )
-        latest = [f"epoch_us({quote(timestamp_field)}) DESC"]
+        latest = [f"{_us(timestamp_field)} DESC"]
         if created_timestamp_column:
-            latest.append(f"epoch_us({quote(created_timestamp_column)}) DESC NULLS LAST")
+            latest.append(f"{_us(created_timestamp_column)} DESC NULLS LAST")
         keys = ", ".join(map(quote, join_key_columns))
         by = f"PARTITION BY {keys} " if keys else ""
         last = f"QUALIFY rank() OVER ({by}ORDER BY {', '.join(latest)}) = 1"
@@ -208,10 +207,15 @@ def _between(column: str, start: dt.datetime | None, end: dt.datetime | None) ->
     """A WHERE of the rows of an interval, both ends included; nothing without an interval."""
     terms = []
     if start is not None:
-        terms.append(f"epoch_us({quote(column)}) >= {micros_of(start)}")
+        terms.append(f"{_us(column)} >= {micros(start)}")
     if end is not None:
-        terms.append(f"epoch_us({quote(column)}) <= {micros_of(end)}")
+        terms.append(f"{_us(column)} <= {micros(end)}")
     return f"WHERE {' AND '.join(terms)}" if terms else ""
+
+
+def _us(column: str) -> str:
+    """A column of instants of any unit in microseconds; naive ones are in UTC (T1)."""
+    return f"epoch_us({quote(column)}::TIMESTAMPTZ)"
 
 
 def _rows_job(config: Any, source: Any, columns: Sequence[str], rest: str) -> TableJob:

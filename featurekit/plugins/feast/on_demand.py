@@ -85,7 +85,7 @@ def _typed(column: Any, dtype: Any, rows: int, what: str) -> pa.Array:
         if isinstance(column, (pa.Array, pa.ChunkedArray)):
             made = column.cast(kind.arrow)
         else:
-            made = pa.array(list(column), kind.arrow)
+            made = kind.array(list(column))
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError) as error:
         raise DataError(
             f"{what} is declared {kind.value_type.name}, and its function gives other values "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -186,12 +185,3 @@ def column_names(
 def path_of(config: Any, source: Any) -> Path:
     """The file of a source on this machine."""
     return Path(FileSource.get_uri_for_file_path(config.repo_path, source.file_options.uri))
-
-
-def micros_of(given: dt.datetime | None) -> int | None:
-    """An instant of Feast's in microseconds; a naive one is in UTC."""
-    from featurekit.core.types import micros
-
-    return None if given is None else micros(given)
-
-

@@ -70,7 +70,8 @@ def _mapped(name: str, keys: Fields, fields: Fields, dated: bool, ttl_us: int | 
     kinds = {one: kind_of(type_, what=f"{what}, feature {one!r}") for one, type_ in fields}
     names = {one: plain_name(one) for one in kinds}
     schema: dict[str, Any] = {key_names[key]: kind.type for key, kind in key_kinds.items()}
-    schema |= {one: kind.type.or_none() for one, kind in kinds.items()}
+    for one, kind in kinds.items():
+        schema.setdefault(one, kind.type.or_none())  # a join key may be a feature, too
     created = _free("created", schema) if dated else None
     if created is not None:
         schema[created] = DATETIME.or_none()
