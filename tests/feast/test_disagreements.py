@@ -17,6 +17,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
+pytest.importorskip("feast.feature_store", reason="needs Feast (the extra featurekit[feast])")
+
 from feast_repos import DAY, NOW, Repo, exact
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -222,7 +225,9 @@ def test_rows_come_in_the_order_of_the_frame(repo: Repo) -> None:
     from feast.types import Int64
 
     keys = [(k * 7919) % 500 for k in range(500)]
-    repo.view("v", rows(key=list(range(500)), at=[NOW - DAY] * 500, x=list(range(500))), {"x": Int64})
+    repo.view(
+        "v", rows(key=list(range(500)), at=[NOW - DAY] * 500, x=list(range(500))), {"x": Int64}
+    )
     assert repo.offline(["v:x"], keys)["x"] == keys
 
 

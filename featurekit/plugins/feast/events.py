@@ -56,7 +56,9 @@ def view_rows(con: Any, config: Any, view: Any, *, by_created: bool = False) -> 
     if any(kind.opaque for _, kind in columns.values()):
         read = _converted(con, config, source, read, columns)
     files = read_events(con, read, base=folder_of(config), state_dir=state_folder(config))
-    parts = [f"{kind.sql.format(x=quote(old))} AS {quote(new)}" for new, (old, kind) in columns.items()]
+    parts = [
+        f"{kind.sql.format(x=quote(old))} AS {quote(new)}" for new, (old, kind) in columns.items()
+    ]
     if NO_ENTITY in made.keys.values():
         parts.append(f"'' AS {quote(NO_ENTITY)}")
     arrival = "__ts"

@@ -145,7 +145,8 @@ def _one_form(proto: Value, held: str) -> bytes:
         del elements[:]
         elements.extend(ordered)
         proto = made
-    return proto.SerializeToString(deterministic=True)
+    found: bytes = proto.SerializeToString(deterministic=True)
+    return found
 
 
 def _element_order(element: Any) -> Any:
@@ -196,7 +197,10 @@ _PLAIN: list[Kind] = [
     Kind(ValueType.BYTES, BYTES, "bytes_val", pa.binary()),
     Kind(ValueType.PDF_BYTES, BYTES, "bytes_val", pa.binary()),
     Kind(ValueType.IMAGE_BYTES, BYTES, "bytes_val", pa.binary()),
-    Kind(ValueType.UNIX_TIMESTAMP, DATETIME, "unix_timestamp_val", _INSTANT, "{x}", _seconds, _instant),
+    Kind(
+        ValueType.UNIX_TIMESTAMP, DATETIME, "unix_timestamp_val", _INSTANT, "{x}",
+        _seconds, _instant,
+    ),
 ]  # fmt: skip
 _LISTS = {
     ValueType.INT32: protos.Int32List,

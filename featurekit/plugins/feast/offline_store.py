@@ -67,8 +67,6 @@ class FeaturekitOfflineStore(OfflineStore):
         A ttl is the interval (t − ttl, t] (T4). With `filter_by_created_timestamp`, a row counts
         only from its created timestamp on (T3).
         """
-        if isinstance(entity_df, str):
-            entity_df = _of_sql(config, entity_df)
         asked = [
             (view, wanted(view, features), names)
             for view, features, names in column_names(
@@ -76,10 +74,11 @@ class FeaturekitOfflineStore(OfflineStore):
             )
         ]
         if entity_df is None:
-            entity_df = _of_range(config, asked, options)
-        instant = infer_event_timestamp_from_entity_df(dict(entity_df.dtypes))
+            frame = _of_range(config, asked, options)
+        else:
+            frame = _of_sql(config, entity_df) if isinstance(entity_df, str) else entity_df
+        instant = infer_event_timestamp_from_entity_df(dict(frame.dtypes))
         by_created = bool(options.get("filter_by_created_timestamp"))
-        frame = entity_df
 
         def make() -> pa.Table:
             return historical(config, asked, frame, instant, by_created=by_created)
@@ -232,7 +231,7 @@ def _rows_job(config: Any, source: Any, columns: Sequence[str], rest: str) -> Ta
 
 
 def _of_sql(config: Any, query: str) -> pd.DataFrame:
-    """The rows of an entity frame that a query of DuckDB gives, which may read files of the repo."""
+    """The rows of an entity frame that a query of DuckDB gives."""
     with closing(connect(state_folder(config))) as con:
         return con.execute(query).to_arrow_table().to_pandas()
 

@@ -29,7 +29,9 @@ def on_demand_columns(
     found: Columns = []
     for view in views:
         title = view.projection.name_to_use()
-        wanted = [ref.split(":", 1)[1] for ref in refs if ref.split(":", 1)[0] in (view.name, title)]
+        wanted = [
+            ref.split(":", 1)[1] for ref in refs if ref.split(":", 1)[0] in (view.name, title)
+        ]
         wanted = list(dict.fromkeys(wanted))
         if not wanted or view.write_to_online_store:
             continue

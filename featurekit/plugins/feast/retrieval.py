@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -161,8 +161,8 @@ def instants_of(given: pd.Series) -> pd.Series:
         return pd.to_datetime(given.infer_objects(), utc=True, format="ISO8601")
     except (ValueError, TypeError) as error:
         raise EntityFrameError(
-            f"entity frame: {given.name!r} is the instant of each row ({error}); give datetimes, or "
-            "texts as in 2026-10-04T12:00:00Z"
+            f"entity frame: {given.name!r} is the instant of each row ({error}); give "
+            "datetimes, or texts as in 2026-10-04T12:00:00Z"
         ) from None
 
 

@@ -143,7 +143,8 @@ def renamed(keys: Mapping[str, Any]) -> dict[str, Any]:
 def service_of(asked: Sequence[Wanted]) -> Service:
     """The service that answers a request: an output for each wanted feature, in order, by its
     number."""
-    views, outputs = [], []
+    views: list[View] = []
+    outputs: list[Output] = []
     for v, one in enumerate(asked):
         view = one.mapped.view
         role = Role(f"view{v}", tuple(one.columns.values()))
