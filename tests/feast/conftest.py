@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from featurekit.online.store.server import scratch_redis
+
 os.environ.setdefault("FEAST_USAGE", "False")
 os.environ.setdefault("IS_TEST", "True")
-pytest.importorskip("feast", reason="needs Feast (the extra featurekit[feast])")
-
-from featurekit.online.store.server import scratch_redis  # noqa: E402
 
 if TYPE_CHECKING:
     from feast_repos import Repo
@@ -36,7 +35,7 @@ def make_repo(tmp_path: Path, redis_url: str) -> Callable[..., Any]:
     def make(*, ours: bool = True, project: str | None = None) -> Repo:
         folder = tmp_path / f"repo{len(made)}"
         folder.mkdir()
-        name = project or f"p{os.path.basename(tmp_path)}{len(made)}".replace("-", "_")
+        name = project or f"p{tmp_path.name}{len(made)}".replace("-", "_")
         made.append(Repo(folder, redis_url, ours=ours, project=name))
         return made[-1]
 

@@ -92,7 +92,9 @@ class Repo:
         """The features of each key as of now, from the offline store."""
         import pandas as pd
 
-        frame = pd.DataFrame({"key": keys, "event_timestamp": [dt.datetime.now(dt.UTC)] * len(keys)})
+        frame = pd.DataFrame(
+            {"key": keys, "event_timestamp": [dt.datetime.now(dt.UTC)] * len(keys)}
+        )
         job = self.store.get_historical_features(frame, list(refs), **options)
         table = job.to_arrow()
         return {ref.split(":")[1]: table[ref.split(":")[1]].to_pylist() for ref in refs}

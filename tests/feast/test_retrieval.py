@@ -10,6 +10,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
+pytest.importorskip("feast.feature_store", reason="needs Feast (the extra featurekit[feast])")
+
 from feast_repos import DAY, NOW, Repo
 
 pytestmark = pytest.mark.filterwarnings("ignore")

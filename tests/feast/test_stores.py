@@ -6,6 +6,9 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+
+pytest.importorskip("feast.feature_store", reason="needs Feast (the extra featurekit[feast])")
+
 from feast_repos import DAY, NOW, exact
 
 pytestmark = pytest.mark.filterwarnings("ignore")

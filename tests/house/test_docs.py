@@ -72,7 +72,9 @@ def importable(name: str) -> bool:
         except ModuleNotFoundError:
             continue
         except ConfigError:  # a plugin is there, and its library is not
-            return cut == len(parts)
+            listed = ROOT.joinpath(*parts[:cut], "__init__.py")
+            offers = listed.exists() and f'"{parts[-1]}",' in listed.read_text(encoding="utf-8")
+            return cut == len(parts) or offers
         for part in parts[cut:]:
             if not hasattr(found, part):
                 return False

@@ -13,7 +13,9 @@ from serving import Served, exact, serving
 
 from featurekit.project.api_keys import create_api_key
 
-pytest.importorskip("feast", reason="needs Feast (the extra featurekit[feast]) beside the server")
+pytest.importorskip(
+    "feast.feature_store", reason="needs Feast (the extra featurekit[feast]) beside the server"
+)
 
 FEATURES = ["i", "f", "s", "t", "li", "lf", "ls"]
 

@@ -104,7 +104,13 @@ def _drift(config: TriggerConfig, state: State, project: Project) -> Found:
     path = project.path / asked.reference
     reference = str(path) if path.exists() else asked.reference
     found = drift(
-        project, asked.service, reference, window=asked.window, end=None, log=None, profiles=False,
+        project,
+        asked.service,
+        reference,
+        window=asked.window,
+        end=None,
+        log=None,
+        profiles=False,
         progress=None,
     )
     return drifted(asked, found.drifting, found.figures)

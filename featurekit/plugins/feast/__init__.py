@@ -11,10 +11,19 @@ a value is is said by the rules, on both paths:
   or again finds its place by the same order, so that no order of writes changes a value;
 - a ttl ends a row at the same microsecond on both paths; a ttl of zero is none, as in Feast.
 
-`views` maps views and `kinds` maps types; `events` reads sources; `offline_store` and `online_store`
-are the two stores, and `engine` fills the one from the files of the other. Feast is imported in this
-folder alone.
+`views` maps views and `kinds` maps types; `events` reads sources; `offline_store` and
+`online_store` are the two stores, and `engine` fills the one from the files of the other. Feast is
+imported in this folder alone.
 """
+
+from featurekit.errors import ConfigError
+
+try:
+    import feast.version  # noqa: F401
+except ImportError:
+    raise ConfigError(
+        "featurekit's stores for Feast need Feast itself; install featurekit[feast]"
+    ) from None
 
 from featurekit.plugins.feast.engine import FeaturekitEngine, FeaturekitEngineConfig
 from featurekit.plugins.feast.offline_store import (

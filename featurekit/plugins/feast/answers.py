@@ -48,9 +48,7 @@ class Answering:
         values, at = store.read_at(keys, self.clock)
         return self._answered(columns, dict(zip(keys, values, strict=True)), at, store)
 
-    async def answer_async(
-        self, store: OnlineStore, entities: Mapping[str, list[Any]]
-    ) -> Answered:
+    async def answer_async(self, store: OnlineStore, entities: Mapping[str, list[Any]]) -> Answered:
         """As `answer`, without blocking the event loop while the store is read."""
         columns, keys = self._keys(entities)
         values, at = await store.read_at_async(keys, self.clock)

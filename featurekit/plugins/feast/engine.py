@@ -68,7 +68,7 @@ class FeaturekitEngine(LocalComputeEngine):
             return super()._materialize_one(registry, task, **options)
         try:
             self._fill(task)
-        except Exception as error:  # noqa: BLE001 - Feast raises it
+        except Exception as error:
             return LocalMaterializationJob(name, MaterializationJobStatus.ERROR, error)
         return LocalMaterializationJob(name, MaterializationJobStatus.SUCCEEDED)
 
@@ -89,5 +89,3 @@ class FeaturekitEngine(LocalComputeEngine):
                 (lambda done, total: None) if bar is None else _Moved(bar)
             )
             add_relation(con, store, project_of(config), made.view, relation, progress=progress)
-
-

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,24 +45,25 @@ def view_rows(con: Any, config: Any, view: Any, *, by_created: bool = False) -> 
             f"Feast's view {view.name!r} has no batch source, so it has no rows to read; give its "
             "stream source a batch_source"
         )
-    back = {new: old for old, new in (source.field_mapping or {}).items()}
+    back = _back(con, config, source)
     columns: dict[str, tuple[str, Kind]] = {}
     for key, kind in made.key_kinds.items():
         if made.keys[key] != NO_ENTITY:
             columns[made.keys[key]] = back.get(key, key), kind
     for name, kind in made.kinds.items():
         columns[name] = back.get(name, name), kind
-    read = _event_source(source, view.name, columns, made, folder_of(config))
+    read = _event_source(source, view.name, columns, made, folder_of(config), back)
     if any(kind.opaque for _, kind in columns.values()):
         read = _converted(con, config, source, read, columns)
     files = read_events(con, read, base=folder_of(config), state_dir=state_folder(config))
-    parts = [f"{kind.sql.format(x=quote(old))} AS {quote(new)}" for new, (old, kind) in columns.items()]
+    parts = [
+        f"{kind.sql.format(x=quote(old))} AS {quote(new)}" for new, (old, kind) in columns.items()
+    ]
     if NO_ENTITY in made.keys.values():
         parts.append(f"'' AS {quote(NO_ENTITY)}")
     arrival = "__ts"
     if made.created is not None:
-        assert source.created_timestamp_column
-        created = quote(source.created_timestamp_column)
+        created = quote(_created(source, back))
         parts.append(f"{created} AS {quote(made.created)}")
         if by_created:
             arrival = f"coalesce(epoch_us({created}), __ts)"
@@ -69,8 +71,30 @@ def view_rows(con: Any, config: Any, view: Any, *, by_created: bool = False) -> 
     return Snapshot(EventRows(relation, prompt=arrival == "__ts", rows=files.rows), {})
 
 
+def _back(con: Any, config: Any, source: Any) -> dict[str, str]:
+    """The column of the files for each name that a source maps one to. As in Feast, what maps a
+    column that is not there is left out."""
+    mapping = source.field_mapping or {}
+    if not mapping:
+        return {}
+    rows = con.execute(f"DESCRIBE SELECT * FROM {file_rows(con, config, source)}").fetchall()
+    there = {name for name, *_ in rows}
+    return {new: old for old, new in mapping.items() if old in there}
+
+
+def _created(source: Any, back: Mapping[str, str]) -> str:
+    """The column of the files that says when a row was created."""
+    name: str = source.created_timestamp_column
+    return back.get(name, name)
+
+
 def _event_source(
-    source: Any, view: str, columns: dict[str, tuple[str, Kind]], made: Mapped, folder: Path
+    source: Any,
+    view: str,
+    columns: dict[str, tuple[str, Kind]],
+    made: Mapped,
+    folder: Path,
+    back: Mapping[str, str],
 ) -> EventSource:
     """The source whose rows are checked by the types that the Feast view declares (S1)."""
     keys = set(made.keys.values())
@@ -78,13 +102,13 @@ def _event_source(
         old: kind.type if new in keys else kind.type.or_none()
         for new, (old, kind) in columns.items()
     }
-    created = source.created_timestamp_column if made.created is not None else None
-    if created is not None:
+    if made.created is not None:
+        created = _created(source, back)
         schema.setdefault(created, DATETIME.or_none())
     return EventSource(
         plain_name(view),
         schema=_with_null_keys(schema),
-        timestamp_field=source.timestamp_field,
+        timestamp_field=back.get(source.timestamp_field, source.timestamp_field),
         **_place(source, folder),
     )
 
@@ -94,7 +118,7 @@ def _converted(
 ) -> EventSource:
     """The source with its rows in memory, where columns that featurekit has no type for are the
     bytes of Feast's protos."""
-    wanted = dict.fromkeys([*read.schema, source.timestamp_field])
+    wanted = dict.fromkeys([*read.schema, read.timestamp_field])
     shown = ", ".join(map(quote, wanted))
     table = con.execute(f"SELECT {shown} FROM {file_rows(con, config, source)}").to_arrow_table()
     for old, kind in columns.values():

@@ -28,7 +28,6 @@ class KeysMissing(EntityFrameError, KeyError):
     __str__ = Exception.__str__
 
 
-
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A request that is made ready: what is looked up, the name and kind of each looked-up column,

@@ -32,7 +32,6 @@ from featurekit.plugins.feast.retrieval import (
     column_names,
     historical,
     instants_of,
-    micros_of,
     path_of,
 )
 from featurekit.plugins.feast.views import NO_ENTITY, Wanted, wanted
@@ -68,8 +67,6 @@ class FeaturekitOfflineStore(OfflineStore):
         A ttl is the interval (t − ttl, t] (T4). With `filter_by_created_timestamp`, a row counts
         only from its created timestamp on (T3).
         """
-        if isinstance(entity_df, str):
-            entity_df = _of_sql(config, entity_df)
         asked = [
             (view, wanted(view, features), names)
             for view, features, names in column_names(
@@ -77,10 +74,11 @@ class FeaturekitOfflineStore(OfflineStore):
             )
         ]
         if entity_df is None:
-            entity_df = _of_range(config, asked, options)
-        instant = infer_event_timestamp_from_entity_df(dict(entity_df.dtypes))
+            frame = _of_range(config, asked, options)
+        else:
+            frame = _of_sql(config, entity_df) if isinstance(entity_df, str) else entity_df
+        instant = infer_event_timestamp_from_entity_df(dict(frame.dtypes))
         by_created = bool(options.get("filter_by_created_timestamp"))
-        frame = entity_df
 
         def make() -> pa.Table:
             return historical(config, asked, frame, instant, by_created=by_created)
@@ -119,9 +117,9 @@ class FeaturekitOfflineStore(OfflineStore):
         columns = _listed(
             [*join_key_columns, *feature_name_columns, timestamp_field], created_timestamp_column
         )
-        latest = [f"epoch_us({quote(timestamp_field)}) DESC"]
+        latest = [f"{_us(timestamp_field)} DESC"]
         if created_timestamp_column:
-            latest.append(f"epoch_us({quote(created_timestamp_column)}) DESC NULLS LAST")
+            latest.append(f"{_us(created_timestamp_column)} DESC NULLS LAST")
         keys = ", ".join(map(quote, join_key_columns))
         by = f"PARTITION BY {keys} " if keys else ""
         last = f"QUALIFY rank() OVER ({by}ORDER BY {', '.join(latest)}) = 1"
@@ -208,10 +206,15 @@ def _between(column: str, start: dt.datetime | None, end: dt.datetime | None) ->
     """A WHERE of the rows of an interval, both ends included; nothing without an interval."""
     terms = []
     if start is not None:
-        terms.append(f"epoch_us({quote(column)}) >= {micros_of(start)}")
+        terms.append(f"{_us(column)} >= {micros(start)}")
     if end is not None:
-        terms.append(f"epoch_us({quote(column)}) <= {micros_of(end)}")
+        terms.append(f"{_us(column)} <= {micros(end)}")
     return f"WHERE {' AND '.join(terms)}" if terms else ""
+
+
+def _us(column: str) -> str:
+    """A column of instants of any unit in microseconds; naive ones are in UTC (T1)."""
+    return f"epoch_us({quote(column)}::TIMESTAMPTZ)"
 
 
 def _rows_job(config: Any, source: Any, columns: Sequence[str], rest: str) -> TableJob:
@@ -228,7 +231,7 @@ def _rows_job(config: Any, source: Any, columns: Sequence[str], rest: str) -> Ta
 
 
 def _of_sql(config: Any, query: str) -> pd.DataFrame:
-    """The rows of an entity frame that a query of DuckDB gives, which may read files of the repo."""
+    """The rows of an entity frame that a query of DuckDB gives."""
     with closing(connect(state_folder(config))) as con:
         return con.execute(query).to_arrow_table().to_pandas()
 

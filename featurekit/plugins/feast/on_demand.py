@@ -29,7 +29,9 @@ def on_demand_columns(
     found: Columns = []
     for view in views:
         title = view.projection.name_to_use()
-        wanted = [ref.split(":", 1)[1] for ref in refs if ref.split(":", 1)[0] in (view.name, title)]
+        wanted = [
+            ref.split(":", 1)[1] for ref in refs if ref.split(":", 1)[0] in (view.name, title)
+        ]
         wanted = list(dict.fromkeys(wanted))
         if not wanted or view.write_to_online_store:
             continue
@@ -85,7 +87,7 @@ def _typed(column: Any, dtype: Any, rows: int, what: str) -> pa.Array:
         if isinstance(column, (pa.Array, pa.ChunkedArray)):
             made = column.cast(kind.arrow)
         else:
-            made = pa.array(list(column), kind.arrow)
+            made = kind.array(list(column))
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError) as error:
         raise DataError(
             f"{what} is declared {kind.value_type.name}, and its function gives other values "

@@ -15,7 +15,7 @@ from featurekit.core.status import PRESENT
 from featurekit.core.types import micros
 from featurekit.errors import DataError
 from featurekit.feed.add import add_events
-from featurekit.online.state.state import Event
+from featurekit.online.state.state import Event, State
 from featurekit.online.state.update import update_states
 from featurekit.online.store.open import open_private, open_store
 from featurekit.online.store.protocol import OnlineStore as Store
@@ -29,18 +29,19 @@ from featurekit.project.config import connection_url
 
 _CHUNK = 500
 _MOST_READY = 1_000
-_TYPE = "featurekit.plugins.feast.FeaturekitOnlineStore"
 
 
 class FeaturekitOnlineStoreConfig(FeastConfigBaseModel):
     """The settings of `online_store` in feature_store.yaml."""
 
-    type: Literal["featurekit.plugins.feast.FeaturekitOnlineStore"] = _TYPE
+    type: Literal["featurekit.plugins.feast.FeaturekitOnlineStore"] = (
+        "featurekit.plugins.feast.FeaturekitOnlineStore"
+    )
     connection_string: StrictStr | None = Field(default=None)
     """Feast's host:port with options behind commas."""
     redis_url: StrictStr | None = Field(default=None)
-    """A URL in its place: redis://, rediss:// or unix://. Without either a private Redis is started,
-    whose data stay in .featurekit/feast beside the repo."""
+    """A URL in its place: redis://, rediss:// or unix://. Without either a private Redis is
+    started, whose data stay in .featurekit/feast beside the repo."""
 
     @property
     def url(self) -> str | None:
@@ -96,9 +97,11 @@ class FeaturekitOnlineStore(OnlineStore):
         keys = list(rows)
         for first in range(0, len(keys), _CHUNK):
             some = keys[first : first + _CHUNK]
-            update_states(
-                store, made.view, some, lambda i, state, some=some: add_events(state, rows[some[i]])
-            )
+
+            def change(i: int, state: State, some: list[bytes] = some) -> None:
+                add_events(state, rows[some[i]])
+
+            update_states(store, made.view, some, change)
             if progress is not None:
                 progress(sum(len(rows[key]) for key in some))
 

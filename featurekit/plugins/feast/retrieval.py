@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -162,8 +161,8 @@ def instants_of(given: pd.Series) -> pd.Series:
         return pd.to_datetime(given.infer_objects(), utc=True, format="ISO8601")
     except (ValueError, TypeError) as error:
         raise EntityFrameError(
-            f"entity frame: {given.name!r} is the instant of each row ({error}); give datetimes, or "
-            "texts as in 2026-10-04T12:00:00Z"
+            f"entity frame: {given.name!r} is the instant of each row ({error}); give "
+            "datetimes, or texts as in 2026-10-04T12:00:00Z"
         ) from None
 
 
@@ -186,12 +185,3 @@ def column_names(
 def path_of(config: Any, source: Any) -> Path:
     """The file of a source on this machine."""
     return Path(FileSource.get_uri_for_file_path(config.repo_path, source.file_options.uri))
-
-
-def micros_of(given: dt.datetime | None) -> int | None:
-    """An instant of Feast's in microseconds; a naive one is in UTC."""
-    from featurekit.core.types import micros
-
-    return None if given is None else micros(given)
-
-

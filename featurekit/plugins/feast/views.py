@@ -70,7 +70,8 @@ def _mapped(name: str, keys: Fields, fields: Fields, dated: bool, ttl_us: int | 
     kinds = {one: kind_of(type_, what=f"{what}, feature {one!r}") for one, type_ in fields}
     names = {one: plain_name(one) for one in kinds}
     schema: dict[str, Any] = {key_names[key]: kind.type for key, kind in key_kinds.items()}
-    schema |= {one: kind.type.or_none() for one, kind in kinds.items()}
+    for one, kind in kinds.items():
+        schema.setdefault(one, kind.type.or_none())  # a join key may be a feature, too
     created = _free("created", schema) if dated else None
     if created is not None:
         schema[created] = DATETIME.or_none()
@@ -142,7 +143,8 @@ def renamed(keys: Mapping[str, Any]) -> dict[str, Any]:
 def service_of(asked: Sequence[Wanted]) -> Service:
     """The service that answers a request: an output for each wanted feature, in order, by its
     number."""
-    views, outputs = [], []
+    views: list[View] = []
+    outputs: list[Output] = []
     for v, one in enumerate(asked):
         view = one.mapped.view
         role = Role(f"view{v}", tuple(one.columns.values()))
