@@ -9,13 +9,17 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from featurekit.core.screen import Screen
 from tests.simulation.clock import NoCompiler, clock_of_environment, make_clock
-from tests.simulation.plan import PLANS
+from tests.simulation.plan import PLANS, QUIET_DAYS
 
-_DATA = Path(__file__).parents[2]
-_FOUND = [one / "shared" / "data" / "online_retail.parquet" for one in (_DATA.parent, _DATA.parents[1])]
+if TYPE_CHECKING:
+    from tests.simulation.report import Report
+
+_ROOT = Path(__file__).parents[2]
+_FOUND = [f / "shared" / "data" / "online_retail.parquet" for f in (_ROOT.parent, _ROOT.parents[1])]
 
 
 def main() -> int:
@@ -24,6 +28,7 @@ def main() -> int:
     clock = clock_of_environment()
     if clock is None:
         return _with_clock()
+    from tests.simulation.report import judged
     from tests.simulation.run import Replay
     from tests.simulation.world import World
 
@@ -33,9 +38,56 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="simulation-") as folder, screen.progress() as move:
         place = arguments.folder or Path(folder) / "shop"
         replay = Replay(world, clock, place, lambda day: move("days", day, plan.days))
-        seen = replay.run(model=not arguments.no_model, watch=not arguments.no_watch)
-    print(seen, time.monotonic() - begun)
-    return 0
+        watch = not arguments.no_watch
+        seen = replay.run(model=not arguments.no_model, watch=watch)
+    report = judged(plan, seen)
+    seconds = round(time.monotonic() - begun)
+    screen.document({**report.to_dict(), "seed": arguments.seed, "seconds": seconds})
+    _show(screen, report, seconds)
+    return 0 if report.ok else 1
+
+
+def _show(screen: Screen, report: Report, seconds: int) -> None:
+    seen = report.seen
+    screen.line(
+        f"{report.plan.days} days in {seconds} s: {seen.lines:,} order lines were pushed, and "
+        f"{seen.asked:,} predictions asked for.\n"
+    )
+    screen.table(
+        ("planted", "on day", "trigger", "fired on day", "window", "action"),
+        [
+            (
+                one.change.about,
+                one.change.first,
+                one.change.trigger,
+                ", ".join(str(f.day) for f in one.firings) or "–",
+                "–" if one.windows is None else f"{one.windows:.2f}",
+                ", ".join(f.ended for f in one.firings) or "–",
+            )
+            for one in report.lines
+        ],
+    )
+    screen.line("")
+    screen.table(
+        ("service", f"most false alarms in {QUIET_DAYS} quiet days"),
+        list(report.false_alarms.items()),
+    )
+    both = seen.compared
+    if both is not None:
+        screen.line(f"\nAfter the promotion, on the same {both.rows:,} rows:\n")
+        screen.table(
+            ("measure", "old model", "new model"),
+            [(name, _told(both.old[name]), _told(both.new[name])) for name in both.new],
+        )
+    for one in report.wrong:
+        screen.line(one, style="bold red")
+    if report.ok:
+        screen.line("\nAll is as it must be.", style="bold green")
+
+
+def _told(score: tuple[float, float, float]) -> str:
+    value, low, high = score
+    return f"{value:.3f} ({low:.3f} to {high:.3f})"
 
 
 def _arguments() -> argparse.Namespace:
@@ -51,7 +103,7 @@ def _arguments() -> argparse.Namespace:
         "--folder", type=Path, metavar="FOLDER", help="a new folder, which stays (default: none)"
     )
     parser.add_argument("--no-model", action="store_true", help="serve features alone")
-    parser.add_argument("--no-watch", action="store_true", help="look at drift alone")
+    parser.add_argument("--no-watch", action="store_true", help="run no triggers")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser.parse_args()
 
@@ -67,7 +119,11 @@ def _with_clock() -> int:
             print(f"error: {error}", file=sys.stderr)
             return 2
         words = [sys.executable, "-m", "tests.simulation", *sys.argv[1:]]
-        return subprocess.run(words, env={**os.environ, **clock.variables}, check=False).returncode
+        # What a trigger runs is this Python, too, and finds this package from the shop's folder.
+        first = {"PATH": str(Path(sys.executable).parent), "PYTHONPATH": str(_ROOT)}
+        found = {n: os.pathsep.join(filter(None, (p, os.environ.get(n)))) for n, p in first.items()}
+        env = {**os.environ, **found, **clock.variables}
+        return subprocess.run(words, env=env, check=False).returncode
 
 
 if __name__ == "__main__":

@@ -7,13 +7,15 @@ import datetime as dt
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from featurekit import FeatureStore
 from featurekit.cli.demo.churn.models import LEAST_GAIN, TRUSTED, probabilities, train
 from featurekit.monitor.deploy import deployable
 from featurekit.parity.budget import Budget
-from featurekit.plugins.mlflow.registry import Registry
+
+if TYPE_CHECKING:
+    from featurekit.plugins.mlflow.registry import Registry
 
 MODEL, SERVICE = "churn", "churn_v1"
 LABELS, REFERENCE = "labels.json", "reference.contract.json"
@@ -28,6 +30,8 @@ class NotBetter(Exception):
 
 def registry(place: Path) -> Registry:
     """Where the models of a shop stand."""
+    from featurekit.plugins.mlflow.registry import Registry
+
     return Registry(place, MODEL, TRUSTED)
 
 
@@ -39,7 +43,9 @@ def first_model(store: FeatureStore, place: Path) -> str:
     names = splits.train.contract().names
     trained = train(splits.train.to_pandas(), splits.test.to_pandas(), names)
     if not trained.better:
-        raise NotBetter(f"the first model does not beat a constant and a question: {trained.scores}")
+        raise NotBetter(
+            f"the first model does not beat a constant and a question: {trained.scores}"
+        )
     made.contract().save(place / REFERENCE)
     return _promote(store, place, trained, splits.train)
 
@@ -113,5 +119,3 @@ def write_labels(place: Path, rows: dict[str, list[Any]]) -> None:
     new = path.with_suffix(".new")
     new.write_text(json.dumps({name: [*known.get(name, []), *told[name]] for name in told}))
     new.replace(path)
-
-

@@ -1,5 +1,5 @@
-"""What the trigger on predictions runs in the folder of the shop: the next model, by the labels that
-are known by then."""
+"""What the trigger on predictions runs in the folder of the shop: it learns the next model, by the
+labels that are known by then."""
 
 from __future__ import annotations
 

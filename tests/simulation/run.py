@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,29 +18,57 @@ from featurekit import FeatureStore
 from tests.simulation import learn
 from tests.simulation.clock import Clock
 from tests.simulation.plan import HISTORY_DAYS, KNOWN_AFTER, LEARNT_DAYS, Plan
-from tests.simulation.shop import LINES, Shop, micros, running
-from tests.simulation.world import World, asked_at, judged_at, known_on, labels
+from tests.simulation.shop import LINES, Shop, running
+from tests.simulation.world import World, asked_at, day_of, judged_at, known_on, labels
 
 REFERENCES = {LINES: "lines.contract.json", learn.SERVICE: learn.REFERENCE}
 _COMPARED = "1d"
+_TRIGGERS = ("prices", "countries", "feed", "predictions")
+
+
+_KEPT_DAYS = 20
+"""For how many days the serving log is kept, until there is a new model to compare."""
+
+
+@dataclass
+class Firing:
+    """A firing of a trigger: on which day, why, and how its action ended."""
+
+    trigger: str
+    day: int
+    reason: str
+    ended: str
+
+
+@dataclass
+class Compared:
+    """How an old and a new model did on the same `rows`, with their outcomes: by measure the value
+    and its interval."""
+
+    rows: int
+    old: dict[str, tuple[float, float, float]]
+    new: dict[str, tuple[float, float, float]]
 
 
 @dataclass
 class Seen:
-    """What was seen: by service and day the features that drifted, the days on which predictions
-    were worse than they may be, and the firings of triggers with their day."""
+    """What was seen: by service and day the features that drifted, the firings of triggers, by day
+    the version that was promoted, and what came of the last one."""
 
     drift: dict[str, dict[int, list[str]]] = field(default_factory=dict)
-    figures: list[tuple[int, str, float | None]] = field(default_factory=list)
-    fired: list[tuple[int, str, str]] = field(default_factory=list)
-    promoted: list[tuple[int, str]] = field(default_factory=list)
-    rows: int = 0
+    firings: list[Firing] = field(default_factory=list)
+    promoted: dict[int, str] = field(default_factory=dict)
+    compared: Compared | None = None
+    asked: int = 0
+    lines: int = 0
 
 
 class Replay:
     """A run of a plan in a folder."""
 
-    def __init__(self, world: World, clock: Clock, place: Path, tell: Callable[[int], None]) -> None:
+    def __init__(
+        self, world: World, clock: Clock, place: Path, tell: Callable[[int], None]
+    ) -> None:
         self.world, self.clock, self.place, self.tell = world, clock, place, tell
         self.plan: Plan = world.plan
         self.seen = Seen(drift={name: {} for name in REFERENCES})
@@ -58,9 +88,12 @@ class Replay:
             shop.serve([champion] if champion else [])
             if watch:
                 shop.watch()
+                shop.looked(list(_TRIGGERS), 1.0)  # the first looks are over
             for day in range(self.plan.days):
                 self._day(day, shop, store)
                 self.tell(day + 1)
+            self.seen.firings = self._firings() if watch else []
+            self.seen.compared = self._compared(shop, store)
         return self.seen
 
     def _references(self, store: FeatureStore) -> None:
@@ -72,22 +105,37 @@ class Replay:
 
     def _day(self, day: int, shop: Shop, store: FeatureStore) -> None:
         self.clock.move_to(asked_at(day))
-        begun = micros()
+        begun = time.time_ns() // 1000
         sent = self.world.sent(day)
         if sent is not None:
-            shop.push(sent)
+            self.seen.lines += shop.push(sent)
         visitors = self.world.visitors(day)
         shop.ask(visitors)
-        self.seen.rows += len(visitors)
+        self.seen.asked += len(visitors)
         shop.logged(len(visitors), begun)
         self.clock.move_to(judged_at(day))
-        if shop.route:
-            self._outcomes(known_on(day), store)
-        judged = time.time()
+        self._outcomes(known_on(day), store)
+        over = time.time()
         for service, file in REFERENCES.items():
             found = store.drift(service, str(self.place / file), window=_COMPARED)
             self.seen.drift[service][day] = found.drifting
-        del judged
+        shop.looked(list(_TRIGGERS), over)
+        self._roll_out(day, shop)
+        if not self.seen.promoted:
+            self._prune(judged_at(day - _KEPT_DAYS))
+
+    def _roll_out(self, day: int, shop: Shop) -> None:
+        """Serve the champion where it is another one, with the one before it as a shadow."""
+        champion = learn.registry(self.place).champion() if shop.route else None
+        if champion is not None and champion != shop.route[0]:
+            self.seen.promoted[day] = champion
+            shop.serve([champion, shop.route[0]])
+
+    def _prune(self, before: dt.datetime) -> None:
+        """Remove old files of the serving log, as anybody may."""
+        for path in (self.place / ".featurekit" / "served").glob("*.parquet"):
+            if int(path.name.split("-")[0]) < before.timestamp() * 1e6:
+                path.unlink()
 
     def _outcomes(self, day: int, store: FeatureStore) -> None:
         """Tell what became of the visitors of a day, and keep it as labels."""
@@ -100,4 +148,37 @@ class Replay:
         outcomes = [{"customer_id": c, "at": at, "outcome": gone} for c, gone in told]
         store.push_outcomes(learn.SERVICE, outcomes)
 
+    def _firings(self) -> list[Firing]:
+        """What `featurekit triggers log` has."""
+        words = ["--json", "triggers", "log", "--repo", str(self.place)]
+        command = [sys.executable, "-m", "featurekit.cli", *words]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        found: dict[str, Firing] = {}
+        for one in json.loads(done.stdout)["entries"]:
+            name, at = one["occasion"], dt.datetime.fromisoformat(one["at"])
+            first = found.setdefault(name, Firing(one["trigger"], day_of(at), one["reason"], ""))
+            first.ended = one["step"]
+        return list(found.values())
 
+    def _compared(self, shop: Shop, store: FeatureStore) -> Compared | None:
+        """The model that was promoted last beside the one before it, on all that both were asked
+        and whose outcome is known."""
+        if not self.seen.promoted:
+            return None
+        since = judged_at(max(self.seen.promoted))
+        window, scores = judged_at(self.plan.days - 1) - since, []
+        for version in reversed(shop.route):
+            target = f"{learn.MODEL}@{version}"
+            found = store.performance(learn.SERVICE, target=target, window=window)
+            known = {
+                one.measure: (one.value, one.low, one.high)
+                for one in found.scores
+                if one.measure in _MEASURES
+            }
+            scores.append((found.judged, known))
+        (rows, old), (same, new) = scores
+        assert rows == same, f"the models were asked for other rows: {rows} and {same}"
+        return Compared(rows, old, new)
+
+
+_MEASURES = ("auc", "brier", "log_loss")

@@ -1,11 +1,10 @@
-"""The running parts of the simulated shop: Redis, the server with its models, and the watch. All are
-the real ones, each in a process of its own."""
+"""The running parts of the simulated shop: Redis, the server with its models, and the watch. All
+are the real ones, each in a process of its own."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -94,7 +93,9 @@ class Shop:
             metrics = self.metrics()
             at, phase = "featurekit_trigger_last_look_timestamp_seconds", "featurekit_trigger_open"
             found = [one for one in triggers if metrics.get(f'{at}{{trigger="{one}"}}', 0) < since]
-            return found + [key for key, value in metrics.items() if key.startswith(phase) and value]
+            return found + [
+                key for key, value in metrics.items() if key.startswith(phase) and value
+            ]
 
         left = until(open_ones, holds=lambda found: not found, within_s=_ACTION_S, every_s=0.1)
         if left:
@@ -143,8 +144,3 @@ def running(place: Path) -> Iterator[Shop]:
                 del os.environ["FEATUREKIT_REDIS_URL"]
             else:
                 os.environ["FEATUREKIT_REDIS_URL"] = known
-
-
-def micros() -> int:
-    """Now, in microseconds."""
-    return time.time_ns() // 1000

@@ -2,9 +2,9 @@
 
 The lines are those of "Online Retail". Each simulated day has as many invoices as some day of the
 file, and each is one of the file, drawn by the seed, with its customer, lines and time of day. So
-the file's 304 days become a year with its history, and season and growth are spread over it: a quiet
-day is like the days before it, which an alarm has to be judged by. (Whole days that are drawn would
-bring all their customers back at once, which is a change.)
+the file's 304 days become a year with its history, and season and growth are spread over it: a
+quiet day is like the days before it, which an alarm has to be judged by. (Whole days that are drawn
+would bring all their customers back at once, which is a change.)
 
 Whether a customer closes the account is not in the file. It is drawn: who buys often in the file
 seldom does so. From the planted change of the concept on, who buys often does so often.
@@ -105,6 +105,10 @@ class World:
         found: list[int] = pc.unique(self.lines(day)["customer_id"]).to_pylist()
         return sorted(found)
 
+    def loyalty(self, customer: int) -> float:
+        """How often a customer buys in the file, as a rank over all visits from −2 to 2."""
+        return self._loyal[customer]
+
     def outcomes(self, day: int) -> dict[int, bool]:
         """Whether each visitor of a day closes the account within `KNOWN_AFTER` days."""
         turned = self.plan.holds("concept", day)
@@ -158,3 +162,8 @@ def judged_at(day: int) -> dt.datetime:
 def known_on(day: int) -> int:
     """The day whose outcomes are known on this one."""
     return day - KNOWN_AFTER
+
+
+def day_of(at: dt.datetime) -> int:
+    """The day of an instant."""
+    return (at - FIRST_DAY).days

@@ -36,9 +36,9 @@ def drift(
     took = duration_us(window, what="window")
     keys = _keys(project, service)
     asked = Window(until - took, until, keys)
-    blocks = project.served(log)
     by = _thresholds(project)
     before = _length(reference)
+    blocks = project.served(log, since_us=asked.start - (before or 0))
     if before is not None:
         earlier = Window(asked.start - before, asked.start, keys)
         return drift_between(service, blocks, earlier, asked, by, progress=progress)
