@@ -49,15 +49,20 @@ class Leashed:
     def wait(self, timeout_s: float) -> int | None:
         """The exit code; None where it has not ended in time. 128 + N says: by signal N."""
         try:
-            return self._process.wait(timeout_s)
+            code = self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return None
+        self._let_go()
+        return code
 
-    def end(self) -> int:
-        """End the command, and return its exit code."""
+    def _let_go(self) -> None:
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
             self._process.stdin.close()
+
+    def end(self) -> int:
+        """End the command, and return its exit code."""
+        self._let_go()
         try:
             return self._process.wait(GRACE_S + 5.0)
         except subprocess.TimeoutExpired:

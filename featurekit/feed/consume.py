@@ -185,8 +185,9 @@ class Consumer:
         try:
             groups = self._ask("xinfo_groups", self.stream)
             found = next((g for g in groups if _raw(g["name"]) == self.group.encode()), None)
-            if found is None:
-                return 0, 0.0
+            if found is None:  # it will begin with the first entry
+                found = {"pending": 0, "last-delivered-id": "0-0"}
+                found["lag"] = self._ask("xlen", self.stream)
             lag = found.get("lag")
             entries = None if lag is None else int(lag) + int(found["pending"])
             if found["pending"]:

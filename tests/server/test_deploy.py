@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
@@ -30,12 +30,15 @@ from featurekit.cli.access import access_of
 from featurekit.cli.parser import parser
 from featurekit.core.waiting import until
 from featurekit.errors import ConfigError
+from featurekit.monitor.beside import BesideMetrics
 from featurekit.monitor.drift.judge import Figure
 from featurekit.monitor.drift.metrics import drift_metrics
 from featurekit.monitor.drift.report import Drift
 from featurekit.monitor.jobs import JobMetrics
 from featurekit.monitor.metrics import Metrics as Checked
 from featurekit.monitor.metrics import served
+from featurekit.monitor.triggers.metrics import TriggerMetrics
+from featurekit.monitor.triggers.state import Firing, State
 from featurekit.online.store.server import scratch_redis
 from featurekit.server.metrics import Metrics as Serving
 
@@ -426,7 +429,13 @@ def expressions() -> list[str]:
 def test_every_expression_reads_metrics_that_are_given() -> None:
     given = {
         name
-        for of in (Serving().registry, Checked(), JobMetrics("push"), drift_metrics(DRIFT))
+        for of in (
+            Serving().registry,
+            Checked(),
+            JobMetrics("push"),
+            drift_metrics(DRIFT),
+            watch_metrics().registry,
+        )
         for name in names(of)
     }
     recorded = {
@@ -448,10 +457,30 @@ def names(registry: Any) -> Iterator[str]:
             yield metric.name + suffix
 
 
+def watch_metrics() -> TriggerMetrics:
+    """The metrics of a process that watches, as they are after a firing."""
+    made = TriggerMetrics(["nightly"])
+    beside = BesideMetrics(made.registry)
+    made.leads(True)
+    made.looked("nightly", "holds")
+    made.state("nightly", State(looked=1, past=(Firing(1, 1, "a test", phase="done"),)))
+    made.state("nightly", State(looked=1, now=Firing(2, 1, "a test", phase="asked")))
+    for name, labels in (("task_running", ["materialize"]), ("task_waits", ["materialize"]),
+                         ("materialize_lag_seconds", [])):  # fmt: skip
+        beside.set(f"watch_{name}", 1.0, *labels)
+    beside.set("consume_lag_seconds", 1.0, "orders")
+    beside.ended("materialize", "done")
+    return made
+
+
 @pytest.fixture
 def drift() -> Iterator[int]:
-    """The port at which the metrics of a comparison are answered."""
-    with served(SimpleNamespace(text=lambda: generate_latest(drift_metrics(DRIFT))), "", 0) as port:
+    """The port at which the metrics of a comparison and of a watch are answered."""
+
+    def text() -> bytes:
+        return generate_latest(drift_metrics(DRIFT)) + watch_metrics().text()
+
+    with served(SimpleNamespace(text=text), "", 0) as port:
         yield port
 
 
@@ -496,8 +525,8 @@ def test_a_prometheus_reads_the_service_and_answers_every_expression(
             filled = expression.replace("$service", ".*").replace("$__rate_interval", "1m")
             filled = re.sub(r"^label_values\((.*), (\w+)\)$", r"count by (\2) (\1)", filled)
             found = answer(base, filled)
-            seen = re.search("http|_view_|pool_wait|drift", filled)
-            if seen and not re.search(r">|ERROR|DAMAGED|service:|kind=~", filled):
+            seen = re.search("http|_view_|pool_wait|drift|trigger|watch", filled)
+            if seen and not re.search(r">|== 0|ERROR|DAMAGED|service:|kind=~", filled):
                 assert found, filled
     finally:
         process.terminate()
@@ -512,7 +541,8 @@ def answer(base: str, expression: str) -> list[Any]:
     except ConnectionError:
         return []
     except URLError as error:
-        if isinstance(error.reason, ConnectionError):
+        starts = isinstance(error, HTTPError) and error.code == 503
+        if starts or isinstance(error.reason, ConnectionError):
             return []
         raise
     assert told["status"] == "success", told

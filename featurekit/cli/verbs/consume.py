@@ -18,19 +18,16 @@ if TYPE_CHECKING:
 
 @verb(
     "Each entry counts once, whatever crashes: the source needs an event_id. Runs until it is "
-    "interrupted. An entry is a field for each column, or one field json with an object.",
+    "interrupted. An entry is a field for each column, or one field json with an object. Where "
+    "`featurekit: watch: consume:` names the source, its settings are the defaults.",
     argument("source", metavar="SOURCE", help="the source's name"),
     argument("--stream", metavar="KEY", help="the stream's key (default: the source's name)"),
     argument(
         "--stream-url", metavar="URL", help="the stream's Redis (default: the online store's)"
     ),
-    argument(
-        "--group", default="featurekit", metavar="NAME", help="the group (default: featurekit)"
-    ),
+    argument("--group", metavar="NAME", help="the group (default: featurekit)"),
     argument("--name", metavar="NAME", help="this member of the group (default: the host's name)"),
-    argument(
-        "--batch", type=positive, default=500, metavar="N", help="entries at once (default: 500)"
-    ),
+    argument("--batch", type=positive, metavar="N", help="entries at once (default: 500)"),
     argument(
         "--idle",
         type=positive,
@@ -44,17 +41,21 @@ if TYPE_CHECKING:
 def consume(arguments: Namespace, screen: Screen) -> None:
     """Take events from a Redis stream until it is interrupted, or nothing is left."""
     from featurekit.feed.consume import Consumer
+    from featurekit.project.trigger_settings import ConsumeConfig
 
     stop = threading.Event()  # the batch in hand is finished first
     with open_store(arguments) as store, screen.progress() as move, stopping(stop):
+        watch = store.config.featurekit.watch
+        found = None if watch is None else watch.consume.get(arguments.source)
+        settings = found or ConsumeConfig()
         consumer = Consumer(
             store.parts,
             arguments.source,
-            stream=arguments.stream,
-            url=arguments.stream_url,
-            group=arguments.group,
+            stream=arguments.stream or settings.stream,
+            url=arguments.stream_url or settings.stream_url,
+            group=arguments.group or settings.group,
             name=arguments.name,
-            batch=arguments.batch,
+            batch=arguments.batch or settings.batch,
             idle_s=arguments.idle,
         )
         with measured("consume", store, arguments, consumer=consumer) as tally:

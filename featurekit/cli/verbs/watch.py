@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import sys
 import threading
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,13 @@ from featurekit.cli.arguments import argument, port, seconds, verb
 from featurekit.cli.interrupt import stopping
 from featurekit.cli.repo import open_store
 from featurekit.core.screen import Screen
+from featurekit.errors import ConfigError
 
 if TYPE_CHECKING:
     from featurekit.monitor.triggers.conditions import OpenProject
     from featurekit.monitor.triggers.engine import Parts
     from featurekit.monitor.triggers.lead import Watch
+    from featurekit.monitor.triggers.metrics import TriggerMetrics
     from featurekit.project.project import Project
     from featurekit.store import FeatureStore
 
@@ -56,6 +59,11 @@ def watch(arguments: Namespace, screen: Screen) -> None:
     with open_store(arguments) as store, ExitStack() as stack:
         parts = _parts(store, arguments, screen)
         made = Watch(parts, store.online)
+        if not parts.triggers and parts.beside is None:
+            raise ConfigError(
+                "there is nothing to watch: write triggers: or watch: under featurekit: in "
+                "feature_store.yaml; `featurekit triggers` shows an example"
+            )
         stack.enter_context(stopping(stop, within_s=arguments.drain + _END_S))
         if arguments.port is not None:
             _serve(made, arguments, screen, stack)
@@ -90,6 +98,7 @@ def _parts(store: FeatureStore, arguments: Namespace, screen: Screen) -> Parts:
 
     project = store.parts
     triggers = check_triggers(project)
+    metrics = TriggerMetrics(list(triggers))
     if arguments.dry_run:
         dry = {"dry_run": True}
         triggers = {name: one.model_copy(update=dry) for name, one in triggers.items()}
@@ -105,10 +114,30 @@ def _parts(store: FeatureStore, arguments: Namespace, screen: Screen) -> Parts:
         triggers,
         _opener(project),
         Record(project.state_dir, tell),
-        TriggerMetrics(list(triggers)),
+        metrics,
         Where(project.path, project.state_dir / "triggers"),
         _warn,
+        _beside(project, metrics, arguments),
     )
+
+
+def _beside(
+    project: Project, metrics: TriggerMetrics, arguments: Namespace
+) -> Callable[[threading.Event], None] | None:
+    """What runs consumers and materialize; None where the settings name neither."""
+    from featurekit.monitor.beside import Beside, BesideMetrics
+    from featurekit.monitor.lags import lags_of
+    from featurekit.monitor.triggers.check import check_watch
+    from featurekit.project.config import URL_VARIABLE
+
+    config = check_watch(project)
+    if config is None or (not config.consume and config.materialize is None):
+        return None
+    env = dict(os.environ)
+    if arguments.redis_url is not None:
+        env[URL_VARIABLE] = arguments.redis_url  # not as an option: it may hold a password
+    made = BesideMetrics(metrics.registry)
+    return Beside(config, project.path, lags_of(project, config), made, _warn, env).run
 
 
 def _opener(project: Project) -> OpenProject:

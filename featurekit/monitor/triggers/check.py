@@ -8,13 +8,12 @@ from featurekit.core.calls import near
 from featurekit.errors import ConfigError
 from featurekit.monitor.triggers.actions import check_environment
 from featurekit.project.project import Project
-from featurekit.project.trigger_settings import TriggerConfig
+from featurekit.project.trigger_settings import TriggerConfig, WatchConfig
 
 
 def check_triggers(project: Project) -> Mapping[str, TriggerConfig]:
     """The triggers of a project. ConfigError where one names a service, source or feature that the
-    repo does not define, or a variable that the environment does not have, or where there is
-    none."""
+    repo does not define, or a variable that the environment does not have."""
     triggers = project.config.featurekit.triggers
     for name, config in triggers.items():
         place = f"featurekit.triggers.{name}"
@@ -26,6 +25,21 @@ def check_triggers(project: Project) -> Mapping[str, TriggerConfig]:
                     "where `featurekit watch` runs"
                 )
     return triggers
+
+
+def check_watch(project: Project) -> WatchConfig | None:
+    """What runs beside the triggers of a project; None where nothing does. ConfigError where it
+    names a source or a view that the repo does not define."""
+    config = project.config.featurekit.watch
+    if config is None:
+        return None
+    for source in config.consume:
+        said = f"featurekit.watch.consume.{source}: no view reads a source"
+        _check(source, project.repo.sources, said)
+    for view in config.materialize.views if config.materialize is not None else ():
+        said = "featurekit.watch.materialize.views: there is no view"
+        _check(view, project.repo.views, said)
+    return config
 
 
 def _check_names(project: Project, config: TriggerConfig, place: str) -> None:

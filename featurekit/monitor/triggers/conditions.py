@@ -88,7 +88,7 @@ def performed(asked: PerformanceCondition, found: Performance) -> Found:
             limit = one.threshold if asked.measure is None else asked.below
             limit = asked.above if limit is None else limit
             span = f"{one.low:.4g} to {one.high:.4g}"
-            told.append(f"{one.measure} is {one.value:.4g} ({span}), and the limit is {limit:g}")
+            told.append(f"{one.measure} is {one.value:.4g} ({span}), limit {limit:g}")
     reason = f"{asked.service}, {found.judged} rows in {asked.window}: {'; '.join(told)}"
     return Found(bool(worse), reason)
 
@@ -119,8 +119,12 @@ def drifted(asked: DriftCondition, drifting: list[str], figures: tuple[Figure, .
         ]
     names = [name for name in names if not asked.features or name in asked.features]
     shown = ", ".join(names[:_MOST_NAMED]) + (" and others" if len(names) > _MOST_NAMED else "")
-    what = "drift" if asked.measure is None else f"have {asked.measure} above {asked.above:g}"
-    reason = f"{len(names)} features of {asked.service} {what} in {asked.window}, beside "
+    one = len(names) == 1
+    what = "drifts" if one else "drift"
+    if asked.measure is not None:
+        what = f"{'has' if one else 'have'} {asked.measure} above {asked.above:g}"
+    count = "1 feature" if one else f"{len(names)} features"
+    reason = f"{count} of {asked.service} {what} in {asked.window}, beside "
     return Found(bool(names), f"{reason}{asked.reference}: {shown}")
 
 

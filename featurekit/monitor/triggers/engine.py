@@ -48,6 +48,8 @@ class Parts:
     metrics: TriggerMetrics
     where: Where
     warn: Callable[[str], None]
+    beside: Callable[[threading.Event], None] | None = None
+    """What else who leads does, until the event is set; None for nothing."""
 
 
 @dataclass(slots=True)
@@ -68,6 +70,11 @@ class Lead:
             threading.Thread(target=self._loop, args=(name,), name=f"trigger-{name}", daemon=True)
             for name in self.parts.triggers
         ]
+        if self.parts.beside is not None:
+            beside = threading.Thread(
+                target=self.parts.beside, args=(self.ending.stop,), name="beside", daemon=True
+            )
+            threads.append(beside)
         for thread in threads:
             thread.start()
         try:
@@ -91,7 +98,7 @@ class Lead:
         self.ending.end(f"the watch was told to end {drain_s:g} s before")
         until = time.monotonic() + _LOOK_S
         for thread in threads:
-            acts = thread.name.removeprefix("trigger-") in self._acting
+            acts = thread.name.removeprefix("trigger-") in {*self._acting, "beside"}
             thread.join(None if acts else max(0.0, until - time.monotonic()))
 
     def _loop(self, name: str) -> None:
