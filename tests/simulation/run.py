@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from featurekit import FeatureStore
+from featurekit.core.files import write_whole
 from tests.simulation import learn
 from tests.simulation.clock import Clock
 from tests.simulation.plan import HISTORY_DAYS, KNOWN_AFTER, LEARNT_DAYS, Plan
@@ -92,6 +93,7 @@ class Replay:
             for day in range(self.plan.days):
                 self._day(day, shop, store)
                 self.tell(day + 1)
+                write_whole(self.place / "seen.json", json.dumps(asdict(self.seen)).encode())
             self.seen.firings = self._firings() if watch else []
             self.seen.compared = self._compared(shop, store)
         return self.seen
@@ -113,13 +115,13 @@ class Replay:
         shop.ask(visitors)
         self.seen.asked += len(visitors)
         shop.logged(len(visitors), begun)
-        self.clock.move_to(judged_at(day))
         self._outcomes(known_on(day), store)
-        over = time.time()
+        over = judged_at(day)  # from then on all triggers are looked at
+        self.clock.move_to(over)
         for service, file in REFERENCES.items():
             found = store.drift(service, str(self.place / file), window=_COMPARED)
             self.seen.drift[service][day] = found.drifting
-        shop.looked(list(_TRIGGERS), over)
+        shop.looked(list(_TRIGGERS), over.timestamp())
         self._roll_out(day, shop)
         if not self.seen.promoted:
             self._prune(judged_at(day - _KEPT_DAYS))
