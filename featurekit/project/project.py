@@ -459,11 +459,12 @@ class Project:
         *,
         forgotten: bool = False,
         request: str | None = None,
+        since_us: int | None = None,
     ) -> Iterator[ServedBlock]:
         """The blocks of the serving log that is configured, or of `log`: a folder, a file, or
         stream:NAME for a stream in the online store's Redis. Rows that `forget` emptied are among
         them where `forgotten` says so. With a `request`, blocks without a row of it may be left
-        out."""
+        out, and with `since_us` those without a row that was served at that instant or later."""
         from featurekit.project.served_log import read_log
 
         return read_log(
@@ -475,6 +476,7 @@ class Project:
             log=log,
             forgotten=forgotten,
             request=request,
+            since_us=since_us,
         )
 
     def served_places(self, logs: Sequence[str | Path] = ()) -> list[Place]:

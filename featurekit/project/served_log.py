@@ -96,10 +96,11 @@ def read_log(
     log: str | os.PathLike[str] | None = None,
     forgotten: bool = False,
     request: str | None = None,
+    since_us: int | None = None,
 ) -> Iterator[ServedBlock]:
     """The blocks of a log: the configured one, or `log`; without the rows that `forget` emptied,
     unless `forgotten` says otherwise. With a `request`, blocks that have no row of it may be left
-    out.
+    out, and with `since_us` those that have no row which was served at that instant or later.
 
     `log` is a folder or a file, or stream:NAME for a stream. ConfigError where none is configured
     or named, DataError where the folder does not exist.
@@ -118,7 +119,7 @@ def read_log(
             raise DataError(
                 f"there is no serving log {where}: nothing was served with it, or flushed"
             )
-        blocks = read_parquet(where, request=request)
+        blocks = read_parquet(where, request=request, since_us=since_us)
     return blocks if forgotten else map(_without_forgotten, blocks)
 
 

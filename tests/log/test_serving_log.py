@@ -180,6 +180,23 @@ def test_what_was_served_is_read_back_bit_for_bit(open_store, to):
     assert newest[5] == (micros(NOW) - 86_400_000_000) // 60_000_000 - 5
 
 
+def test_files_whose_rows_were_all_served_before_are_left_out(open_store):
+    store = open_store("{to: parquet}")
+    for users in ([1], [2, 3], [4]):
+        ask(store, users)
+        store.serving_log.flush()
+    blocks = list(store.served())
+    assert [b.rows for b in blocks] == [1, 2, 1]
+
+    def since(us: int) -> list[int]:
+        return [b.rows for b in store.parts.served(since_us=us)]
+
+    for i, block in enumerate(blocks):
+        last = max(block.served_at)
+        assert since(last) == [b.rows for b in blocks[i:]]
+        assert since(last + 1) == [b.rows for b in blocks[i + 1 :]]
+
+
 def test_parquet_files_are_typed_and_appear_whole(open_store, monkeypatch):
     monkeypatch.setattr(log_module, "_POLL_S", 3600.0)
     store = open_store("{to: parquet, rotate_rows: 5, folder: served_here}")

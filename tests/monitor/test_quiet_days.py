@@ -97,6 +97,20 @@ def test_ninety_quiet_days_raise_one_alarm_at_most(lines: Lines, seed: int) -> N
     assert found <= 1
 
 
+@pytest.mark.parametrize("rows", [15, 30, 60])
+def test_small_quiet_days_raise_one_alarm_at_most(lines: Lines, rows: int) -> None:
+    """Chance leaves some bins of a small sample empty, where PSI is far above chi²."""
+    was = samples(lines.columns, None)
+    n = len(lines.columns["price"])
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        found = 0
+        for _ in range(DAYS):
+            drawn = rng.integers(0, n, rows)
+            found += len(alarms(was, {c: v[drawn] for c, v in lines.columns.items()}, 1.0))
+        assert found <= 1
+
+
 def _pence(columns: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
     return {**columns, "price": columns["price"] * 100, "spend": columns["spend"] * 100}
 

@@ -106,15 +106,18 @@ def written(
     return memoryview(made.getvalue())
 
 
-def read_parquet(folder: Path, *, request: str | None = None) -> Iterator[ServedBlock]:
+def read_parquet(
+    folder: Path, *, request: str | None = None, since_us: int | None = None
+) -> Iterator[ServedBlock]:
     """The blocks of one file, or of every file in a folder in the order of their names; with a
-    `request`, an id or PROCESS:NUMBER, of the files alone that may have a row of it.
+    `request`, an id or PROCESS:NUMBER, of the files alone that may have a row of it, and with
+    `since_us` of those that may have a row which was served at that instant or later.
 
     DataError for a file that is not a serving log or cannot be read.
     """
     files = [folder] if folder.is_file() else sorted(folder.glob("*.parquet"))
     for path in files:
-        yield from _read(path, request)
+        yield from _read(path, request, since_us)
 
 
 def _may_hold(file: Any, request: str) -> bool:
@@ -133,13 +136,33 @@ def _may_hold(file: Any, request: str) -> bool:
     return bool(pc.is_in(pa.scalar(request), value_set=ids.combine_chunks()).as_py())
 
 
-def _read(path: Path, request: str | None) -> Iterator[ServedBlock]:
+def _is_before(metadata: Any, since_us: int) -> bool:
+    """Whether all rows of a file were served before an instant, by its statistics alone."""
+    import pyarrow as pa
+
+    names = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
+    place = names.index("served_at") if "served_at" in names else None
+    if place is None or not metadata.num_rows:
+        return False
+    for group in range(metadata.num_row_groups):
+        known = metadata.row_group(group).column(place).statistics
+        if known is None or not known.has_min_max:
+            return False
+        last = pa.scalar(known.max, pa.timestamp("us", "UTC")).cast(pa.int64()).as_py()
+        if last >= since_us:
+            return False
+    return True
+
+
+def _read(path: Path, request: str | None, since_us: int | None) -> Iterator[ServedBlock]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         file = pq.ParquetFile(path)
         if request is not None and not _may_hold(file, request):
+            return
+        if since_us is not None and _is_before(file.metadata, since_us):
             return
         table = file.read()
     except (pa.ArrowException, OSError) as error:

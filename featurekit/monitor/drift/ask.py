@@ -43,11 +43,11 @@ def drift(
     took = duration_us(window, what="window")
     keys = keys_of(project, service)
     asked = Window(until - took, until, keys)
-    blocks = project.served(log)
     by = _thresholds(project)
     before = _length(reference)
     if profiles:
         return _of_profiles(project, service, before, took, until, by)
+    blocks = project.served(log, since_us=asked.start - (before or 0))
     if before is not None:
         earlier = Window(asked.start - before, asked.start, keys)
         return drift_between(service, blocks, earlier, asked, by, progress=progress)

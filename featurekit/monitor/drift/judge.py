@@ -168,13 +168,25 @@ def _of_numbers(was: Histogram, now: Histogram, by: _Chance) -> Iterator[_Raw]:
 
 def _of_bins(bins: Bins, by: _Chance) -> Iterator[_Raw]:
     """The measures of bins. Where both sides are of one distribution, PSI times the harmonic size
-    of the samples is about chi², and the divergence an eighth of PSI."""
+    of the samples is about chi², and the divergence an eighth of PSI.
+
+    In small samples chance leaves some bins empty, and then the logarithms are far above Pearson's
+    statistic. What chance gives is as much more, so a figure passes it where the statistic does,
+    too."""
     was, now = bins.was, bins.now
-    freedom = int(((was + now) > 0).sum()) - 1
+    statistic, freedom = distances.chi_squared(was, now)
+    told = statistic * (1 / was.sum() + 1 / now.sum())
     chance = chi_squared_at(by.rare, freedom) * by.spread(was.sum(), now.sum())
-    yield "psi", distances.psi(was, now), 0.0, float(chance)
-    divergence = chance / 8 / math.log(2)
-    yield "jensen_shannon", distances.jensen_shannon(was, now), 0.0, min(math.sqrt(divergence), 1.0)
+    index, distance = distances.psi(was, now), distances.jensen_shannon(was, now)
+    yield "psi", index, 0.0, float(chance * _more(index, told))
+    eighth = 8 * math.log(2)
+    divergence = chance / eighth * _more(distance**2 * eighth, told)
+    yield "jensen_shannon", distance, 0.0, min(math.sqrt(divergence), 1.0)
+
+
+def _more(figure: float, told: float) -> float:
+    """How many times as much as Pearson's statistic says a figure is, at least 1."""
+    return max(1.0, figure / told) if told > 0 else 1.0
 
 
 def _share(measure: str, was: tuple[int, int], now: tuple[int, int], by: _Chance) -> _Raw:
