@@ -327,3 +327,14 @@ def test_merging_with_nothing_changes_nothing():
     (profile,) = told(block(random.Random(1), 50, days=1)).profiles["s"].values()
     none = {"rows": 0, "versions": {}, "columns": {}, "repeats": {}}
     assert merged(none, profile) == profile == merged(profile, none)
+
+
+def test_both_zeros_are_one_least_number_in_either_order():
+    made = block(random.Random(2), 2, days=1)
+    for x in ([0.0, -0.0], [-0.0, 0.0]):
+        made.values[0][:] = x
+        (profile,) = told(made).profiles["s"].values()
+        column = profile["columns"]["v__x"]["float"]
+        signs = [math.copysign(1.0, column[end]) for end in ("least", "greatest")]
+        assert signs == [1.0, 1.0]
+        assert len(column["registers"]) == 1
