@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import importlib.util
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -19,6 +21,8 @@ from websockets.sync.client import ClientConnection, connect
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
+LOOKS = [(375, False), (375, True), (1280, False), (1280, True)]
+"""Widths, and whether the page is dark."""
 _KEYS = {"ArrowDown": 40, "ArrowUp": 38, "Enter": 13, "Escape": 27, "Tab": 9}
 
 
@@ -94,6 +98,16 @@ class Page:
         made = self.ask("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         file.write_bytes(base64.b64decode(made["data"]))
 
+    def barriers(self) -> list[tuple[str, list[str]]]:
+        """What axe-core finds against the page, by its rules, with the elements."""
+        self.run(f"{_axe()}; 0")
+        found, passed = self.run(
+            "axe.run(document).then(r => [r.violations.map(v => [v.id, "
+            "v.nodes.map(n => n.html)]), r.passes.length])"
+        )
+        assert passed, "axe-core has looked at nothing"
+        return [(rule, elements) for rule, elements in found]
+
     def complaints(self) -> list[str]:
         """What the browser said of the page: errors, and what a policy has blocked."""
         found = []
@@ -109,6 +123,17 @@ class Page:
         """The addresses that the page has loaded."""
         sent = (e for e in self.events if e["method"] == "Network.requestWillBeSent")
         return {e["params"]["request"]["url"] for e in sent}
+
+
+def _axe() -> str:
+    """axe-core: a file that is named, or else that of a package."""
+    named = os.environ.get("FEATUREKIT_AXE")
+    if named is None:
+        spec = importlib.util.find_spec("axe_core_python")
+        assert spec is not None
+        assert spec.origin is not None
+        named = str(Path(spec.origin).with_name("axe.min.js"))
+    return Path(named).read_text(encoding="utf-8")
 
 
 @contextmanager

@@ -16,7 +16,8 @@ from featurekit.parity.budget import Budget
 @verb(
     "Needs no repo; in one, the proof is kept in its state folder. Every row of the operator "
     "table is tried on the edges of its types and on generated values, as columns and as "
-    "literals; every aggregate over windows of hostile events.",
+    "literals; every aggregate over windows of hostile events. Each is tried once at least, "
+    "whatever the budget, which takes half a minute.",
     budget_options(1_000_000, "inputs to compare, shared out among the rows,"),
     argument(
         "--inputs", type=positive, metavar="N", help="about so many inputs for each row instead"
