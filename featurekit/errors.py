@@ -123,6 +123,11 @@ class WriteError(FeaturekitError, OSError):
     file is kept, and what was there before stays."""
 
 
+class EngineError(FeaturekitError):
+    """An engine cannot be reached, lost a part of its work, or its workers would compute other bits
+    than this process."""
+
+
 class TransformError(FeaturekitError):
     """A transform erred in a view with on_error="fail" (R3)."""
 

@@ -593,6 +593,7 @@ class FeatureStore(Named):
         timezone: str = "UTC",
         known_at: Instant | None = None,
         buckets: int | None = None,
+        engine: Any = None,
     ) -> TrainingSet:
         """The service's features for each row of `entity_df`, as of its `event_timestamp` (T3).
 
@@ -601,7 +602,8 @@ class FeatureStore(Named):
         path of a Parquet or CSV file. It has the join keys, `event_timestamp` (naive ones are in
         `timezone`) and the request fields. Its rows, their order and its other columns come back as
         they are. `statuses=True` adds columns `<feature>__status`. `buckets` is the number of parts
-        of the entities that are joined one after the other, to save memory.
+        of the entities that are joined one after the other, to save memory, or by `engine`: "ray",
+        "spark", a URL of these or a Spark session (EngineError where it fails).
 
         `service`, or `features`, is a service's name, a FeatureService, or a list: "view:feature",
         "view" for all of a view's, the name of a request-time feature, a view, `view[[…]]` or a
@@ -617,6 +619,7 @@ class FeatureStore(Named):
         """
         from featurekit.offline.historical import Grid, historical_features
         from featurekit.project.contracts import judge
+        from featurekit.project.workers import elsewhere
 
         parts = self.parts.check_forgotten()
         warn_unproven(parts.state_dir)
@@ -632,8 +635,8 @@ class FeatureStore(Named):
             statuses=statuses,
             timezone=timezone,
             known_at=known_at,
-            buckets=buckets,
-            default_buckets=self.config.featurekit.buckets,
+            buckets=buckets or self.config.featurekit.buckets,
+            elsewhere=elsewhere(parts, engine),
             home=partial(home_of, parts),
         )
 

@@ -129,10 +129,23 @@ def make_counted_events(con: Any, service: Service, events: Sequence[EventRows])
     for view, rows in zip(service.views, events, strict=True):
         key = (rows, view.source.event_id, view.source.op, view.dedupe_us)
         if key not in found:
-            # Copies are few, so the number of all rows is a good enough estimate.
-            found[key] = replace(rows, relation=make_counted_rows(con, view, rows.relation))
-        counted = found[key]
-        if view.explode is not None:  # nobody knows how many elements the rows have
-            counted = replace(counted, relation=exploded_sql(view, counted.relation), rows=None)
-        made.append(counted)
+            found[key] = _counted(con, view, rows)
+        made.append(_exploded(view, found[key]))
     return made
+
+
+def make_counted_view(con: Any, view: View, rows: EventRows) -> EventRows:
+    """Make the relation of the events that count for one view (T7)."""
+    return _exploded(view, _counted(con, view, rows))
+
+
+def _counted(con: Any, view: View, rows: EventRows) -> EventRows:
+    # Copies are few, so the number of all rows is a good enough estimate.
+    return replace(rows, relation=make_counted_rows(con, view, rows.relation))
+
+
+def _exploded(view: View, counted: EventRows) -> EventRows:
+    if view.explode is None:
+        return counted
+    # Nobody knows how many elements the rows have.
+    return replace(counted, relation=exploded_sql(view, counted.relation), rows=None)

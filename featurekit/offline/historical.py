@@ -15,6 +15,7 @@ from featurekit.define.labels import Labelled
 from featurekit.define.plan import Service
 from featurekit.errors import ConfigError, DataError, DefinitionError, EntityFrameError
 from featurekit.offline.buckets import MOST_BUCKETS
+from featurekit.offline.engines.spread import Elsewhere
 from featurekit.offline.fixed import FixedFrame, fixed
 from featurekit.offline.home import Home
 from featurekit.offline.known_entities import known_entities
@@ -56,7 +57,7 @@ def historical_features(
     timezone: str,
     known_at: Instant | None,
     buckets: int | None,
-    default_buckets: int | None,
+    elsewhere: Elsewhere | None,
     home: Callable[[Service], Home],
     judge: Callable[[Service, Any], object] = lambda service, con: None,
 ) -> TrainingSet:
@@ -87,7 +88,8 @@ def historical_features(
         timezone=timezone,
         known_at=now() if known_at is None else micros(as_instant(known_at, what="known_at")),
         at_clock=known_at is None,
-        buckets=buckets or default_buckets,
+        buckets=buckets,
+        elsewhere=elsewhere,
         labelled=asked,
     )
     made.home = home(asked.whole)

@@ -7,7 +7,7 @@ says whether it erred, and, if statuses are asked for, its status `t{i}`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,10 +20,8 @@ from featurekit.language.to_duckdb import Lowering, Sql, Value, lower
 from featurekit.offline.buckets import bucket_sql, count_buckets
 from featurekit.offline.counted_events import make_counted_events
 from featurekit.offline.events import EventRows
-from featurekit.offline.labels import make_labels
-from featurekit.offline.latest import make_latest
-from featurekit.offline.view_result import Erred, ViewSql, find_erred_slots, find_span
-from featurekit.offline.windows import make_windows
+from featurekit.offline.view_result import Erred, ViewSql, add_erred, find_erred_slots, find_span
+from featurekit.offline.view_values import make_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +34,10 @@ class Joined:
     erring: tuple[int, ...]
     views: tuple[ViewSql, ...]
 
+
+MakeView = Callable[[int, str, str], ViewSql]
+"""Makes the result of the view with a number, for a table of labels; tables of its own have names
+that begin as the last argument does."""
 
 _PLANNED_AT_ONCE = 3
 """A join of more views than this first writes each view's result to a table. DuckDB plans a
@@ -54,13 +56,15 @@ def make_join(
     *,
     statuses: bool,
     buckets: int | None = 1,
+    elsewhere: MakeView | None = None,
 ) -> Joined:
     """Make a relation with the value of every output for every label. `events` holds the rows of
     each view's source. The relation reads temporary tables of `con`.
 
     `labels` also has the request fields as columns. Each view is joined bucket by bucket of its
     entities: with `buckets` buckets, or, if that is None, with as many as the memory limit
-    requires. The number of buckets changes no bit.
+    requires. The number of buckets changes no bit. Where `elsewhere` makes the views' results,
+    their events are not read here.
     """
     columns: list[str] = []
     of_labels = [*(p.name for p in service.request), *service.reads("key")]
@@ -72,9 +76,16 @@ def make_join(
     read: dict[str, str] = {}
     relations: dict[str, str] = {}
     views: list[ViewSql] = []
-    counting = make_counted_events(con, service, events)
+    counting = [] if elsewhere is not None else make_counted_events(con, service, events)
     for v, view in enumerate(service.views):
-        made = _make_view(con, service, v, counting[v], labels, statuses=statuses, buckets=buckets)
+        own = labels if view.role is None else _make_role_labels(con, view, labels, v)
+        name = quote(f"{labels.strip(chr(34))}_events_{v}")
+        if elsewhere is None:
+            made = _make_view(
+                con, service, v, counting[v], own, name, statuses=statuses, buckets=buckets
+            )
+        else:
+            made = elsewhere(v, own, name)
         views.append(made)
         relations[f"v{v}"] = made.sql
         for i in range(len(view.features)):
@@ -101,44 +112,23 @@ def _make_view(
     v: int,
     of_view: EventRows,
     labels: str,
+    name: str,
     *,
     statuses: bool,
     buckets: int | None,
 ) -> ViewSql:
     """The values of a view's features for every label, from the events that count."""
     view = service.views[v]
-    name = quote(f"{labels.strip(chr(34))}_events_{v}")
-    own = labels if view.role is None else _make_role_labels(con, view, labels, v)
-    number = buckets or count_buckets(con, view, of_view.relation, own, rows=of_view.rows)
+    number = buckets or count_buckets(con, view, of_view.relation, labels, rows=of_view.rows)
     if number > 1:
-        return _join_by_bucket(con, view, of_view, own, name, statuses=statuses, buckets=number)
-    made = _make_values(con, view, of_view, own, name, statuses=statuses)
+        return _join_by_bucket(con, view, of_view, labels, name, statuses=statuses, buckets=number)
+    made = make_values(con, view, of_view, labels, name, statuses=statuses)
     plain = view.kind == "latest" and view.source.op is None  # it is a table already
     if plain or len(service.views) <= _PLANNED_AT_ONCE:
         return made
-    result = quote(f"{labels.strip(chr(34))}_result_{v}")
+    result = quote(f"{name.strip(chr(34))}_result")
     con.execute(f"CREATE TEMP TABLE {result} AS SELECT * FROM {made.sql}")
     return replace(made, sql=result)
-
-
-def _make_values(
-    con: Any,
-    view: View,
-    events: EventRows,
-    labels: str,
-    name: str,
-    *,
-    statuses: bool,
-    span: tuple[int, int] | None = None,
-) -> ViewSql:
-    """The view's result, as what it is a view of asks for."""
-    match view.kind:
-        case "latest":
-            return make_latest(con, view, events, labels, statuses=statuses, name=name)
-        case "window":
-            return make_windows(con, view, events, labels, statuses=statuses, name=name, span=span)
-        case "label":
-            return make_labels(con, view, events, labels, name=name, span=span)
 
 
 def _make_groups(
@@ -209,16 +199,12 @@ def _join_by_bucket(
             f"CREATE TEMP TABLE {part} AS SELECT * EXCLUDE (__bucket) FROM {split} "
             f"WHERE __bucket = {bucket}"
         )
-        found = _make_values(con, view, events, part, name, statuses=statuses, span=span)
+        found = make_values(con, view, events, part, name, statuses=statuses, span=span)
         if made is None:
             con.execute(f"CREATE TEMP TABLE {result} AS SELECT * FROM {found.sql}")
         else:
             con.execute(f"INSERT INTO {result} BY NAME SELECT * FROM {found.sql}")
-        for one in find_erred_slots(con, view, found):
-            known = erred.get(one.transform, Erred(one.transform, 0, one.first))
-            erred[one.transform] = Erred(
-                one.transform, known.events + one.events, min(known.first, one.first)
-            )
+        add_erred(erred, find_erred_slots(con, view, found))
         con.execute(f"DROP TABLE {part}; DROP TABLE IF EXISTS {name}")
         made = found
     con.execute(f"DROP TABLE {split}")

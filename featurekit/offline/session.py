@@ -9,6 +9,7 @@ import socket
 import uuid
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from featurekit import aggregates
@@ -37,7 +38,7 @@ def connect(state_dir: Path, *, memory_limit: str | None = None) -> Any:
         make_folder(state_dir)
         _remove_lost(state_dir)
     # Spilled data goes beside the repo, because /tmp may be in memory.
-    spill = state_dir / f"{_SPILL}{_here()}-{os.getpid()}-{uuid.uuid4().hex}"
+    spill = state_dir / _spill_name()
     instance = take_instance((statements, finishers), _new)
     try:
         instance.con.execute(f"SET temp_directory = {text_literal(str(spill))}; {limit}")
@@ -46,6 +47,17 @@ def connect(state_dir: Path, *, memory_limit: str | None = None) -> Any:
     except BaseException:
         instance.con.close()
         raise
+
+
+def scratch_in(state_dir: Path) -> TemporaryDirectory[str]:
+    """A new folder in the state folder for one piece of work; where this process dies, a later one
+    removes it."""
+    make_folder(state_dir)
+    return TemporaryDirectory(prefix=f"{_spill_name()}-", dir=state_dir)
+
+
+def _spill_name() -> str:
+    return f"{_SPILL}{_here()}-{os.getpid()}-{uuid.uuid4().hex}"
 
 
 def _new() -> Any:

@@ -34,13 +34,13 @@ from featurekit.errors import DataError, EntityFrameError, InstantsInFuture, Tra
 from featurekit.offline.buckets import explaining_memory
 from featurekit.offline.csv_file import CsvWriter
 from featurekit.offline.csv_frame import is_csv
+from featurekit.offline.engines.spread import BUCKETS_A_WORKER, Elsewhere, Spread
 from featurekit.offline.events import EventRows, Snapshot
 from featurekit.offline.frame import load_frame
 from featurekit.offline.home import Home
-from featurekit.offline.join import make_join
+from featurekit.offline.join import MakeView, make_join
 from featurekit.offline.known_entities import KnownEntities
 from featurekit.offline.label_counts import LabelCounts
-from featurekit.offline.labels import with_newest
 from featurekit.offline.manifest import (
     ContentHash,
     differences,
@@ -59,10 +59,11 @@ from featurekit.offline.parts import (
     taken,
 )
 from featurekit.offline.profile import RowProfile
-from featurekit.offline.session import state_of
+from featurekit.offline.session import scratch_in, state_of
 from featurekit.offline.splits import Splits
 from featurekit.offline.trained_on import contract_of
-from featurekit.offline.view_result import report_erring_events
+from featurekit.offline.view_result import ViewSql, report_erring_events
+from featurekit.offline.view_values import known_events
 from featurekit.sources.key_buckets import key_buckets
 from featurekit.sources.reading import Readings, read_again, readings_of
 
@@ -111,12 +112,14 @@ class TrainingSet(Named):
         told: Mapping[str, Any] | None = None,
         labelled: Labelled | None = None,
         part: PartOf | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         """`labelled` is the service with its labels, where it has some (T10). `known_at` is the
         run's end, up to which rows have arrived; None for no end. `at_clock` says that it is the
         store's clock, and was not asked for (S3). `judge` raises where a source breaks its contract
         (S5). `readings` are files of sources that were read before, and `told` is the manifest of
-        the rows that are to come of them. `part` says which rows of another one these are."""
+        the rows that are to come of them. `part` says which rows of another one these are.
+        `elsewhere` has the engine that joins the views."""
         self._of = labelled or Labelled(service, service)
         self._service, self._frame = self._of.whole, frame
         self._connect, self._snapshot = connect, snapshot
@@ -140,6 +143,7 @@ class TrainingSet(Named):
         self._readings = dict(readings or {})
         self._told, self._full_names = told, full_names
         self._part = part
+        self._elsewhere = elsewhere
 
     @property
     def labels(self) -> list[str]:
@@ -385,6 +389,7 @@ class TrainingSet(Named):
                 readings=self._readings,
                 labelled=self._of,
                 part=PartOf({"name": name, **rule.about}, first),
+                elsewhere=self._elsewhere,
             )
             for name, frame in given.items()
         }
@@ -491,6 +496,7 @@ class _TrainingRun:
         self.con = owner._connect()
         self.state_dir = state_of(self.con)
         self.scratch: TemporaryDirectory[str] | None = None
+        self.exchanged: TemporaryDirectory[str] | None = None
         try:
             with explaining_memory(self.state_dir):
                 self._read()
@@ -505,8 +511,9 @@ class _TrainingRun:
 
     def __exit__(self, *_: object) -> None:
         self.con.close()
-        if self.scratch is not None:
-            self.scratch.cleanup()
+        for folder in (self.scratch, self.exchanged):
+            if folder is not None:
+                folder.cleanup()
 
     def _frame(self, events: Sequence[EventRows]) -> Any:
         """The frame that was given, or the path of the frame made for the grid."""
@@ -530,7 +537,8 @@ class _TrainingRun:
         owner._readings = dict(readings_of(self.con))
         self.events = [self.snapshots[v.source.name].events for v in service.views]
         self.arrived = [
-            self._known(view, rows) for view, rows in zip(service.views, self.events, strict=True)
+            known_events(self.con, view, rows, owner._known_at)
+            for view, rows in zip(service.views, self.events, strict=True)
         ]
         self.frame = load_frame(
             self.con,
@@ -556,6 +564,9 @@ class _TrainingRun:
             self.frame.table,
             statuses=owner._statuses or owner.profiled,
             buckets=owner._buckets,
+            elsewhere=None
+            if owner._elsewhere is None
+            else self._spread(owner._elsewhere, features),
         )
         given = self._given_schema()
         self._check_names(given.names)
@@ -567,6 +578,33 @@ class _TrainingRun:
         self.features = pa.schema(fields)
         self.width = len(given)
         self.schema = pa.schema([*given, *fields], metadata=None)
+
+    def _spread(self, elsewhere: Elsewhere, features: int) -> MakeView:
+        """What lets an engine make the views' results. Of the first views, so many as there are
+        `features`, all events count."""
+        owner, engine = self.owner, elsewhere.engine()
+        assert engine is not None  # "local" is no engine
+        scratch = self.exchanged = scratch_in(elsewhere.reader.folder)
+        spread = Spread(
+            engine,
+            elsewhere.reader,
+            dict(readings_of(self.con)),
+            {name: snapshot.about.get("files") for name, snapshot in self._each().items()},
+            Path(scratch.name),
+        )
+
+        def make(v: int, labels: str, name: str) -> ViewSql:
+            return spread.make(
+                self.con,
+                owner._service.views[v],
+                labels,
+                name,
+                known_at=None if v < features else owner._known_at,
+                statuses=owner._statuses or owner.profiled,
+                buckets=owner._buckets or engine.workers * BUCKETS_A_WORKER,
+            )
+
+        return make
 
     def labels(self, path: Path) -> Any:
         """A writer of the frame's own columns, which keeps their types."""
@@ -606,16 +644,6 @@ class _TrainingRun:
                 stacklevel=2,
             )
         return later
-
-    def _known(self, view: View, events: EventRows) -> EventRows:
-        """The events that had arrived by `known_at`; applied before copies and versions are
-        compared."""
-        if self.owner._known_at is not None:
-            events = EventRows(
-                f"(SELECT * FROM {events.relation} WHERE __created <= {self.owner._known_at})",
-                events.prompt,
-            )
-        return with_newest(self.con, view, events) if view.kind == "label" else events
 
     def _given_schema(self) -> Any:
         import pyarrow as pa

@@ -3,7 +3,7 @@ find it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, NamedTuple
@@ -89,6 +89,15 @@ def find_erred_slots(con: Any, view: View, made: ViewSql) -> tuple[Erred, ...]:
             ).fetchall()[0]
             found.append(Erred(slot.transform.name, count, first))
     return tuple(found)
+
+
+def add_erred(known: dict[str, Erred], new: Iterable[Erred]) -> None:
+    """Add what erred in one bucket to what is `known` of others, by the transform's name."""
+    for one in new:
+        before = known.get(one.transform, Erred(one.transform, 0, one.first))
+        known[one.transform] = Erred(
+            one.transform, before.events + one.events, min(before.first, one.first)
+        )
 
 
 def in_window_sql(feature: Feature) -> str:

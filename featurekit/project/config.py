@@ -220,7 +220,8 @@ class FeaturekitConfig(BaseModel):
     clock an arrival or an `as_of` may lie (S3). `memory_limit`, such as "4GB", is how much memory
     DuckDB may use, by default most of the machine's; what exceeds it goes to disk, in `state_dir`.
     `buckets` is the number of parts into which a training set is split, by default as many as the
-    memory limit asks for. `serving_log` says whether and where lookups are logged.
+    memory limit asks for, and `engine`, such as ray or spark, joins them. `serving_log` says
+    whether and where lookups are logged.
     `connect_timeout_s`, `timeout_s`, `feed_timeout_s` and `connections` say how long, and for how
     many connections, the online store waits. After `breaker_failures` lookups that failed close
     together (0 for never), lookups are not tried for `breaker_s` seconds, and then one is;
@@ -250,6 +251,7 @@ class FeaturekitConfig(BaseModel):
     clock_tolerance: str = "5m"
     memory_limit: str | None = Field(default=None, pattern=r"^[1-9][0-9]*(\.[0-9]+)? ?[KMGT]i?B$")
     buckets: int | None = Field(default=None, ge=1, le=4096)
+    engine: str | None = None
     serving_log: ServingLogConfig | None = None
     public_keys: list[str] = Field(default_factory=list)
     signing_key_file: str | None = None
@@ -671,6 +673,7 @@ EXAMPLES = {
     "featurekit.clock_tolerance": "5m",
     "featurekit.memory_limit": "4GB",
     "featurekit.buckets": "64",
+    "featurekit.engine": "ray",
     "featurekit.serving_log": "{to: parquet}",
     "featurekit.serving_log.to": "parquet",
     "featurekit.serving_log.sample": "0.1",

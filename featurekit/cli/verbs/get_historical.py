@@ -109,6 +109,12 @@ _ENDINGS = (".csv", ".parquet", ".pq")
         help="join N parts of the entities one after the other, for less memory (default: as many "
         "as the memory limit asks for)",
     ),
+    argument(
+        "--engine",
+        metavar="ENGINE",
+        help="what joins the parts: local, ray, ray://HOST:10001, spark, spark://HOST:7077, "
+        "sc://HOST:15002 … (default: feature_store.yaml's, else this process)",
+    ),
 )
 def get_historical(arguments: Namespace, screen: Screen) -> None:
     """Make a training set."""
@@ -141,6 +147,7 @@ def get_historical(arguments: Namespace, screen: Screen) -> None:
             timezone=arguments.timezone,
             known_at=arguments.known_at,
             buckets=arguments.buckets,
+            engine=arguments.engine,
         )
         with screen.progress() as move:
             training.progress = partial(move, "rows")
