@@ -635,7 +635,7 @@ class FeatureStore(Named):
             statuses=statuses,
             timezone=timezone,
             known_at=known_at,
-            buckets=buckets or self.config.featurekit.buckets,
+            buckets=self.config.featurekit.buckets if buckets is None else buckets,
             elsewhere=elsewhere(parts, engine),
             home=partial(home_of, parts),
         )
@@ -1114,6 +1114,7 @@ class FeatureStore(Named):
         workers: int | None = None,
         log: str | Path | None = None,
         progress: Advance | None = None,
+        engine: Any = None,
     ) -> Report: ...
 
     @checked
@@ -1128,6 +1129,7 @@ class FeatureStore(Named):
         workers: int | None = None,
         log: str | Path | None = None,
         progress: Advance | None = None,
+        engine: Any = None,
     ) -> Report | OperatorsReport:
         """Compare online with offline, bit for bit; nothing in the live store is changed.
 
@@ -1135,7 +1137,7 @@ class FeatureStore(Named):
 
         - "history" asks about what the files and the log of pushes hold. It draws entities and
           instants with `seed`, among them window edges to the microsecond and arrivals, and replays
-          the past into a scratch Redis.
+          the past into a scratch Redis. With `engine`, that makes the offline values, as in "fuzz".
         - "fuzz" needs no data. It invents events from the schemas of the service's sources, hostile
           ones among them, and plays them through both paths with `workers` processes (by default,
           one for each processor).
@@ -1155,7 +1157,8 @@ class FeatureStore(Named):
 
         if budget is not None and values is not None:
             raise DefinitionError("check_parity: give budget= or values=, not both")
-        check = Check(values if budget is None else budget, seed, workers, log, progress)
+        budget = values if budget is None else budget
+        check = Check(budget, seed, workers, log, progress, engine)
         if mode == "operators":
             if service is not None:
                 raise DefinitionError('check_parity: mode "operators" is about no service')

@@ -5,18 +5,25 @@ A mode is a row of `MODES` and a file in `modes`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from featurekit.core.screen import Advance
 from featurekit.errors import DefinitionError
+from featurekit.offline.engines.named import LOCAL, check_engine, engine_of
+from featurekit.offline.engines.protocol import Engine
+from featurekit.offline.engines.spread import Elsewhere
 from featurekit.parity.budget import Budget, as_budget
 from featurekit.parity.modes.operators import OperatorsReport
 from featurekit.parity.modes.prove import keep_proof, prove
 from featurekit.parity.report import Report
 from featurekit.project.kept_results import keep_parity
 from featurekit.project.project import Project
+from featurekit.project.workers import elsewhere
 from featurekit.sources.reading import one_reading
 
 MODES = {
@@ -32,17 +39,29 @@ gives the report. It is loaded when it is asked for."""
 @dataclass(frozen=True, slots=True)
 class Check:
     """What a check was told: how much it may take, None for the mode's own default, the seed of its
-    questions, in how many processes, which serving log, and whom to tell how far it is."""
+    questions, in how many processes, which serving log, whom to tell how far it is, and the engine
+    that makes the offline answers."""
 
     budget: str | int | Budget | None = None
     seed: int = 0
     workers: int | None = None
     log: str | Path | None = None
     progress: Advance | None = None
+    engine: Any = None
 
     def most(self, default: int) -> Budget:
         """The budget, or so many values."""
         return as_budget(self.budget, default=default)
+
+    @property
+    def opens_engine(self) -> Callable[[], Engine | None] | None:
+        """What opens the engine, where one was asked for."""
+        check_engine(self.engine)
+        return None if self.engine in (None, LOCAL) else partial(engine_of, self.engine)
+
+    def elsewhere(self, project: Project) -> Elsewhere | None:
+        """The engine, with what its workers read of a project."""
+        return None if self.opens_engine is None else elsewhere(project, self.engine)
 
 
 def check_parity(project: Project, service: str, mode: str, check: Check) -> Report:

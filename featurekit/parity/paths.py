@@ -17,6 +17,7 @@ from featurekit.feed.enrich import AskLog, Enricher, Entity
 from featurekit.feed.events import prepare
 from featurekit.feed.materialise import materialize_view
 from featurekit.feed.settle import write
+from featurekit.offline.engines.spread import Elsewhere
 from featurekit.offline.events import EventRows
 from featurekit.offline.training_set import Connect, TakeSnapshot, TrainingSet
 from featurekit.online.lookup.evaluator import Ahead, Evaluator
@@ -79,9 +80,15 @@ class Offline:
 
     @classmethod
     def over(
-        cls, connect: Connect, snapshot: TakeSnapshot, *, buckets: int | None = None
+        cls,
+        connect: Connect,
+        snapshot: TakeSnapshot,
+        *,
+        buckets: int | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> Offline:
-        """Over the events that `snapshot` reads, and no project's."""
+        """Over the events that `snapshot` reads, and no project's; or those that the workers of an
+        engine read."""
 
         def made(service: Service, frame: Any) -> TrainingSet:
             return TrainingSet(
@@ -93,6 +100,7 @@ class Offline:
                 statuses=True,
                 timezone="UTC",
                 buckets=buckets,
+                elsewhere=elsewhere,
             )
 
         return cls(made)

@@ -56,6 +56,7 @@ from featurekit.project.registry_tables import Kept as RegistryKept
 if TYPE_CHECKING:
     from featurekit.log.served.block import ServedBlock
     from featurekit.log.served.log import ServingLog
+    from featurekit.offline.engines.spread import Elsewhere
     from featurekit.offline.events import EventRows, Snapshot
     from featurekit.offline.training_set import TrainingSet
     from featurekit.project.lineage.teller import Teller
@@ -630,9 +631,12 @@ class Project:
         parts = [unenriched_sql(part, of(part.source.name)) for part in view.source.parts]
         return united_sql(view.source, parts)
 
-    def training_set(self, service: Service, frame: Any) -> TrainingSet:
+    def training_set(
+        self, service: Service, frame: Any, elsewhere: Elsewhere | None = None
+    ) -> TrainingSet:
         """The features of a version of a service for each row of `frame`, under their full names
-        and with statuses. `frame` is a table with instants in UTC."""
+        and with statuses. `frame` is a table with instants in UTC. An engine may make it
+        `elsewhere`."""
         from featurekit.offline.training_set import TrainingSet
 
         return TrainingSet(
@@ -644,4 +648,5 @@ class Project:
             statuses=True,
             timezone="UTC",
             buckets=self.config.featurekit.buckets,
+            elsewhere=elsewhere,
         )

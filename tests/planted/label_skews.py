@@ -10,8 +10,7 @@ from typing import Any
 
 from featurekit.core.status import FOREVER, NEVER
 from featurekit.define.plan import View
-from featurekit.offline import labels, windows
-from featurekit.offline.training_set import _TrainingRun
+from featurekit.offline import labels, training_set, windows
 from tests.planted.skews import SKEWS, Patch, skew, wrapped
 
 __all__ = ["SKEWS"]
@@ -89,15 +88,13 @@ def a_label_s_window_read_up_to_the_last_instant_asked(patch):
 
 @skew("offline", "label", mode="labels")
 def what_arrives_after_the_run_s_end_counted_in_labels(patch):
-    def all_known(known: Any, run: Any, view: View, events: Any) -> Any:
-        if view.kind != "label":
-            return known(run, view, events)
-        return replace(events, newest=known(run, view, events).newest)
+    original = training_set.known_events
 
-    original = _TrainingRun._known
-    patch.setattr(
-        _TrainingRun, "_known", lambda run, view, events: all_known(original, run, view, events)
-    )
+    def all_known(con: Any, view: View, events: Any, known_at: int | None) -> Any:
+        known = original(con, view, events, known_at)
+        return known if view.kind != "label" else replace(events, newest=known.newest)
+
+    patch.setattr(training_set, "known_events", all_known)
 
 
 @skew("offline", "label", mode="labels")

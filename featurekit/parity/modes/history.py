@@ -12,10 +12,10 @@ import itertools
 import random
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from featurekit.core import tables
-from featurekit.core.screen import Advance
 from featurekit.core.sql import quote
 from featurekit.core.status import NEVER
 from featurekit.core.types import INT, Type, instant
@@ -57,17 +57,17 @@ _TURNS = (0.25, 0.5, 0.75)
 def run(project: Project, service: Service, check: Check) -> Report:
     """The report of a check. A budget of time is used up by rounds of `_ROUND` values, each with
     questions of its own."""
-    budget, progress = check.most(100_000), check.progress
+    budget = check.most(100_000)
     clock = budget.clock()
     report = Report(service.name, check.seed)
     if budget.values is not None:
-        _round(project, service, report, budget.values, random.Random(check.seed), progress)
+        _round(project, service, report, budget.values, random.Random(check.seed), check)
     else:
         rounds = itertools.count()
         while clock.left(report.compared):
             before = report.compared
             rng = random.Random(f"{check.seed}:{next(rounds)}")
-            _round(project, service, report, _ROUND, rng, progress)
+            _round(project, service, report, _ROUND, rng, check)
             if report.compared == before:
                 break  # no source holds an event
     add_third_opinion(project, service, report)
@@ -81,7 +81,7 @@ def _round(
     report: Report,
     values: int,
     rng: random.Random,
-    progress: Advance | None,
+    check: Check,
 ) -> None:
     con = project.connect()
     try:
@@ -89,15 +89,15 @@ def _round(
         rows = max(1, -(-values // len(service.outputs)))
         questions = draw(con, service, [r.relation for r in relations], rows=rows, rng=rng)
         questions.sort(key=lambda q: q.at)
-        offline = _offline(project, service, questions)
+        offline = _offline(project, service, questions, check)
         with scratch_redis() as url:
             scratch = RedisStore(url)
             path = Online(scratch, service)
             replay = _Replay(con, project, path, relations, questions)
             for i, online in enumerate(replay.answers()):
                 _compare(report, service, questions[i], next(offline), online)
-                if progress is not None and (i % 500 == 499 or i + 1 == len(questions)):
-                    progress(i + 1, len(questions))
+                if check.progress is not None and (i % 500 == 499 or i + 1 == len(questions)):
+                    check.progress(i + 1, len(questions))
             scratch.close()
         diagnose_report(report, replay.scenario)
     finally:
@@ -118,13 +118,16 @@ def _compare(
 
 
 def _offline(
-    project: Project, service: Service, questions: list[Question]
+    project: Project, service: Service, questions: list[Question], check: Check
 ) -> Iterator[list[Stated]]:
     """Every question's outputs and statuses, from one training set."""
     if not questions:
         return
+    elsewhere = check.elsewhere(project)
     asked = Asked.of(service, [q.row for q in questions], [q.at for q in questions])
-    yield from Offline(project.training_set).answers(service, asked).rows()
+    yield from (
+        Offline(partial(project.training_set, elsewhere=elsewhere)).answers(service, asked).rows()
+    )
 
 
 class _Replay:

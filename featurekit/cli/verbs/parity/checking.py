@@ -74,6 +74,16 @@ def junit_option(text: str) -> Option:
     )
 
 
+def engine_option() -> Option:
+    """--engine."""
+    return argument(
+        "--engine",
+        metavar="ENGINE",
+        help="what makes the offline values: ray, spark, ray://HOST:10001, spark://HOST:7077 … "
+        "(default: this process)",
+    )
+
+
 _MODES = ("fuzz", "history", "operators", "replay", "sample")
 
 # --- checks ---------------------------------------------------------------------------------------

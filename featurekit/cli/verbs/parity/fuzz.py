@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 
 from featurekit.cli.arguments import argument, positive, verb
-from featurekit.cli.verbs.parity.checking import check_services, service_options
+from featurekit.cli.verbs.parity.checking import check_services, engine_option, service_options
 from featurekit.core.screen import Screen
 
 
@@ -20,7 +20,8 @@ from featurekit.core.screen import Screen
         metavar="N",
         help="processes (default: one for each processor); they change no question",
     ),
+    engine_option(),
 )
 def fuzz(arguments: Namespace, screen: Screen) -> bool:
     """Invent events and play them through both paths."""
-    return check_services(arguments, screen, workers=arguments.workers)
+    return check_services(arguments, screen, workers=arguments.workers, engine=arguments.engine)

@@ -16,9 +16,9 @@ import os
 import random
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,12 @@ from featurekit.define.definitions import EventSource
 from featurekit.define.plan import RequestTransform, Service, Source, View
 from featurekit.define.published import plan_bytes
 from featurekit.define.repo import Repo
-from featurekit.define.union import bare_rows, taken_columns, united_sql
+from featurekit.define.union import bare_rows, taken_columns
 from featurekit.errors import OnlineError, StoreUnavailable
 from featurekit.feed.entity_events import events_of_entities
-from featurekit.offline.enriched import unenriched_sql
+from featurekit.offline.engines.protocol import Engine
+from featurekit.offline.engines.spread import Elsewhere
 from featurekit.offline.events import EventRows, Snapshot
-from featurekit.offline.session import prepare as prepare_duckdb
 from featurekit.online.store.memory import MemoryStore
 from featurekit.online.store.protocol import OnlineStore
 from featurekit.online.store.redis import RedisStore
@@ -44,6 +44,7 @@ from featurekit.parity.budget import Budget, Clock
 from featurekit.parity.check import Check
 from featurekit.parity.compare import Answers, differing_values, parting, values
 from featurekit.parity.diagnose.diagnose import diagnose_report
+from featurekit.parity.modes.fuzz.reading import WorldReader, connect
 from featurekit.parity.modes.fuzz.world import Course, CourseStep, Draft, Drafts
 from featurekit.parity.paths import Asked, Offline, Online
 from featurekit.parity.plain import check_plain_requests, check_plain_rows
@@ -51,10 +52,8 @@ from featurekit.parity.processes import Processes, Work
 from featurekit.parity.questions import Question
 from featurekit.parity.report import Difference, Report
 from featurekit.parity.scenario import Delivery, Scenario, lenient
-from featurekit.parity.taken import make_united, push_order
+from featurekit.parity.taken import push_order
 from featurekit.project.project import Project
-from featurekit.sources import read_events
-from featurekit.sources.events import CheckedFiles
 from featurekit.sources.rows import placed_as_pushed
 
 _CELLS = 400
@@ -81,9 +80,16 @@ class Found:
 class Fuzzer:
     """Plays worlds of one service."""
 
-    def __init__(self, service: Service, sources: Mapping[str, EventSource], seed: int) -> None:
+    def __init__(
+        self,
+        service: Service,
+        sources: Mapping[str, EventSource],
+        seed: int,
+        engine: Callable[[], Engine | None] | None = None,
+    ) -> None:
+        """With an `engine`, that makes the offline answers."""
         # A view that fails as a whole would end the world at its first error.
-        self.service, self.seed = lenient(service), seed
+        self.service, self.seed, self.engine = lenient(service), seed, engine
         used = {name: sources[name] for view in service.fed for name in view.source_names}
         self.read = {view.source.name: view.source for view in service.fed}
         self.drafts = Drafts(self.service, used)
@@ -107,7 +113,8 @@ class Fuzzer:
                 turns=rng.choice((0, 0, 1, 2)),
                 rng=rng,
             )
-            play = _Play(self, course, sources, store, world)
+            reader = WorldReader(Path(folder), sources, self.read)
+            play = _Play(self, course, reader, store, world)
             return play.found({n: [row for _, row in placed] for n, placed in rows.items()})
 
 
@@ -118,12 +125,12 @@ class _Play:
         self,
         fuzzer: Fuzzer,
         course: Course,
-        sources: Mapping[str, EventSource],
+        reader: WorldReader,
         store: OnlineStore,
         world: int,
     ) -> None:
-        self.service, self.course, self.sources = fuzzer.service, course, sources
-        self.read = fuzzer.read
+        self.service, self.course, self.reader = fuzzer.service, course, reader
+        self.sources, self.engine = reader.sources, fuzzer.engine
         self.path = Online(store, fuzzer.service, plan=fuzzer.plan)
         self.places = push_order(fuzzer.service)
         self.result = Found(world)
@@ -132,12 +139,12 @@ class _Play:
 
     def found(self, rows: Mapping[str, list[Row]]) -> Found:
         """What both paths say to every question, compared."""
-        con = _connect()
+        con = connect()
         try:
-            relations = self._read(con)
+            relations = self.reader.relations(con)
             self._compare_rows(con, relations, rows)
             with self._failing("online"):
-                online = self._online(con, self._events(con, relations))
+                online = self._online(con, self.reader.events(con, relations))
         finally:
             con.close()
         asked = [(s, c, q) for s, step in enumerate(self.course.steps) for c, q in step.questions]
@@ -170,30 +177,6 @@ class _Play:
                     told if path == "online" else went_on,
                 )
             )
-
-    def _read(self, con: Any) -> dict[str, str]:
-        """The rows of each source as DuckDB reads them of its file, and those of unions, which have
-        not taken anything yet (T11)."""
-        found = {name: _events_of(con, source).relation for name, source in self.sources.items()}
-        for name, source in self.read.items():
-            if source.parts is not None:
-                parts = [unenriched_sql(p, found[p.source.name]) for p in source.parts]
-                found[name] = united_sql(source, parts)
-        return found
-
-    def _events(self, con: Any, read: Mapping[str, str]) -> dict[str, EventRows]:
-        """The events of each source, with what they take from other views."""
-        own = {s.name: s for read in self.read.values() for s in (read, *read.sources)}
-        found = {
-            name: EventRows(
-                relation, all(one.created_timestamp_column is None for one in own[name].sources)
-            )
-            for name, relation in read.items()
-        }
-        for name, source in self.read.items():
-            if source.joins:
-                found[name] = replace(found[name], relation=make_united(con, source, found))
-        return found
 
     # --- online -----------------------------------------------------------------------------------
 
@@ -252,11 +235,12 @@ class _Play:
 
         def snapshot(con: Any, view: View) -> Snapshot:
             if id(con) not in read:
-                read[id(con)] = self._events(con, self._read(con))
+                read[id(con)] = self.reader.events(con, self.reader.relations(con))
             return Snapshot(read[id(con)][view.source.name], {})
 
         asked = Asked.of(self.service, [q.row for q in questions], [q.at for q in questions])
-        return Offline.over(_connect, snapshot).answers(self.service, asked)
+        elsewhere = None if self.engine is None else Elsewhere(self.engine, self.reader)
+        return Offline.over(connect, snapshot, elsewhere=elsewhere).answers(self.service, asked)
 
     # --- comparison -------------------------------------------------------------------------------
 
@@ -302,7 +286,7 @@ class _Play:
     ) -> None:
         """Compare what DuckDB reads of the files with what Python reads of the same rows (S1, T1):
         a difference there is one of reading, whatever it does to the features."""
-        schemas = {n: {p.name: p.type for p in s.schema} for n, s in self.read.items()}
+        schemas = {n: {p.name: p.type for p in s.schema} for n, s in self.reader.read.items()}
         schemas |= {name: dict(source.schema) for name, source in self.sources.items()}
         for name, schema in schemas.items():
             source = self.sources.get(name)
@@ -358,12 +342,6 @@ def _shown(source: EventSource | None, column: str) -> str:
     return named.get(column) or column
 
 
-def _events_of(con: Any, source: EventSource) -> CheckedFiles:
-    """The rows of a world's file. Those that a contract sets aside are kept beside it (S5)."""
-    aside = Path(source.path).parent if source.expect else None
-    return read_events(con, source, base=Path(), state_dir=aside)
-
-
 def _written(
     folder: Path, sources: Mapping[str, EventSource], draft: Draft
 ) -> dict[str, EventSource]:
@@ -385,15 +363,6 @@ def _canonical(con: Any, schema: Mapping[str, Type], relation: str) -> Any:
     return in_types(table, schema)
 
 
-def _connect() -> Any:
-    """A DuckDB for one world: one thread, as there is a process for each processor."""
-    import duckdb
-
-    con = duckdb.connect(config={"threads": 1})
-    prepare_duckdb(con)
-    return con
-
-
 # --- many worlds ----------------------------------------------------------------------------------
 
 
@@ -405,6 +374,7 @@ def run(project: Project, service: Service, check: Check) -> Report:
         budget=check.most(1_000_000),
         seed=check.seed,
         workers=check.workers,
+        engine=check.opens_engine,
         progress=check.progress,
     )
     _call_plain_functions(report, project.repo, service)
@@ -431,7 +401,7 @@ def _call_plain_functions(report: Report, repo: Repo, service: Service) -> None:
         params = [p.type for p in transform.function.params]
         return [[drafts.argument(type_, rng) for type_ in params] for _ in range(4 * _PLAIN)]
 
-    con = _connect()
+    con = connect()
     try:
         check_plain_rows(report, con, repo, service, rows, rng)
         check_plain_requests(report, con, repo, service, drawn)
@@ -446,13 +416,15 @@ def fuzz(
     budget: Budget,
     seed: int,
     workers: int | None = None,
+    engine: Callable[[], Engine | None] | None = None,
     progress: Advance | None = None,
 ) -> Report:
     """Play worlds until the budget is used up; `workers` processes play them, by default one for
-    each processor, or this one where there is little to do. Which ones changes no question."""
+    each processor, or this one where there is little to do, or where an `engine` makes the offline
+    answers. Which ones changes no question."""
     clock = budget.clock()
     report = Report(service.name, seed, mode="fuzz")
-    fuzzer = Fuzzer(service, sources, seed)
+    fuzzer = Fuzzer(service, sources, seed, engine)
     sizes = _Sizes(clock, len(service.outputs))
     found = [_through_redis(fuzzer, sizes.first())]
 
@@ -462,7 +434,7 @@ def fuzz(
             done = sum(sum(f.compared.values()) for f in found)
             progress(done, budget.values or done)
 
-    number = workers or _processors()
+    number = 1 if engine is not None else workers or _processors()
     if number == 1 or (budget.values is not None and budget.values <= _ALONE):
         for world, questions in sizes:
             take(fuzzer.play(world, MemoryStore(), questions=questions))

@@ -1,0 +1,381 @@
+"""An engine makes a training set with the bits of this process, or it fails by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import os
+import pickle
+import random
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from engines import Here, Pool
+from feature_repos import MakeRepo
+
+from featurekit.define import proven
+from featurekit.define.repo import Repo, load_repo
+from featurekit.errors import ConfigError, DataError, EngineError, FeaturekitError
+from featurekit.offline.engines import unit as unit_module
+from featurekit.offline.engines.named import check_engine, engine_of
+from featurekit.offline.engines.protocol import Engine
+from featurekit.offline.engines.unit import Unit
+from featurekit.online.store.memory import MemoryStore
+from featurekit.parity.modes.fuzz.fuzz import Fuzzer
+from featurekit.store import FeatureStore
+from tests.planted.catch import REPO
+
+ROOT = Path(__file__).parents[2]
+DEFINITIONS = """
+from featurekit import *
+from featurekit.aggregates import *
+
+user = Entity("user", join_keys={"user": str})
+clicks = EventSource(
+    "clicks", path="data/*.parquet", schema={"user": str, "x": float, "n": int, "id": str},
+    timestamp_field="at", created_timestamp_column="created", event_id="id", dedupe_within="2d",
+)
+
+@feature
+def inverse(x: float, n: int) -> float:
+    return x / n
+
+sums = FeatureView("sums", entities=[user], source=clicks, features={
+    "total": Sum("x", window="3d"), "spread": StdDev("x", window="10d"),
+    "last": LastN("x", window="5d", n=3), "inverse": Sum(inverse, window="3d"),
+    "n": CountDistinct("n", window="3d"),
+})
+newest = FeatureView("newest", entities=[user], source=clicks, ttl="2d", features={"x": "x"})
+
+@feature
+def ratio(total: float | None, amount: float) -> float | None:
+    return None if total is None or amount == 0 else total / amount
+
+asked = FeatureService("asked", features=[sums, newest, ratio], request={"amount": float})
+"""
+START = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
+
+
+@pytest.fixture(scope="module", params=[ROOT / "feature_repo", REPO], ids=["shop", "everything"])
+def whole(request: pytest.FixtureRequest) -> Repo:
+    return load_repo(request.param)
+
+
+@pytest.fixture
+def repo(make_repo: MakeRepo) -> Path:
+    rng = random.Random(4)
+    rows = []
+    for _ in range(600):
+        at = START + dt.timedelta(minutes=rng.randrange(20_000))
+        late = dt.timedelta(minutes=rng.choice([0, 0, 5, 3_000]))
+        x, n = rng.choice([0.1, -0.0, 1e300, rng.gauss(0, 1e9)]), rng.randrange(4)
+        user, name = rng.choice("abcdefghij"), f"i{rng.randrange(500)}"
+        rows.append({"user": user, "x": x, "n": n, "id": name, "at": at, "created": at + late})
+    half = len(rows) // 2
+    tables = {"a": rows[:half], "b": rows[half:]}
+    return make_repo(DEFINITIONS, {n: pa.Table.from_pylist(some) for n, some in tables.items()})
+
+
+def frame(rows: int = 400) -> pa.Table:
+    rng = random.Random(5)
+    users = [rng.choice([*"abcdefghij", "nobody", None]) for _ in range(rows)]
+    return pa.table({
+        "user": users,
+        "event_timestamp": [START + dt.timedelta(minutes=rng.randrange(20_000)) for _ in users],
+        "amount": [rng.choice([0.0, 2.5]) for _ in users],
+    })  # fmt: skip
+
+
+def made(store: FeatureStore, engine: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
+    training = store.get_historical_features(
+        frame(), "asked", statuses=True, engine=engine, **options
+    )
+    table = training.to_arrow()
+    return table, training.manifest
+
+
+# --- the same bits --------------------------------------------------------------------------------
+
+
+def test_an_engine_gives_what_online_gives(whole: Repo) -> None:
+    compared = 0
+    for service in whole.compiled_services.values():
+        fuzzer = Fuzzer(service, whole.sources, 11, Here)
+        for world in range(1):
+            found = fuzzer.play(world, MemoryStore(), questions=300)
+            assert [d.to_dict() for d in found.differences] == []
+            compared += sum(found.compared.values())
+    assert compared > 5_000
+
+
+def test_a_training_set_of_an_engine_has_the_same_manifest(repo: Path) -> None:
+    options: list[dict[str, Any]] = [{}, {"buckets": 1}, {"buckets": 64}, {"known_at": START}]
+    with FeatureStore(repo) as store:
+        here, told = made(store, None)
+        assert any(told["errors"]["transforms"].values())
+        for given in options:
+            here, told = made(store, None, **given)
+            for engine in (Here(), "local"):
+                there, same = made(store, engine, **given)
+                assert there.equals(here)
+                assert same["content_hash"] == told["content_hash"]
+                assert same["errors"] == told["errors"]
+                assert same["sources"] == told["sources"]
+    assert not list((repo / ".featurekit").glob("spill-*"))
+
+
+def test_processes_of_their_own_read_the_sources_themselves(repo: Path) -> None:
+    with FeatureStore(repo) as store:
+        _, told = made(store, None)
+        pool = Pool()
+        try:
+            _, same = made(store, pool)
+        finally:
+            pool.executor.shutdown()
+    assert same["content_hash"] == told["content_hash"]
+
+
+def test_the_time_zone_of_a_worker_changes_nothing(
+    repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FeatureStore(repo) as store:
+        _, told = made(store, None)
+        monkeypatch.setenv("TZ", "Asia/Kathmandu")
+        pool = Pool(1)
+        try:
+            _, same = made(store, pool)
+        finally:
+            pool.executor.shutdown()
+    assert same["content_hash"] == told["content_hash"]
+
+
+def test_a_frame_without_rows_has_the_columns_of_one_with_rows(repo: Path) -> None:
+    with FeatureStore(repo) as store:
+        tables = [
+            store.get_historical_features(frame(0), "asked", engine=engine).to_arrow()
+            for engine in (None, Here())
+        ]
+    assert tables[0].equals(tables[1])
+
+
+def test_what_was_pushed_is_there(repo: Path) -> None:
+    with FeatureStore(repo) as store:
+        store.apply()
+        at = START + dt.timedelta(days=5)
+        store.push("clicks", [{"user": "a", "x": 0.3, "n": 1, "id": "pushed", "at": at}])
+        now = dt.datetime.now(dt.UTC)
+        rows = [{"user": "a", "event_timestamp": now, "amount": 1.0}]
+        found = [
+            store.get_historical_features(rows, "asked", statuses=True, engine=e).to_pylist()
+            for e in (None, Here())
+        ]
+        assert found[0] == found[1]
+
+
+# --- units that run twice, or never ---------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Changed:
+    """An engine that does something else with the units or with what they give."""
+
+    change: Callable[[Any, Sequence[bytes]], Iterator[bytes]]
+    name: str = "changed"
+    workers: int = 4
+
+    def run(self, work: Any, units: Sequence[bytes]) -> Iterator[bytes]:
+        return self.change(work, units)
+
+
+def test_a_unit_that_ran_twice_counts_once(repo: Path) -> None:
+    def twice(work: Any, units: Sequence[bytes]) -> Iterator[bytes]:
+        for unit in units:
+            work(unit)  # a copy that was slower: its result is never asked for
+        for unit in units:
+            yield work(unit)
+            yield work(unit)
+
+    with FeatureStore(repo) as store:
+        _, told = made(store, None)
+        _, same = made(store, Changed(twice))
+    assert same["content_hash"] == told["content_hash"]
+
+
+def test_a_lost_bucket_is_told(repo: Path) -> None:
+    with (
+        FeatureStore(repo) as store,
+        pytest.raises(EngineError, match="gave nothing back for 1 of"),
+    ):
+        made(store, Changed(lambda work, units: map(work, units[1:])))
+
+
+def edited(change: Callable[[Unit], Unit]) -> Changed:
+    """An engine whose workers take each unit for another one."""
+
+    def run(work: Any, units: Sequence[bytes]) -> Iterator[bytes]:
+        return (work(pickle.dumps(change(pickle.loads(unit)))) for unit in units)
+
+    return Changed(run)
+
+
+def test_rows_that_are_missing_or_doubled_are_told(repo: Path) -> None:
+    def other(unit: Unit) -> Unit:
+        with pa.memory_map(str(unit.labels)) as file:
+            rows = pa.ipc.open_file(file).read_all()
+        path = unit.labels.with_suffix(".other")
+        with pa.ipc.new_file(str(path), rows.schema) as writer:
+            writer.write_table(rows.slice(1))
+        return dataclasses.replace(unit, labels=path)
+
+    with (
+        FeatureStore(repo) as store,
+        pytest.raises(EngineError, match="labels, and came back with"),
+    ):
+        made(store, edited(other))
+
+
+def test_a_worker_that_hashes_keys_otherwise_is_told(
+    repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true = unit_module.bucket_sql
+    monkeypatch.setattr(
+        unit_module,
+        "bucket_sql",
+        lambda view, buckets: f"(({true(view, buckets)} + 1) % {buckets})",
+    )
+    with FeatureStore(repo) as store, pytest.raises(EngineError, match="hashes the keys"):
+        made(store, Here())
+
+
+@pytest.mark.parametrize("library", ["duckdb", "arrow", "tzdata", "featurekit"])
+def test_another_version_on_a_worker_is_told(
+    repo: Path, monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    def older(unit: Unit) -> Unit:
+        return dataclasses.replace(unit, versions={**unit.versions, library: "0.9"})
+
+    with FeatureStore(repo) as store, pytest.raises(EngineError, match=f"{library} .*, not 0.9"):
+        made(store, edited(older))
+
+
+def test_files_that_a_worker_finds_changed_are_told(repo: Path) -> None:
+    def later(work: Any, units: Sequence[bytes]) -> Iterator[bytes]:
+        pq.write_table(
+            pq.read_table(repo / "data" / "a.parquet").slice(1), repo / "data" / "a.parquet"
+        )
+        return map(work, units)
+
+    with (
+        FeatureStore(repo) as store,
+        pytest.raises(EngineError, match="'clicks': a worker reads other"),
+    ):
+        made(store, Changed(later))
+
+
+def test_other_definitions_on_a_worker_are_told(repo: Path) -> None:
+    def later(work: Any, units: Sequence[bytes]) -> Iterator[bytes]:
+        path = repo / "definitions.py"
+        path.write_text(path.read_text().replace('created_timestamp_column="created", ', ""))
+        return map(work, units)
+
+    with (
+        FeatureStore(repo) as store,
+        pytest.raises(EngineError, match="defines its sources otherwise"),
+    ):
+        made(store, Changed(later))
+
+
+def test_a_sum_that_a_worker_made_otherwise_differs_from_online(
+    whole: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Results in which a float has one bit more are found by the comparison with online."""
+    true = unit_module.make_values
+    found = 0
+
+    def inexact(con: Any, view: Any, *args: Any, **options: Any) -> Any:
+        result = true(con, view, *args, **options)
+        names = [f"f{i}" for i, f in enumerate(view.features) if str(f.type).startswith("float")]
+        if not names or view.kind != "window":
+            return result
+        off = ", ".join(f"{n} + {n} * 2.3e-16 AS {n}" for n in names if "list" not in n)
+        return dataclasses.replace(result, sql=f"(SELECT * REPLACE ({off}) FROM {result.sql})")
+
+    monkeypatch.setattr(unit_module, "make_values", inexact)
+    service = whole.compiled_services[next(iter(whole.compiled_services))]
+    for world in range(2):
+        played = Fuzzer(service, whole.sources, 11, Here).play(world, MemoryStore(), questions=300)
+        found += len(played.differences)
+    assert found
+
+
+# --- what goes wrong ------------------------------------------------------------------------------
+
+
+class Odd(FeaturekitError):
+    """An error that no pickle brings back."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} and {two}")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(DataError("no room"), DataError("no room")), (Odd(1, 2), EngineError("Odd: 1 and 2"))],
+)
+def test_an_error_of_a_worker_is_raised_as_it_is(
+    repo: Path, monkeypatch: pytest.MonkeyPatch, error: FeaturekitError, told: FeaturekitError
+) -> None:
+    def failing(*args: Any, **options: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(unit_module, "make_values", failing)
+    with FeatureStore(repo) as store, pytest.raises(FeaturekitError) as found:
+        made(store, Here())
+    assert (type(found.value), str(found.value)) == (type(told), str(told))
+
+
+def killing(work: bytes) -> bytes:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return work
+
+
+def test_a_worker_that_dies_is_an_error_and_leaves_nothing(repo: Path) -> None:
+    pool = Pool()
+    dying = Changed(lambda work, units: pool.run(killing, units))
+    with FeatureStore(repo) as store:
+        with pytest.raises(EngineError):
+            made(store, dying)
+        _, told = made(store, None)
+    assert told["rows"] == 400
+    assert not list((repo / ".featurekit").glob("spill-*"))
+
+
+@pytest.mark.parametrize("given", ["sparc", "http://x", "", 3, object()])
+def test_what_is_no_engine_is_refused(repo: Path, given: Any) -> None:
+    with FeatureStore(repo) as store, pytest.raises(ConfigError, match="engine"):
+        made(store, given)
+
+
+def test_a_repo_without_a_folder_has_no_workers(repo: Path) -> None:
+    definitions = list(load_repo(repo).services.values())
+    with (
+        FeatureStore(definitions=definitions) as store,
+        pytest.raises(ConfigError, match="its workers read the definitions"),
+    ):
+        made(store, Here())
+
+
+def test_an_object_is_an_engine_by_what_it_has() -> None:
+    engine = Here()
+    assert isinstance(engine, Engine)
+    assert engine_of(engine) is engine
+    assert engine_of(None) is engine_of("local") is None
+    check_engine("ray")
+    check_engine("spark://host:7077")
+    assert issubclass(EngineError, FeaturekitError)
+    assert proven.library_versions().items() <= unit_module.versions().items()
