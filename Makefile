@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types pytest format docs bench orchestrators lock ci
+.PHONY: help demo test lint types pytest format docs bench engines orchestrators lock ci
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ docs: ## Build the documentation into site/
 
 bench: ## Measure beside peers and write benchmarks.html
 	@./run bench --html benchmarks.html
+
+engines: ## Make training sets by Ray and Spark, and read from Kafka
+	@./run engines
 
 orchestrators: ## Run the pipeline by Airflow, Dagster, Prefect and others
 	@./run orchestrators

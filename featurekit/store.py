@@ -600,15 +600,13 @@ class FeatureStore(Named):
         The result is a `TrainingSet`, which computes them when it is converted. `entity_df` is a
         pandas, polars or Arrow table, a DuckDB relation, a list of dicts, a dict of columns, or the
         path of a Parquet or CSV file. It has the join keys, `event_timestamp` (naive ones are in
-        `timezone`) and the request fields. Its rows, their order and its other columns come back as
-        they are. `statuses=True` adds columns `<feature>__status`. `buckets` is the number of parts
-        of the entities that are joined one after the other, to save memory, or by `engine`: "ray",
-        "spark", a URL of these or a Spark session (EngineError where it fails).
+        `timezone`) and the request fields. Its rows, their order and other columns come back as they
+        are. `statuses=True` adds columns `<feature>__status`. `buckets` parts of the entities are
+        joined one by one, or by `engine`: "ray", "spark", a session of Spark, an object.
 
         `service`, or `features`, is a service's name, a FeatureService, or a list: "view:feature",
-        "view" for all of a view's, the name of a request-time feature, a view, `view[[…]]` or a
-        @feature. `labels`, a list like it, look ahead (T10). An instant is a datetime, a date or a
-        text, as in "2026-12-01".
+        "view", the name of a request-time feature, a view, `view[[…]]` or a @feature. `labels`, a
+        list like it, look ahead (T10). An instant is a datetime, a date or a text: "2026-12-01".
 
         Without `entity_df`, the rows are every known entity at each instant of `at`, or at `start`,
         one `every` later and so on until `end`, by instant and join keys; known from its first

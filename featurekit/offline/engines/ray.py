@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from featurekit.errors import EngineError
 from featurekit.offline.engines.protocol import Work
 
+_WAIT_S = 10
 _RETRIES = 5
 """How often Ray runs a task again whose worker was lost."""
 
@@ -22,6 +24,7 @@ class RayEngine:
         self.name = "ray" if address is None else address
         try:
             if not ray.is_initialized():
+                _check_reached(address)
                 ray.init(
                     address=address, include_dashboard=False if address is None else None,
                     log_to_driver=False, logging_level="error",
@@ -38,7 +41,11 @@ class RayEngine:
     def run(self, work: Work, units: Sequence[bytes]) -> Iterator[bytes]:
         """As the protocol's. EngineError where a task failed as often as Ray runs it."""
         ray = _library()
-        task: Any = ray.remote(max_retries=_RETRIES)(work)
+
+        def apply(unit: bytes) -> bytes:  # Ray takes no other callables than functions
+            return work(unit)
+
+        task: Any = ray.remote(max_retries=_RETRIES)(apply)
         waiting = [task.remote(unit) for unit in units]
         try:
             while waiting:
@@ -49,6 +56,13 @@ class RayEngine:
         finally:
             for one in waiting:
                 ray.cancel(one, force=True)
+
+
+def _check_reached(address: str | None) -> None:
+    """Raises where nothing listens at the address: Ray itself would wait for minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_WAIT_S).close()
 
 
 def _library() -> Any:

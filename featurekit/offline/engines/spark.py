@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -52,7 +53,10 @@ class SparkEngine:
 
         numbers = self.session.range(0, len(given), 1, len(given))
         try:
-            rows = numbers.mapInArrow(apply, "made binary").collect()
+            with warnings.catch_warnings():
+                # No pandas is in it, of which Spark says that 3 is too new.
+                warnings.filterwarnings("ignore", ".*pandas", FutureWarning)
+                rows = numbers.mapInArrow(apply, "made binary").collect()
         except Exception as error:
             raise EngineError(f"engine {self.name}: a task failed: {error}") from error
         for row in rows:
