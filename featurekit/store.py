@@ -919,7 +919,7 @@ class FeatureStore(Named):
 
         return drift(
             self.parts, service, reference, window=window, end=end, log=log, profiles=profiles,
-            evidently=evidently, progress=progress,
+            progress=progress, evidently=evidently,
         )  # fmt: skip
 
     @checked

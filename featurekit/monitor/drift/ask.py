@@ -38,8 +38,8 @@ def drift(
     end: Instant | None,
     log: str | Path | None,
     profiles: bool,
-    evidently: str | os.PathLike[str] | None,
     progress: Callable[[int], None] | None,
+    evidently: str | os.PathLike[str] | None = None,
 ) -> Drift:
     """The drift of a service; `FeatureStore.drift` says of what and by which words."""
     page = None if evidently is None else _page(evidently, profiles=profiles)

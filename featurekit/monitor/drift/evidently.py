@@ -48,7 +48,8 @@ def write_report(path: Path, was: Rows, now: Rows) -> tuple[EvidentlyFigure, ...
     takes, and its threshold, are Evidently's own defaults. DataError where it fails."""
     old, new = was.table(), now.table()
     left_out: dict[str, str] = {}
-    numbers, classes = [], []
+    numbers: list[str] = []
+    classes: list[str] = []
     # A training set knows nothing of the age of views.
     names = [*was.kinds, *(n for n in now.kinds if n not in was.kinds and not n.startswith(AGE))]
     for name in names:
@@ -57,7 +58,7 @@ def write_report(path: Path, was: Rows, now: Rows) -> tuple[EvidentlyFigure, ...
             left_out[name] = why
         else:
             (numbers if of in _NUMBERS else classes).append(name)
-    found = {}
+    found: dict[str, EvidentlyFigure] = {}
     if numbers or classes:
         page, found = _asked(old, new, numbers, classes)
         write_named(path, page.encode(), OPTION)
