@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import importlib.util
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -19,6 +21,18 @@ from websockets.sync.client import ClientConnection, connect
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
+
+
+def _axe() -> Path | None:
+    """axe-core, which is no part of the project: a file that is named, or that of a package."""
+    named = os.environ.get("FEATUREKIT_AXE")
+    spec = importlib.util.find_spec("axe_playwright_python")
+    if named is None and spec is not None and spec.origin is not None:
+        named = str(Path(spec.origin).with_name("axe.min.js"))
+    return Path(named) if named and Path(named).is_file() else None
+
+
+AXE = _axe()
 _KEYS = {"ArrowDown": 40, "ArrowUp": 38, "Enter": 13, "Escape": 27, "Tab": 9}
 
 
@@ -104,6 +118,16 @@ class Page:
             if event["method"] == "Log.entryAdded" and params["entry"]["level"] == "error":
                 found.append(params["entry"]["text"])
         return found
+
+    def axe(self) -> tuple[list[Any], int]:
+        """What axe-core finds wrong in the page, with the markup, and how many rules it passes."""
+        assert AXE is not None
+        self.run(f"{AXE.read_text(encoding='utf-8')}; 0")
+        wrong, passed = self.run(
+            "axe.run(document).then(r => [r.violations.map(v => [v.id, "
+            "v.nodes.map(n => n.html)]), r.passes.length])"
+        )
+        return wrong, passed
 
     def asked_for(self) -> set[str]:
         """The addresses that the page has loaded."""

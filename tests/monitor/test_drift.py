@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from browser import CHROMIUM, browser
+from browser import AXE, CHROMIUM, browser
 from prometheus_client.parser import text_string_to_metric_families
 
 from featurekit.aggregates.quantiles import bucket
@@ -373,6 +373,21 @@ def test_a_browser_shows_the_page_without_scrolling_sideways(repo, calm, tmp_pat
             assert shown.run("document.documentElement.scrollWidth") <= width
             assert shown.run("document.querySelectorAll('svg rect').length") > 20
             assert shown.complaints() == []
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH")
+@pytest.mark.skipif(AXE is None, reason="no axe-core: FEATUREKIT_AXE=/path/of/axe.min.js")
+def test_axe_finds_nothing_in_the_page(repo, calm, tmp_path):
+    began, middle, end = calm
+    with FeatureStore(repo) as store:
+        found = store.drift("service", middle - began, **window(middle, end))
+    write_page(tmp_path / "drift.html", replace(found, lacking={"gone": "int, and not served"}))
+    with browser(tmp_path) as shown:
+        for dark in (False, True):
+            shown.look(1280, dark=dark)
+            shown.go((tmp_path / "drift.html").as_uri())
+            wrong, passed = shown.axe()
+            assert (wrong, passed > 10) == ([], True)
 
 
 # --- the command ----------------------------------------------------------------------------------

@@ -4,9 +4,7 @@ searches it."""
 from __future__ import annotations
 
 import datetime as dt
-import importlib.util
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -19,7 +17,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from browser import CHROMIUM, Page, browser
+from browser import AXE, CHROMIUM, Page, browser
 from many_features import write_many
 
 from featurekit import (
@@ -626,31 +624,17 @@ def test_the_page_moves_by_tab_from_skip_link_to_content(site: Path, page: Page)
     page.until("location.hash === '#main'")
 
 
-def _axe() -> Path | None:
-    """axe-core, which is no part of the project: a file that is named, or that of a package."""
-    named = os.environ.get("FEATUREKIT_AXE")
-    spec = importlib.util.find_spec("axe_playwright_python")
-    if named is None and spec is not None and spec.origin is not None:
-        named = str(Path(spec.origin).with_name("axe.min.js"))
-    return Path(named) if named and Path(named).is_file() else None
-
-
 @needs_chromium
-@pytest.mark.skipif(_axe() is None, reason="no axe-core: FEATUREKIT_AXE=/path/of/axe.min.js")
+@pytest.mark.skipif(AXE is None, reason="no axe-core: FEATUREKIT_AXE=/path/of/axe.min.js")
 def test_axe_finds_nothing(site: Path, page: Page) -> None:
-    axe = _axe()
-    assert axe is not None
-    source = axe.read_text(encoding="utf-8")
     checked = 0
     for path in sorted(site.rglob("*.html")):
         for width, dark in (LOOKS[0], LOOKS[3]):
             page.look(width, dark=dark)
             page.go(path.as_uri() + ("#q=s" if path.name == "index.html" else ""))
-            page.run(f"{source}; 0")
-            told = page.run("axe.run(document).then(r => [r.violations.map(v => [v.id, "
-                            "v.nodes.map(n => n.html)]), r.passes.length])")  # fmt: skip
-            assert told[0] == [], (path.name, width, dark)
-            checked += told[1]
+            wrong, passed = page.axe()
+            assert wrong == [], (path.name, width, dark)
+            checked += passed
     assert checked > 100
 
 
