@@ -896,6 +896,7 @@ class FeatureStore(Named):
         end: Instant | None = None,
         log: str | Path | None = None,
         profiles: bool = False,
+        evidently: str | os.PathLike[str] | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Drift:
         """Whether the values that a service serves have moved away from a reference.
@@ -906,17 +907,19 @@ class FeatureStore(Named):
         window. Each feature has figures; `featurekit: monitoring:` sets their thresholds. A figure
         says drift where it passes its threshold, and what chance alone gives to so many rows.
         With `profiles` both windows come from kept profiles (`profile`) and not from the log: they
-        end where a part of time ends, at or before `end`. `progress` is told of the rows of the log
-        that were read.
+        end where a part of time ends, at or before `end`. `evidently` is a file for Evidently's own
+        report of the same rows; its figures come back as `evidently`, and both sides are held in
+        memory. A contract and profiles have no rows, so they are refused then. `progress` is told
+        of the rows of the log that were read.
 
-        DataError where a side has no row, ConfigError where there is no log, ContractRefused for a
-        contract that was changed.
+        DataError where a side has no row, ConfigError where there is no log or no Evidently,
+        ContractRefused for a contract that was changed.
         """
         from featurekit.monitor.drift.ask import drift
 
         return drift(
             self.parts, service, reference, window=window, end=end, log=log, profiles=profiles,
-            progress=progress,
+            progress=progress, evidently=evidently,
         )  # fmt: skip
 
     @checked
