@@ -15,7 +15,7 @@ import yaml
 from feast.errors import RegistryInferenceFailure
 from feast.feature_view import DUMMY_ENTITY_NAME
 from feast.inference import update_data_sources_with_inferred_event_timestamp_col
-from feast.repo_config import RepoConfig, load_repo_config
+from feast.repo_config import RepoConfig
 from feast.repo_operations import parse_repo
 
 from featurekit.errors import ConfigError, DefinitionError
@@ -61,10 +61,7 @@ def read_feast(path: Path) -> FeastRepo:
     settings = _settings(folder)
     with _inside(folder), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            config = load_repo_config(folder, folder / SETTINGS)
-        except Exception as error:
-            raise ConfigError(f"{path / SETTINGS}: Feast cannot read it: {_short(error)}") from None
+        config = _config(folder, settings)
         try:
             contents = parse_repo(folder)
         except Exception as error:
@@ -84,7 +81,21 @@ def _settings(folder: Path) -> dict[str, Any]:
         found = yaml.safe_load((folder / SETTINGS).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{folder / SETTINGS} is no YAML: {error}") from None
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict) or not found.get("project"):
+        raise ConfigError(f"{folder / SETTINGS} names no project; write `project: shop` there")
+    return found
+
+
+def _config(folder: Path, settings: dict[str, Any]) -> RepoConfig:
+    """Settings by which Feast reads files alone: those of the repo may need packages of its stores,
+    or a server."""
+    return RepoConfig(
+        project=str(settings.get("project", "my_project")),
+        provider="local",
+        registry="memory",
+        repo_path=folder,
+        entity_key_serialization_version=3,
+    )
 
 
 def _short(error: BaseException) -> str:
