@@ -106,13 +106,11 @@ def by_frame(inputs: pd.DataFrame) -> pd.DataFrame:
     singleton=True,
 )
 def by_row(inputs: dict) -> dict:
-    if inputs["rate"] is None:
-        return {"rounded": None, "label": "unknown"}
-    if inputs["rate"] > 0.5:
+    if inputs["fare"] > 9.0:
         label = "high"
     else:
         label = "low"
-    return {"rounded": math.floor(inputs["rate"] * 100), "label": label + "!"}
+    return {"rounded": math.floor(inputs["fare"] * 100), "label": label + "!"}
 
 
 @on_demand_feature_view(
@@ -240,9 +238,9 @@ def test_functions_of_rows_give_what_they_give_alone(store: FeatureStore) -> Non
     at = {(r["driver_id"], r["event_timestamp"]): r for r in found}
     one, late = at[1, T], at[2, T]
     assert (one["rate"], one["city"]) == (0.9, "Bonn")  # the correction of that instant
-    assert (one["rounded"], one["label"], one["busy"]) == (90, "high!", 1)
+    assert (one["rounded"], one["label"], one["busy"]) == (1000, "high!", 1)
     assert exact([one["summed"], one["fee"]]) == exact([0.9 + 10.0, 15.0])
-    assert (late["rounded"], late["label"], late["busy"]) == (None, "unknown", None)
+    assert (late["rounded"], late["label"], late["busy"]) == (825, "low!", None)
     assert late["filled"] == 1.0
 
 
