@@ -11,7 +11,6 @@ import json
 import math
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,7 @@ entity_key_serialization_version: 3
 offline_store: {type: file}
 online_store: {type: sqlite, path: data/online.db}
 """
-MODULE = '''\
+MODULE = """\
 import math
 from datetime import timedelta
 
@@ -137,7 +136,7 @@ quotes = FeatureService(
     features=[stats_view[["rate", "trips", "city"]], by_frame, by_row, by_lists],
     owner="drivers@shop.example",
 )
-'''
+"""
 
 
 def rows() -> pa.Table:
@@ -331,7 +330,7 @@ def test_reading_leaves_the_process_as_it_was(feast_repo: Path, tmp_path: Path) 
     assert "definitions" not in sys.modules
 
 
-AGGREGATED = '''\
+AGGREGATED = """\
 from datetime import timedelta
 from feast import Entity, Field, FileSource, PushSource
 from feast.aggregation import Aggregation
@@ -352,7 +351,7 @@ totals = StreamFeatureView(
         Aggregation(column="rate", function="skew", time_window=timedelta(days=2), name="skewed"),
     ],
 )
-'''
+"""
 
 
 def test_aggregations_become_window_aggregates(tmp_path: Path) -> None:
@@ -368,7 +367,7 @@ def test_aggregations_become_window_aggregates(tmp_path: Path) -> None:
     assert [(r["trips_4d"], r["best"]) for r in found] == [(32, 0.9), (None, None)]
 
 
-TWICE = '''\
+TWICE = """\
 from datetime import timedelta
 from feast import Entity, FeatureService, FeatureView, Field, FileSource
 from feast.on_demand_feature_view import on_demand_feature_view
@@ -400,7 +399,7 @@ other = FeatureService(
     name="other",
     features=[second, one.with_name("from").with_join_key_map({"driver_id": "from_id"})],
 )
-'''
+"""
 
 
 def test_names_that_stand_twice_and_roles_come_over(tmp_path: Path) -> None:

@@ -116,9 +116,9 @@ def _inputs(draft: Draft, view: Any) -> Inputs:
             variable = full if field.name in shared or here in draft.taken_twice else here
             columns[field.name] = columns[f"{projection.name_to_use()}__{field.name}"] = variable
             hints[variable] = made.hints[here]
-        for key, hint in made.keys.items():
+        for key, type_ in made.keys.items():
             columns.setdefault(key, key)
-            hints.setdefault(key, f"{hint} | None")
+            hints.setdefault(key, f"{type_} | None")
     request = {}
     for source in view.source_request_sources.values():
         for field in source.schema:
@@ -129,7 +129,7 @@ def _inputs(draft: Draft, view: Any) -> Inputs:
                     f"{value_type(field.dtype).name}",
                     instead_of(field.dtype),
                 )
-            request[field.name] = columns[field.name] = field.name
+            columns[field.name] = field.name
             request[field.name] = hints[field.name] = hint
     return Inputs(columns, hints, reads, request)
 
@@ -239,7 +239,7 @@ class _Writer:
         said: Told,
     ) -> None:
         """Write the first candidate that compiles, or one that runs as Python."""
-        faults = []
+        faults: list[str] = []
         for as_python in (False, True):
             for candidate in candidates:
                 own = Needs(imports=set(self.rows.imports))

@@ -62,7 +62,7 @@ def rendered(part: Part | str, *, indent: int = 0, after: int = 0) -> str:
     fits = indent + len(flat) + after <= WIDTH and not _commented(part)
     if isinstance(part, str) or not part.items or fits:
         return flat
-    start, end = part.brackets
+    start, end = part.brackets[0], part.brackets[1]
     lines = [f"{part.before}{start}"]
     inner = indent + 4
     for item in part.items:
@@ -76,7 +76,7 @@ def rendered(part: Part | str, *, indent: int = 0, after: int = 0) -> str:
 def _flat(part: Part | str) -> str:
     if isinstance(part, str):
         return part
-    start, end = part.brackets or ("", "")
+    start, end = part.brackets[:1], part.brackets[1:]
     return f"{part.before}{start}{', '.join(map(_flat, part.items))}{end}"
 
 

@@ -126,7 +126,8 @@ def _files(draft: Draft, path: str, form: str) -> dict[str, Part | str]:
     if whole or path.endswith("/"):
         made = f"{made.rstrip('/')}/**/*.{form}"
     ending = made.endswith(f".{form}")
-    return {"path": text(made)} | ({} if ending else {"format": text(form)})
+    placed: dict[str, Part | str] = {"path": text(made)}
+    return placed if ending else {**placed, "format": text(form)}
 
 
 def _path(draft: Draft, path: str) -> str:

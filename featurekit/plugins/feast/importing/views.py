@@ -6,8 +6,9 @@ import datetime as dt
 from typing import Any
 
 from feast.feature_view import DUMMY_ENTITY_NAME
-from feast.field import Field, from_value_type
+from feast.field import Field
 from feast.type_map import pa_to_feast_value_type
+from feast.types import from_value_type
 from feast.value_type import ValueType
 
 from featurekit.core.durations import duration_text
