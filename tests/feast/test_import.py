@@ -410,6 +410,8 @@ def test_names_that_stand_twice_and_roles_come_over(tmp_path: Path) -> None:
     old = write_feast(tmp_path / "old", TWICE)
     done = import_feast(old, tmp_path / "new")
     assert done.faults is None
+    text = (tmp_path / "new" / "features.py").read_text()
+    assert "FeatureView\n\nimport first\nimport second\n\n# ── Entities" in text
     at = {"driver_id": [1], "event_timestamp": [T]}
     with FeatureStore(tmp_path / "new") as store:
         both = store.get_historical_features(pa.table(at), "both").to_arrow().to_pylist()[0]

@@ -88,12 +88,11 @@ def _features(draft: Draft) -> str:
         imports |= one.imports
     if not here:
         imports.discard("from featurekit import feature")
-    for one in draft.on_demand.values():
-        if one.module:
-            imports.add(f"import {one.module}")
+    modules = sorted(f"import {one.module}" for one in draft.on_demand.values() if one.module)
     project = draft.repo.config.project
     sources = [assigned(s.variable, source_part(s)) for s in draft.sources.values() if s.schema]
     parts = [f'"""The features of {project}, as they were in Feast."""', _imports(imports)]
+    parts += ["\n".join(modules)] if modules else []
     parts += [_heading("Entities"), *(assigned(v, p) for v, p, *_ in draft.entities.values())]
     parts += [_heading("Sources"), *sources]
     parts += [_heading("Views"), *(assigned(v.variable, v.part) for v in draft.views.values())]
