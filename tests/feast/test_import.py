@@ -97,7 +97,7 @@ def by_frame(inputs: pd.DataFrame) -> pd.DataFrame:
     doubled = inputs["fare"] * 2
     df["rate_fare"] = inputs["rate"] * doubled
     df["log_trips"] = np.log1p(inputs["trips"].astype("float64"))
-    df["busy"] = np.where((inputs["trips"] > 10) & ~(inputs["rate"] < 0.2), 1, 0)
+    df["busy"] = np.where((inputs["trips"] > 50) & ~(inputs["rate"] < 0.2), 1, 0)
     df["filled"] = inputs["rate"].fillna(0.0) + 1.0
     return df
 
@@ -241,7 +241,7 @@ def test_functions_of_rows_give_what_they_give_alone(store: FeatureStore) -> Non
     at = {(r["driver_id"], r["event_timestamp"]): r for r in found}
     one, late = at[1, T], at[2, T]
     assert (one["rate"], one["city"]) == (0.9, "Bonn")  # the correction of that instant
-    assert (one["rounded"], one["label"], one["busy"]) == (1000, "high!", 1)
+    assert (one["rounded"], one["label"], one["busy"]) == (1000, "high!", 0)
     assert exact([one["summed"], one["fee"]]) == exact([0.9 + 10.0, 15.0])
     assert (late["rounded"], late["label"], late["busy"]) == (825, "low!", None)
     assert late["filled"] == 1.0
