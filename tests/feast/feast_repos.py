@@ -51,7 +51,7 @@ class Repo:
     """A Feast repo with one entity `key` and a view for each Parquet file that is written."""
 
     def __init__(self, folder: Path, url: str | None, *, ours: bool, project: str = "shop") -> None:
-        self.folder, self.ours = folder, ours
+        self.folder, self.ours, self.url, self.project = folder, ours, url, project
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.store = FeatureStore(config=config_of(folder, url, ours=ours, project=project))
@@ -83,6 +83,24 @@ class Repo:
             warnings.simplefilter("ignore")
             self.store.apply([self.key, view])
         return view
+
+    def write_settings(self) -> None:
+        """Write the feature_store.yaml of the repo, which others open it by."""
+        import yaml
+
+        made = config_of(self.folder, self.url, ours=self.ours, project=self.project)
+        settings = {
+            "project": self.project,
+            "provider": "local",
+            "registry": "registry.db",
+            "entity_key_serialization_version": 3,
+        }
+        for name in ("offline_store", "online_store", "batch_engine"):
+            section = getattr(made, name, None)
+            given = {} if section is None else section.model_dump(exclude_unset=True)
+            if given:
+                settings[name] = {"type": section.type, **given}
+        (self.folder / "feature_store.yaml").write_text(yaml.safe_dump(settings))
 
     def materialize(self, days: float = 400) -> None:
         """Fill the online store with the rows of the last `days`."""

@@ -12,10 +12,12 @@ from featurekit.core.screen import Screen
 
 @verb(
     "Needs featurekit[feast], and nothing of featurekit in the repo: entities are asked about "
-    "through Feast's own get_historical_features and get_online_features, as of the end of the last "
-    "materialisation and as of now. Nothing is written to its registry or its stores. What differs "
-    "only since its row was not materialised yet is lag, and no difference.",
-    argument("--feast", type=Path, metavar="REPO", help="the folder of the Feast repo (default: .)"),
+    "through Feast's own get_historical_features and get_online_features, as of the end of the "
+    "last materialisation and as of now. Nothing is written to its registry or its stores. What "
+    "differs only since its row was not materialised yet is lag, and no difference.",
+    argument(
+        "--feast", type=Path, metavar="REPO", help="the folder of the Feast repo (default: .)"
+    ),
     argument(
         "--view", dest="views", action="append", metavar="VIEW",
         help="a feature view or on-demand view; may be given several times (default: all)",

@@ -1,9 +1,9 @@
-"""Checks a Feast repo, on whatever stores: what offline and online say of the same entities, bit for
-bit, and why they differ where they do.
+"""Checks a Feast repo, on whatever stores: what both paths say of the same entities, bit for bit,
+and why they differ where they do.
 
-The repo is asked through Feast's own `get_historical_features` and `get_online_features`; nothing is
-written to its registry or to its stores. A cause is told only where a check of the source's rows, or
-a second look at the online store, has shown it.
+The repo is asked through Feast's own `get_historical_features` and `get_online_features`; nothing
+is written to its registry or its stores. A cause is told only where a check of the source's rows,
+or a second look at the online store, has shown it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import Any
 from featurekit.core.screen import Progress
 from featurekit.core.types import micros
 from featurekit.errors import FeaturekitError
-from featurekit.plugins.feast.parity.check import Check
+from featurekit.plugins.feast.parity.check import Check, in_groups
 from featurekit.plugins.feast.parity.paths import Raised, online
 from featurekit.plugins.feast.parity.questions import asked_of, drawn, of_file
-from featurekit.plugins.feast.parity.report import FeastReport
 from featurekit.plugins.feast.parity.repo import opened, services_of, views_of
+from featurekit.plugins.feast.parity.report import FeastReport
 from featurekit.plugins.feast.parity.source import Rows
 from featurekit.plugins.feast.parity.targets import Target, targets_of
 
@@ -96,7 +96,9 @@ def _checked(
         return report
     rows = sources.of(target)
     if asked.entities is None:
-        questions = drawn(target, rows, most=asked.rows, seed=asked.seed, until=now)
+        questions = drawn(
+            target, rows, most=asked.rows, seed=asked.seed, until=now, unknown=asked.statuses
+        )
     else:
         questions = asked_of(target, of_file(asked.entities))
     if not questions:
@@ -108,8 +110,10 @@ def _checked(
             questions
         )
         return report
-    check = Check(store, target, questions, rows, seed=asked.seed, statuses=asked.statuses)
-    return check.run(_instants(target, asked, now), progress)
+    for group in in_groups(store, target, questions):
+        check = Check(store, report, target, group, rows, statuses=asked.statuses)
+        check.run(_instants(target, asked, now), progress)
+    return report
 
 
 def _holds_nothing(store: Any, target: Target, questions: Sequence[Any]) -> bool:

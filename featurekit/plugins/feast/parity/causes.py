@@ -8,7 +8,7 @@ from typing import Any
 from featurekit.parity.compare import Stated, shown, ulps
 
 CAUSES = {
-    "ttl": "the row is older than the ttl of its view: offline leaves it out, and online never does",
+    "ttl": "the row is older than the ttl of its view: offline leaves it out, and online does not",
     "correction lost": "the source has a row of the same instant that was created later, which "
     "online did not take",
     "late row": "a row came into an interval that had been materialised before, and online still "
@@ -23,7 +23,7 @@ CAUSES = {
     "on-demand types widened": "the function of the on-demand view was given other types online "
     "than offline, and computes otherwise with them",
     "singleton on-demand view": "the function takes one row, and a path calls it with columns",
-    "float32 rounding": "the view declares Float32 over doubles: online rounds, and offline does not",
+    "float32 rounding": "the view declares Float32 over doubles: online rounds and offline does not",
     "int as a double": "an int beyond 2^53 went through a double on its way online, as pandas has "
     "ints beside nulls",
     "cut to an int": "the view declares an int over numbers with a fraction: online cuts it off",
@@ -38,8 +38,8 @@ CAUSES = {
     "missing entity": "the source has no row of the entity, and online says PRESENT",
     "source changed": "the row that online has is in the source with other values: it was changed "
     "after it was materialised",
-    "written online": "the source has no such row: it was pushed online, or taken out of the source "
-    "after it was materialised",
+    "written online": "the source has no such row: it was pushed online, or taken out of the "
+    "source after it was materialised",
     "future row": "online has a row that is still to happen at the instant asked about",
     "row not online": "the row lies in an interval that was materialised, and online has no row of "
     "its entity",

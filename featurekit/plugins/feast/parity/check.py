@@ -31,22 +31,21 @@ class Check:
     def __init__(
         self,
         store: Any,
+        report: FeastReport,
         target: Target,
         questions: Sequence[Question],
         sources: Mapping[str, Rows],
         *,
-        seed: int,
         statuses: bool,
     ) -> None:
         self.store, self.target, self.questions = store, target, questions
-        self.statuses, self.probes = statuses, Probes(store)
-        self.report = FeastReport(target.name, seed, "feast")
+        self.statuses, self.probes, self.report = statuses, Probes(store), report
         self.rows = {
             part.title: sources[part.title].of(_keys(part, questions)) for part in target.parts
         }
         self.online: Answers | Raised = Raised(RuntimeError())
 
-    def run(self, instants: Sequence[int], progress: Advance) -> FeastReport:
+    def run(self, instants: Sequence[int], progress: Advance) -> None:
         """Compare as of each of the instants, in microseconds."""
         began, steps = time.monotonic(), len(instants) + 1
         self.online = online(self.store, self.target, self.questions)
@@ -54,9 +53,8 @@ class Check:
         for done, at in enumerate(instants):
             self._compare(at)
             progress(done + 2, steps)
-        self.report.rows = len(self.questions) * len(instants)
-        self.report.seconds = time.monotonic() - began
-        return self.report
+        self.report.rows += len(self.questions) * len(instants)
+        self.report.seconds += time.monotonic() - began
 
     def _compare(self, at: int) -> None:
         found = offline(self.store, self.target, self.questions, at)
@@ -135,6 +133,23 @@ class Check:
             }
             for one in past[-_SHOWN_ROWS:]
         )
+
+
+def in_groups(
+    store: Any, target: Target, questions: Sequence[Question]
+) -> list[Sequence[Question]]:
+    """The questions as they are asked together. Those of on-demand views whose inputs all have
+    values stand apart: beside a null, pandas gives a function other types."""
+    refs = [ref for one in target.features if one.on_demand for ref in input_refs(one.on_demand)]
+    if not refs:
+        return [questions]
+    found = online(store, target_of(store, target.name, list(dict.fromkeys(refs))), questions)
+    columns = [] if isinstance(found, Raised) else [column.values for column in found.values()]
+    some = [any(column[row] is None for column in columns) for row in range(len(questions))]
+    groups = [
+        [q for q, null in zip(questions, some, strict=True) if null is has] for has in (False, True)
+    ]
+    return [group for group in groups if group]
 
 
 class _Instant:

@@ -36,8 +36,8 @@ class Raised:
 
 @dataclass(slots=True)
 class Column:
-    """A feature's answers: its values, for each row whether the path gave one at all, and online the
-    status and the instant of the row that it came of, in microseconds."""
+    """A feature's answers: its values, for each row whether the path gave one at all, and online
+    the status and the instant of the row that it came of, in microseconds."""
 
     values: list[Any]
     given: list[bool]

@@ -22,10 +22,10 @@ Question = dict[str, Any]
 
 
 def drawn(
-    target: Target, rows: Mapping[str, Rows], *, most: int, seed: int, until: int
+    target: Target, rows: Mapping[str, Rows], *, most: int, seed: int, until: int, unknown: bool
 ) -> list[Question]:
-    """Questions about entities of the views' sources, and at last one about an entity that none of
-    them has. Request fields are drawn too."""
+    """Questions about entities of the views' sources. With `unknown` the last one is about an
+    entity that none of them has. Request fields are drawn too."""
     by_part = [(part, rows[part.title].some_keys(most, seed, until)) for part in target.parts]
     number = max((len(keys) for _, keys in by_part), default=0)
     rng = random.Random(f"{seed}:{target.name}")
@@ -37,7 +37,7 @@ def drawn(
                 question |= _by_column(part, keys[i % len(keys)], question)
         found.append(question)
     found = [one for one in found if one.keys() == {*target.keys}]
-    if found and target.keys:
+    if unknown and found and target.keys:
         found.append({name: _unknown([one[name] for one in found]) for name in target.keys})
     return [one | _fields(target, rng) for one in found]
 

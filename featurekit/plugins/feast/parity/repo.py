@@ -35,7 +35,7 @@ def opened(folder: Path) -> Iterator[Any]:
     here = str(folder.absolute())
     sys.path.insert(0, here)  # functions of on-demand views may import modules of the repo
     try:
-        yield FeatureStore(config=config)
+        yield FeatureStore(repo_path=here, config=config)
     finally:
         sys.path.remove(here)
 
@@ -62,7 +62,8 @@ def _check_registry(config: Any, folder: Path) -> None:
     path = folder / registry.path
     if not path.is_file():
         raise RegistryError(
-            f"{path}: there is no registry yet, so the repo has no views to check; run `feast apply`"
+            f"{path}: there is no registry yet, so the repo has no views to check; run "
+            "`feast apply`"
         )
 
 
@@ -95,6 +96,11 @@ def _all_views(store: Any) -> list[Any]:
         ]
     except FeastObjectNotFoundException as error:
         raise RegistryError(f"{store.project}: {_short(error)}; run `feast apply`") from None
+    except Exception as error:  # functions of views are read with what they import
+        raise RegistryError(
+            f"{store.project}: Feast cannot read the registry ({_short(error)}); what the repo "
+            "imports has to be installed here, and applied with this version of Feast"
+        ) from None
 
 
 def _near(name: str, known: Any) -> str:

@@ -88,7 +88,7 @@ class Rows:
                     )
                     + ")"
                 )
-            found = con.execute(f"{query} ORDER BY {quote(_TS)}, {quote(_CREATED)} NULLS FIRST")
+            found = con.sql(f"{query} ORDER BY {quote(_TS)}, {quote(_CREATED)} NULLS FIRST")
             table = found.to_arrow_table()
         lists = {name: column_values(table[name]) for name in table.column_names}
         rows: dict[Key, list[Row]] = {key: [] for key in keys}
@@ -108,11 +108,13 @@ class Rows:
 
     @contextmanager
     def _connected(self) -> Iterator[Any]:
-        with tempfile.TemporaryDirectory(prefix="featurekit-") as folder:
-            with closing(connect(Path(folder))) as con:
-                con.execute("SET TimeZone = 'UTC'")
-                con.register("rows", self.table)
-                yield con
+        with (
+            tempfile.TemporaryDirectory(prefix="featurekit-") as folder,
+            closing(connect(Path(folder))) as con,
+        ):
+            con.execute("SET TimeZone = 'UTC'")
+            con.register("rows", self.table)
+            yield con
 
 
 def _wanted(keys: Sequence[Key], names: Sequence[str]) -> pa.Table:
