@@ -23,7 +23,7 @@ CAUSES = {
     "on-demand types widened": "the function of the on-demand view was given other types online "
     "than offline, and computes otherwise with them",
     "singleton on-demand view": "the function takes one row, and a path calls it with columns",
-    "float32 rounding": "the view declares Float32 over doubles: online rounds and offline does not",
+    "float32 rounding": "the view declares Float32 over doubles, which online alone rounds",
     "int as a double": "an int beyond 2^53 went through a double on its way online, as pandas has "
     "ints beside nulls",
     "cut to an int": "the view declares an int over numbers with a fraction: online cuts it off",
