@@ -100,9 +100,10 @@ def _transformation(repo: Repo) -> None:
     repo.materialize()
 
 
-def _on_demand(
+def make_on_demand(
     repo: Repo, given: pa.Table, dtype: Any, made: Any, function: Any, **options: Any
 ) -> None:
+    """A view v, and an on-demand view over it, materialised."""
     import warnings
 
     from feast import Field
@@ -133,14 +134,16 @@ def _wide_int(repo: Repo) -> None:
     from feast.types import Int32, Int64
 
     given = rows(key=[1], at=[NOW - DAY], x=pa.array([2_000_000_000], pa.int32()))
-    _on_demand(repo, given, Int32, Int64, _double)
+    make_on_demand(repo, given, Int32, Int64, _double)
 
 
 def _wide_float(repo: Repo) -> None:
     from feast.types import Float32, Float64
 
     given = rows(key=[1], at=[NOW - DAY], x=pa.array([0.1], pa.float32()))
-    _on_demand(repo, given, Float32, Float64, lambda frame: pd.DataFrame({"y": frame["x"] * 10}))
+    make_on_demand(
+        repo, given, Float32, Float64, lambda frame: pd.DataFrame({"y": frame["x"] * 10})
+    )
 
 
 def _singleton(repo: Repo) -> None:
@@ -148,7 +151,7 @@ def _singleton(repo: Repo) -> None:
 
     given = rows(key=[1, 2], at=[NOW - DAY] * 2, x=[5, 7])
     function = lambda row: {"y": row["x"] * 10}  # noqa: E731
-    _on_demand(repo, given, Int64, Int64, function, mode="python", singleton=True)
+    make_on_demand(repo, given, Int64, Int64, function, mode="python", singleton=True)
 
 
 def _one(given: pa.Table, dtype: str) -> Made:

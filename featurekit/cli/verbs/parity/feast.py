@@ -65,9 +65,9 @@ def feast(arguments: Namespace, screen: Screen) -> bool:
     )
     with screen.progress() as move:
         reports = check_feast(arguments.feast or arguments.repo or Path(), asked, progress=move)
-    found = [
-        report for report in reports if report.compared or not any(r.compared for r in reports)
-    ]
-    return conclude(
-        screen, [*found], arguments, why="see what was not checked", show=show_feast_report
-    )
+    failed = [report.failed for report in reports if report.failed is not None]
+    why = "; ".join(dict.fromkeys(reason for report in reports for reason in report.unchecked))
+    agree = conclude(screen, [*reports], arguments, why=why, show=show_feast_report, each=False)
+    if agree and failed:
+        raise failed[0]
+    return agree

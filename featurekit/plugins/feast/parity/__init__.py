@@ -9,16 +9,15 @@ or a second look at the online store, has shown it.
 from __future__ import annotations
 
 import datetime as dt
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from featurekit.core.screen import Progress
+from featurekit.core.screen import Advance, Progress
 from featurekit.core.types import micros
-from featurekit.errors import FeaturekitError
+from featurekit.errors import EntityFrameError, FeaturekitError, RegistryError, StoreUnavailable
 from featurekit.plugins.feast.parity.check import Check, in_groups
 from featurekit.plugins.feast.parity.paths import Raised, online
 from featurekit.plugins.feast.parity.questions import asked_of, drawn, of_file
@@ -49,13 +48,14 @@ def check_feast(
     """A report for each view and service of the Feast repo in `folder`.
 
     ConfigError for a folder that is no Feast repo, RegistryError for one that was not applied,
-    DefinitionError for a name that it does not have, SourceError for a source that cannot be read,
-    EntityFrameError for a file of entities that does not fit, StoreUnavailable for a store that
-    does not answer.
+    DefinitionError for a name that it does not have, EntityFrameError for a file of entities that
+    cannot be read, StoreUnavailable for a store that does not answer. Why one of the views could
+    not be checked is the `failed` of its report.
     """
     asked = asked or Asked()
     move = progress or (lambda what, done, total: None)
     now = micros(dt.datetime.now(dt.UTC))
+    frame = None if asked.entities is None else of_file(asked.entities)
     with opened(Path(folder)) as store:
         views = views_of(store, [*asked.views]) if asked.views or not asked.services else []
         services = (
@@ -63,12 +63,23 @@ def check_feast(
         )
         targets = targets_of(store, views, services)
         if not targets:
-            raise FeaturekitError(f"{folder} has no views to check; run `feast apply`")
+            raise RegistryError(f"{folder} has no views to check; run `feast apply`")
         sources = _Sources(store.config)
-        return [
-            _checked(store, target, asked, sources, now, partial(move, target.name))
-            for target in targets
-        ]
+        reports = []
+        for target in targets:
+            report = FeastReport(target.name, asked.seed, "feast")
+            try:
+                _compare(
+                    store, target, asked, frame, sources, report, now, partial(move, target.name)
+                )
+            except StoreUnavailable:
+                raise
+            except FeaturekitError as error:
+                report.unchecked[f"view or service: {error}"] += 1
+                named = target.name in {*asked.views, *asked.services}
+                report.failed = None if isinstance(error, EntityFrameError) and not named else error
+            reports.append(report)
+        return reports
 
 
 class _Sources(dict[str, Rows]):
@@ -86,34 +97,40 @@ class _Sources(dict[str, Rows]):
         return {part.title: self[part.title] for part in target.parts}
 
 
-def _checked(
-    store: Any, target: Target, asked: Asked, sources: _Sources, now: int, progress: Any
-) -> FeastReport:
-    report = FeastReport(target.name, asked.seed, "feast")
+def _compare(
+    store: Any,
+    target: Target,
+    asked: Asked,
+    frame: Any,
+    sources: _Sources,
+    report: FeastReport,
+    now: int,
+    progress: Advance,
+) -> None:
+    """Compare what a target is asked, and count it in its report."""
     offline_only = [p.view.name for p in target.parts if not getattr(p.view, "online", True)]
     if offline_only:
-        report.unchecked = Counter({f"views with online=False: {', '.join(offline_only)}": 1})
-        return report
+        report.unchecked[f"views with online=False: {', '.join(offline_only)}"] += 1
+        return
     rows = sources.of(target)
-    if asked.entities is None:
+    if frame is None:
         questions = drawn(
             target, rows, most=asked.rows, seed=asked.seed, until=now, unknown=asked.statuses
         )
     else:
-        questions = asked_of(target, of_file(asked.entities))
+        questions = asked_of(target, frame)
     if not questions:
         report.unchecked["views whose source has no rows"] += 1
-        return report
+        return
     empty = [p.title for p in target.parts if p.filled_us is None]
     if empty and _holds_nothing(store, target, questions):
         report.unchecked[f"rows of {', '.join(empty)}, which was not materialised"] += len(
             questions
         )
-        return report
+        return
     for group in in_groups(store, target, questions):
         check = Check(store, report, target, group, rows, statuses=asked.statuses)
         check.run(_instants(target, asked, now), progress)
-    return report
 
 
 def _holds_nothing(store: Any, target: Target, questions: Sequence[Any]) -> bool:

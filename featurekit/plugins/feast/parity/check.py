@@ -79,11 +79,9 @@ class Check:
             )
             return
         views = [f.on_demand for f in self.target.features if f.on_demand is not None]
-        if not views and isinstance(mine, Raised):
-            raise FeaturekitError(
-                f"{self.target.name}: offline raised {type(mine.error).__name__}: "
-                f"{str(mine.error).splitlines()[0]}"
-            ) from mine.error
+        if not views:  # no function of the repo ran, so that it is no difference of values
+            which, raised = ("offline", mine) if isinstance(mine, Raised) else ("online", other)
+            raise FeaturekitError(f"{self.target.name}: {which} {raised.told}")
         for feature in self.target.features:
             cause = raised_cause(feature.on_demand or (views or [None])[0], mine, other)
             for row in range(len(self.questions)):

@@ -109,9 +109,9 @@ def _run(view: Any, table: pa.Table, *, python: bool) -> Mapping[str, list[Any]]
 def raised_cause(view: Any, offline: Any, online: Any) -> Cause:
     """Why one path of an on-demand view raises, or gives fewer values than rows."""
     told = tuple(
-        f"{path}: {type(one.error).__name__}: {str(one.error).splitlines()[0][:200]}"
+        f"{path} {one.told}"
         for path, one in (("offline", offline), ("online", online))
-        if isinstance(one, Raised) and str(one.error)
+        if isinstance(one, Raised)
     )
     if getattr(view, "singleton", False) and view.mode == "python":
         return Cause("singleton on-demand view", told)

@@ -30,6 +30,12 @@ class Raised:
 
     error: Exception
 
+    @property
+    def told(self) -> str:
+        """The class of the error, and its first line."""
+        lines = str(self.error).strip().splitlines() or [""]
+        return f"raised {type(self.error).__name__}: {lines[0][:200]}".removesuffix(": ")
+
     def __repr__(self) -> str:
         return f"raised {type(self.error).__name__}"
 

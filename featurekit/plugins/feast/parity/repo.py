@@ -14,9 +14,16 @@ from feast.repo_config import load_repo_config
 
 from featurekit.core.calls import near
 from featurekit.core.missing import no_folder
-from featurekit.errors import ConfigError, DefinitionError, FeaturekitError, RegistryError
+from featurekit.errors import (
+    ConfigError,
+    DefinitionError,
+    FeaturekitError,
+    RegistryError,
+    StoreUnavailable,
+)
 
 _FILE = "feature_store.yaml"
+_APPLY = "the repo has no views to check yet, so run `feast apply`"
 
 
 @contextmanager
@@ -31,7 +38,7 @@ def opened(folder: Path) -> Iterator[Any]:
         instead = f"write --feast {below.parent}" if below.is_file() else "name the folder with one"
         raise ConfigError(f"--feast: {folder} has no {_FILE}; {instead}")
     config = _config(folder, path)
-    _check_registry(config, folder)
+    _check_places(config, folder)
     here = str(folder.absolute())
     sys.path.insert(0, here)  # functions of on-demand views may import modules of the repo
     try:
@@ -54,17 +61,47 @@ def _config(folder: Path, path: Path) -> Any:
     return config
 
 
-def _check_registry(config: Any, folder: Path) -> None:
-    """RegistryError where the registry's file is absent, which Feast would make."""
-    registry = config.registry
-    if registry.registry_type != "file" or "://" in str(registry.path):
-        return
-    path = folder / registry.path
-    if not path.is_file():
-        raise RegistryError(
-            f"{path}: there is no registry yet, so the repo has no views to check; run "
-            "`feast apply`"
+def _check_places(config: Any, folder: Path) -> None:
+    """RegistryError or StoreUnavailable where a registry or an online store is absent that Feast
+    would make as soon as it is asked."""
+    registry, online = config.registry, config.online_store
+    if registry.registry_type == "sql":
+        _check_sql(registry, config.project)
+    elif registry.registry_type == "file" and "://" not in str(registry.path):
+        if not (folder / registry.path).is_file():
+            raise RegistryError(f"{folder / registry.path}: there is no registry; {_APPLY}")
+    kind = "" if online is None else str(online.type).lower()
+    if kind.endswith(("sqlite", "sqliteonlinestore")) and not (folder / online.path).is_file():
+        raise StoreUnavailable(
+            f"{folder / online.path}: there is no online store; run `feast apply` and "
+            "`feast materialize-incremental`"
         )
+
+
+def _check_sql(registry: Any, project: str) -> None:
+    """RegistryError where a database does not answer, or has no such project."""
+    from sqlalchemy import create_engine, inspect, text
+    from sqlalchemy.exc import SQLAlchemyError
+
+    engine = create_engine(registry.path, **registry.sqlalchemy_config_kwargs)
+    shown = engine.url.render_as_string(hide_password=True)
+    file = engine.url.database if engine.dialect.name == "sqlite" else None
+    if file is not None and not Path(file).is_file():
+        raise RegistryError(f"{file}: there is no registry; {_APPLY}")
+    asked = text("SELECT 1 FROM projects WHERE project_id = :project")
+    try:
+        with engine.connect() as con:
+            there = inspect(con).has_table("projects")
+            known = there and con.execute(asked, {"project": project}).first() is not None
+    except SQLAlchemyError as error:
+        raise RegistryError(
+            f"registry {shown} does not answer ({_short(error)}); start it, or correct registry: "
+            f"in {_FILE}"
+        ) from None
+    finally:
+        engine.dispose()
+    if not known:
+        raise RegistryError(f"registry {shown} has no project {project!r}; {_APPLY}")
 
 
 def views_of(store: Any, names: list[str]) -> list[Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from featurekit.core.screen import Screen
+from featurekit.errors import FeaturekitError
 from featurekit.parity.report import Difference, Report
 from featurekit.parity.reports.show import show_report
 from featurekit.plugins.feast.parity.causes import CAUSES
@@ -17,9 +18,10 @@ _KEPT, _KEPT_ALIKE = 100, 2
 @dataclass(slots=True)
 class FeastReport(Report):
     """A check of a view or a service of a Feast repo. `causes` counts the values that differ by
-    feature and cause."""
+    feature and cause, and `failed` is why nothing could be compared, where that is an error."""
 
     causes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    failed: FeaturekitError | None = None
 
     def keep(self, difference: Difference) -> None:
         """Keep a difference where there is room: some of each feature and cause."""
