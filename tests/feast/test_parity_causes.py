@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("feast.feature_store", reason="needs Feast (the extra featurekit[feast])")
 
 from feast_repos import DAY, NOW, Repo
-from test_parity import check, make_on_demand, rows
+from test_parity_of_feast import check, make_on_demand, rows
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 HOUR = dt.timedelta(hours=1)

@@ -15,7 +15,7 @@ import yaml
 pytest.importorskip("feast.feature_store", reason="needs Feast (the extra featurekit[feast])")
 
 from feast_repos import DAY, NOW, Repo
-from test_parity import rows
+from test_parity_of_feast import rows
 
 from featurekit.cli import main
 
@@ -104,10 +104,8 @@ def test_the_seed_and_the_number_of_rows_choose_the_entities(
     quiet: Repo, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def asked(*words: str) -> int:
-        said = run(capsys, "parity", "--feast", str(quiet.folder), "--view", "v", "--json", *words)[
-            1
-        ]
-        return int(json.loads(said)["services"][0]["rows"])
+        command = ["parity", "--feast", str(quiet.folder), "--view", "v", "--json", *words]
+        return int(json.loads(run(capsys, *command)[1])["services"][0]["rows"])
 
     assert asked() == 4
     assert asked("--rows", "1") == 2

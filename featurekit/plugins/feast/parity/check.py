@@ -80,8 +80,9 @@ class Check:
             return
         views = [f.on_demand for f in self.target.features if f.on_demand is not None]
         if not views:  # no function of the repo ran, so that it is no difference of values
-            which, raised = ("offline", mine) if isinstance(mine, Raised) else ("online", other)
-            raise FeaturekitError(f"{self.target.name}: {which} {raised.told}")
+            for which, one in (("offline", mine), ("online", other)):
+                if isinstance(one, Raised):
+                    raise FeaturekitError(f"{self.target.name}: {which} {one.told}")
         for feature in self.target.features:
             cause = raised_cause(feature.on_demand or (views or [None])[0], mine, other)
             for row in range(len(self.questions)):
@@ -102,16 +103,10 @@ class Check:
         counts.differing += 1
         found.causes[feature.ref, cause.name] += 1
         question, as_of = self.questions[row], instant(at).isoformat()
-        told = FeastDiagnosis(
-            feature.ref,
-            question,
-            as_of,
-            *pair,
-            cause,
-            _where(feature),
-            self._shown(feature, row, at),
-        )
-        found.keep(Difference(feature.ref, question, as_of, *pair, diagnosis=told))
+        where, shown = _where(feature), self._shown(feature, row, at)
+        mine, theirs = pair
+        told = FeastDiagnosis(feature.ref, question, as_of, mine, theirs, cause, where, shown)
+        found.keep(Difference(feature.ref, question, as_of, mine, theirs, diagnosis=told))
 
     def rows_of(self, part: Part, row: int) -> tuple[Key, list[Row]]:
         """The entity of a question in a part, and its rows in the source."""
@@ -253,5 +248,6 @@ def _raised_pair(answers: Answers | Raised, feature: Feature, row: int) -> State
 
 def _where(feature: Feature) -> str:
     if feature.part is None:
-        return f"the function of the on-demand view {feature.on_demand.name!r}"
+        title = feature.ref.split(":", 1)[0]
+        return f"the function of the on-demand view {title!r}"
     return f"view {feature.part.view.name!r}, source {feature.part.view.batch_source.name!r}"

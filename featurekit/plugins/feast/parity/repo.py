@@ -67,9 +67,9 @@ def _check_places(config: Any, folder: Path) -> None:
     registry, online = config.registry, config.online_store
     if registry.registry_type == "sql":
         _check_sql(registry, config.project)
-    elif registry.registry_type == "file" and "://" not in str(registry.path):
-        if not (folder / registry.path).is_file():
-            raise RegistryError(f"{folder / registry.path}: there is no registry; {_APPLY}")
+    local = registry.registry_type == "file" and "://" not in str(registry.path)
+    if local and not (folder / registry.path).is_file():
+        raise RegistryError(f"{folder / registry.path}: there is no registry; {_APPLY}")
     kind = "" if online is None else str(online.type).lower()
     if kind.endswith(("sqlite", "sqliteonlinestore")) and not (folder / online.path).is_file():
         raise StoreUnavailable(

@@ -84,7 +84,7 @@ class Rows:
                 query += (
                     " WHERE EXISTS (FROM wanted WHERE "
                     + " AND ".join(
-                        f"{columns[key]}::VARCHAR = wanted.{quote(key)}" for key in self.keys
+                        f"rows.{columns[key]}::VARCHAR = wanted.{quote(key)}" for key in self.keys
                     )
                     + ")"
                 )
