@@ -40,9 +40,8 @@ class Check:
     ) -> None:
         self.store, self.target, self.questions = store, target, questions
         self.statuses, self.probes, self.report = statuses, Probes(store), report
-        self.rows = {
-            part.title: sources[part.title].of(_keys(part, questions)) for part in target.parts
-        }
+        self.sources = sources
+        self._loaded: dict[tuple[str, str], dict[Key, list[Row]]] = {}
         self.online: Answers | Raised = Raised(RuntimeError())
 
     def run(self, instants: Sequence[int], progress: Advance) -> None:
@@ -108,16 +107,32 @@ class Check:
         told = FeastDiagnosis(feature.ref, question, as_of, mine, theirs, cause, where, shown)
         found.keep(Difference(feature.ref, question, as_of, mine, theirs, diagnosis=told))
 
-    def rows_of(self, part: Part, row: int) -> tuple[Key, list[Row]]:
-        """The entity of a question in a part, and its rows in the source."""
-        key = _key(part, self.questions[row])
-        return key, self.rows[part.title].get(key, [])
+    def load(self, feature: Feature, rows: Sequence[int]) -> None:
+        """Read what the source has of the entities of some questions, unless that is known."""
+        part = feature.part
+        if part is None:
+            return
+        known = self._loaded.setdefault((part.title, feature.name), {})
+        keys = dict.fromkeys(_key(part, self.questions[row]) for row in rows)
+        if new := [key for key in keys if key not in known]:
+            source = self.sources[part.title]
+            columns = [feature.name, *self.probes.collisions(part, feature.name)]
+            if getattr(part.view, "feature_transformation", None) is not None:
+                columns = source.columns  # its function may read any of them
+            known.update(source.of(new, columns))
+
+    def rows_of(self, feature: Feature, row: int) -> tuple[Key, list[Row]]:
+        """The entity of a question, and its rows in the source of a feature."""
+        assert feature.part is not None
+        self.load(feature, [row])
+        key = _key(feature.part, self.questions[row])
+        return key, self._loaded[feature.part.title, feature.name][key]
 
     def _shown(self, feature: Feature, row: int, at: int) -> tuple[dict[str, str], ...]:
         """The latest rows of the entity by the instant, for people."""
         if feature.part is None:
             return ()
-        past = [one for one in self.rows_of(feature.part, row)[1] if one.ts <= at]
+        past = [one for one in self.rows_of(feature, row)[1] if one.ts <= at]
         return tuple(
             {
                 "happened": instant(one.ts).isoformat(),
@@ -154,7 +169,12 @@ class _Instant:
 
     def compare(self, feature: Feature, mine: Column, other: Column) -> None:
         """Compare each row of a feature."""
-        for row in range(len(self.check.questions)):
+        every = range(len(self.check.questions))
+        pairs = zip(every, mine.values, other.values, strict=True)
+        self.check.load(
+            feature, [row for row, a, b in pairs if a is None or not same(a, b, feature.type)]
+        )
+        for row in every:
             if not mine.given[row] and other.values[row] is None:
                 self.check.report.unchecked["values of rows that offline left out"] += 1
                 continue
@@ -185,7 +205,7 @@ class _Instant:
     ) -> Cause:
         """The cause of a difference of a feature of a feature view."""
         assert feature.part is not None
-        key, rows = self.check.rows_of(feature.part, row)
+        key, rows = self.check.rows_of(feature, row)
         return cause_of(
             Case(feature, feature.part, key, mine, theirs, self.at, held, rows, self.check.probes)
         )
@@ -200,6 +220,7 @@ class _Instant:
             answered = {} if isinstance(theirs, Raised) else theirs
 
             def explain(feature: Feature, row: int) -> str:
+                check.load(feature, range(len(check.questions)))
                 pair = mine[feature.column].values[row], answered[feature.column].values[row]
                 found = self.explain(feature, row, *pair, answered[feature.column].happened[row])
                 return f"{found.name}: {CAUSES.get(found.name, 'its row was not materialised yet')}"
@@ -218,7 +239,7 @@ class _Instant:
             return "PRESENT"
         if feature.part is None:
             return "NULL_VALUE"
-        past = [one for one in self.check.rows_of(feature.part, row)[1] if one.ts <= self.at]
+        past = [one for one in self.check.rows_of(feature, row)[1] if one.ts <= self.at]
         if not past:
             return "NOT_FOUND"
         ttl = feature.part.ttl_us
@@ -229,10 +250,6 @@ class _Instant:
 def _ahead(part: Part, held: int | None, at: int) -> bool:
     """Whether online stands for a later instant than is asked about: it was pushed to since."""
     return held is not None and held > at and at == part.filled_us
-
-
-def _keys(part: Part, questions: Sequence[Question]) -> list[Key]:
-    return list(dict.fromkeys(_key(part, question) for question in questions))
 
 
 def _key(part: Part, question: Question) -> Key:

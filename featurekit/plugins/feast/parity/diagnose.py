@@ -164,7 +164,9 @@ def _behind(case: Case) -> Cause | None:
     row = f"the row of {_when(ts)}"
     if not covering:
         after = case.part.filled_us is None or ts > case.part.filled_us
-        return Cause(LAG if after else "not materialised", (f"{row} lies in no interval",))
+        known = [f"{_when(start)} to {_when(end)}" for start, end in case.part.intervals[-3:]]
+        told = f"{row} is outside of what was materialised: {', '.join(known) or 'nothing'}"
+        return Cause(LAG if after else "not materialised", (told,))
     if case.held is None:
         return Cause("row not online", (f"{row} lies in an interval that was materialised",))
     if not any(case.holds(one, case.online) for one in case.at_held()):

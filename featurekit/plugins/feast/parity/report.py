@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from featurekit.core.screen import Screen
@@ -47,11 +47,14 @@ def _cause(difference: Difference) -> str:
 
 
 def show_feast_report(screen: Screen, report: Report) -> None:
-    """The counts of a check, its causes, and an example of each."""
-    show_report(screen, report)
+    """The counts of a check, an example of each cause, and how often each was found."""
+    examples: dict[str, Difference] = {}
+    for difference in report.differences:
+        examples.setdefault(_cause(difference), difference)
+    show_report(screen, replace(report, differences=list(examples.values())))
     if isinstance(report, FeastReport) and report.causes:
         screen.table(
-            ("feature", "cause", "values", "meaning"),
-            [(f, c, n, CAUSES[c]) for (f, c), n in sorted(report.causes.items())],
+            ("feature", "cause", "values"),
+            [(feature, cause, n) for (feature, cause), n in sorted(report.causes.items())],
         )
         screen.line()

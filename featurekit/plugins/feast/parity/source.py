@@ -69,25 +69,21 @@ class Rows:
             ).fetchall()
         return list(dict.fromkeys([*tied, *drawn]))[:most]
 
-    def of(self, keys: Sequence[Key]) -> dict[Key, list[Row]]:
-        """The rows of each entity, in the order in which they happened and were created."""
-        columns = {name: self._column(name) for name in self._names}
-        shown = ", ".join(f"{column} AS {quote(name)}" for name, column in columns.items())
-        created = "NULL" if self._created is None else self._us(self._created)
-        query = (
-            f"SELECT {shown}, {self._us(self._ts)} AS {quote(_TS)}, {created} AS {quote(_CREATED)} "
-            "FROM rows"
-        )
+    def of(self, keys: Sequence[Key], columns: Sequence[str]) -> dict[Key, list[Row]]:
+        """Some columns of the rows of each entity, in the order in which they happened and were
+        created."""
+        wanted = dict.fromkeys([*self.keys, *(name for name in columns if name in self._names)])
+        shown = ", ".join(f"rows.{self._column(name)} AS {quote(name)}" for name in wanted)
+        created = "NULL::BIGINT" if self._created is None else self._us(self._created)
+        times = f"{self._us(self._ts)} AS {quote(_TS)}, {created} AS {quote(_CREATED)}"
+        query = f"SELECT {times}{', ' if shown else ''}{shown} FROM rows"
         with self._connected() as con:
             if self.keys:
                 con.register("wanted", _wanted(keys, self.keys))
-                query += (
-                    " WHERE EXISTS (FROM wanted WHERE "
-                    + " AND ".join(
-                        f"rows.{columns[key]}::VARCHAR = wanted.{quote(key)}" for key in self.keys
-                    )
-                    + ")"
+                met = " AND ".join(
+                    f"rows.{self._column(key)}::VARCHAR = wanted.{quote(key)}" for key in self.keys
                 )
+                query += f" WHERE EXISTS (FROM wanted WHERE {met})"
             found = con.sql(f"{query} ORDER BY {quote(_TS)}, {quote(_CREATED)} NULLS FIRST")
             table = found.to_arrow_table()
         lists = {name: column_values(table[name]) for name in table.column_names}
@@ -95,9 +91,14 @@ class Rows:
         as_text = {tuple(map(str, key)): key for key in keys}
         for i in range(table.num_rows):
             text = tuple(str(lists[name][i]) for name in self.keys)
-            values = {name: lists[name][i] for name in columns}
+            values = {name: lists[name][i] for name in wanted}
             rows[as_text[text]].append(Row(lists[_TS][i], lists[_CREATED][i], values))
         return rows
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of the source, by the names that views have for them."""
+        return list(self._names)
 
     def _column(self, name: str) -> str:
         return quote(self._names[name])

@@ -8,6 +8,7 @@ import decimal
 import json
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any
 
 from feast.value_type import ValueType
@@ -48,6 +49,7 @@ def plain(value: Any, type_: ValueType) -> Any:
     return _free(value)
 
 
+@cache
 def _item(type_: ValueType) -> ValueType | None:
     """The type of the elements of a list or a set."""
     for end in ("_LIST", "_SET"):
