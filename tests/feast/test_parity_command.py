@@ -18,6 +18,7 @@ from feast_repos import DAY, NOW, Repo
 from test_parity_of_feast import rows
 
 from featurekit.cli import main
+from featurekit.errors import SourceError
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 MakeRepo = Callable[..., Repo]
@@ -146,6 +147,20 @@ def _to_sql(repo: Repo) -> None:
     path.write_text(yaml.safe_dump(settings))
     views = repo.store.list_feature_views()
     FeatureStore(repo_path=str(repo.folder)).apply([repo.key, *views])
+
+
+def test_a_test_holds_a_repo_to_parity(quiet: Repo, stale: Repo) -> None:
+    from featurekit.plugins.feast.parity import Asked, assert_feast_parity
+    from featurekit.testing import ParityError
+
+    assert_feast_parity(quiet.folder)
+    assert_feast_parity(stale.folder, Asked(views=["w"]))
+    with pytest.raises(ParityError, match="cause    ttl: ") as raised:
+        assert_feast_parity(stale.folder)
+    assert "4 of 6 values differ" in str(raised.value)
+    (quiet.folder / "v.parquet").unlink()
+    with pytest.raises(SourceError, match="cannot be read"):
+        assert_feast_parity(quiet.folder)
 
 
 # --- errors ---------------------------------------------------------------------------------------

@@ -82,6 +82,28 @@ def check_feast(
         return reports
 
 
+def assert_feast_parity(folder: str | Path, asked: Asked | None = None) -> None:
+    """Hold the Feast repo in `folder` to parity in a test: ParityError, an AssertionError, which
+    tells the first difference with its cause. The errors are those of `check_feast`; one of them is
+    raised as well where a view or service that is asked for could not be compared."""
+    from featurekit.parity.testing import ParityError
+
+    reports = check_feast(folder, asked)
+    differing = [one for report in reports for one in report.differences]
+    if differing:
+        told = differing[0].diagnosis
+        number = sum(report.differing for report in reports)
+        compared = sum(report.compared for report in reports)
+        said = differing[0].feature if told is None else told.text()
+        raise ParityError(f"{said}\n{number} of {compared} values differ", told)
+    for report in reports:
+        if report.failed is not None:
+            raise report.failed
+    if not any(report.compared for report in reports):
+        reasons = dict.fromkeys(reason for report in reports for reason in report.unchecked)
+        raise FeaturekitError(f"{folder}: nothing could be compared: {'; '.join(reasons)}")
+
+
 class _Sources(dict[str, Rows]):
     """The sources of views, each read once."""
 
