@@ -149,6 +149,16 @@ def test_a_view_that_was_never_materialised_is_not_checked(make_repo: MakeRepo) 
     assert list(report.unchecked) == ["rows of v, which was not materialised"]
 
 
+def test_a_null_beside_a_value_hides_no_difference(make_repo: MakeRepo) -> None:
+    """Beside a null, pandas gives the function doubles on both paths."""
+    from feast.types import Int32, Int64
+
+    repo = make_repo(ours=False)
+    given = rows(key=[1, 2], at=[NOW - DAY] * 2, x=pa.array([2_000_000_000, None], pa.int32()))
+    make_on_demand(repo, given, Int32, Int64, lambda f: pd.DataFrame({"y": f["x"] * 2}))
+    assert counted(repo) == {"on-demand types widened": 2}
+
+
 # --- what is quiet --------------------------------------------------------------------------------
 
 _INSTANT = dt.datetime(2024, 2, 29, 12, tzinfo=dt.UTC)
@@ -205,3 +215,81 @@ def test_nulls_and_unknown_entities_are_no_difference(make_repo: MakeRepo, own: 
     [report] = check(repo, entities=path)
     assert not report.differences, report.differences[0].diagnosis.text()
     assert report.compared == 2 * 3 * 4
+
+
+@pytest.mark.parametrize("own", STORES, ids=str)
+def test_services_keys_and_names_of_all_kinds_are_asked_about(
+    make_repo: MakeRepo, own: Any
+) -> None:
+    """Two join keys, a view twice under other keys and names, a view without entities, columns of
+    other names, and a request field. Where a request has a view's join key under its own name as
+    well as under others, Feast's own stores take one for the other."""
+    repo = make_repo() if own is None else make_repo(ours=False, own=own)
+    alone = own is None or own[0] != "duckdb"  # Feast fills no view without entities from DuckDB
+    _shapes(repo, world=alone)
+    reports = {report.service: report for report in check(repo)}
+    assert {name for name, one in reports.items() if one.compared} == {
+        *("people", "pairs", "sums", "twice", "all"), *(("world",) if alone else ())
+    }  # fmt: skip
+    assert set(reports["twice"].features) == {
+        *("giver:age", "taker:age"), *(("world:temperature",) if alone else ())
+    }  # fmt: skip
+    found = {cause for one in reports.values() for cause in one.causes}
+    mistaken = {("giver:age", "aliased join key"), ("taker:age", "aliased join key")}
+    assert found == (set() if own is None else mistaken)
+    assert not any(one.unchecked for one in reports.values())
+
+
+def _shapes(repo: Repo, *, world: bool) -> None:
+    import warnings
+
+    from feast import Entity, FeatureService, FeatureView, Field, FileSource, RequestSource
+    from feast.on_demand_feature_view import OnDemandFeatureView
+    from feast.transformation.pandas_transformation import PandasTransformation
+    from feast.types import Float64, Int64, String
+
+    def source(name: str, table: pa.Table, **options: Any) -> FileSource:
+        path = repo.folder / f"{name}.parquet"
+        pq.write_table(table, path)
+        return FileSource(name=f"{name}_source", path=str(path), timestamp_field="at", **options)
+
+    def add_up(frame):  # type: ignore[no-untyped-def]
+        return pd.DataFrame({"total": frame["n"] + frame["more"]})
+
+    person = Entity(name="person", join_keys=["person_id"])
+    town = Entity(name="town", join_keys=["town_name"])
+    at = [NOW - DAY] * 2
+    people = FeatureView(
+        name="people", entities=[person], ttl=2 * DAY,
+        schema=[Field(name="person_id", dtype=Int64), Field(name="age", dtype=Int64)],
+        source=source("people", rows(person_id=[1, 2], at=at, years=[30, 40]),
+                      field_mapping={"years": "age"}),
+    )  # fmt: skip
+    pairs = FeatureView(
+        name="pairs", entities=[person, town], ttl=2 * DAY,
+        schema=[Field(name="person_id", dtype=Int64), Field(name="town_name", dtype=String),
+                Field(name="n", dtype=Int64)],
+        source=source("pairs", rows(person_id=[1, 2], town_name=["a", "b"], at=at, n=[3, 4])),
+    )  # fmt: skip
+    weather = FeatureView(
+        name="world", entities=[], schema=[Field(name="temperature", dtype=Float64)],
+        source=source("world", rows(at=at[:1], temperature=[14.5])),
+    )  # fmt: skip
+    more = RequestSource(name="more_source", schema=[Field(name="more", dtype=Int64)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sums = OnDemandFeatureView(
+            name="sums", sources=[pairs, more], schema=[Field(name="total", dtype=Int64)],
+            feature_transformation=PandasTransformation(add_up, "add_up"), mode="pandas",
+        )  # fmt: skip
+        twice = [
+            people.with_name(name).with_join_key_map({"person_id": f"{name}_id"})
+            for name in ("giver", "taker")
+        ]
+        extra = [weather] if world else []
+        services = [
+            FeatureService(name="twice", features=[*twice, *extra]),
+            FeatureService(name="all", features=[*twice, pairs, sums]),
+        ]
+        repo.store.apply([person, town, people, pairs, more, sums, *extra, *services])
+    repo.materialize()

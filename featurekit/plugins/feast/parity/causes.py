@@ -33,6 +33,8 @@ CAUSES = {
     "NaN as null": "online has no value where the source has a NaN",
     "join key type": "views declare the join key in several types, and the request looks one of "
     "them up by another one's",
+    "aliased join key": "the view is asked under another name of its join key, and the request has "
+    "the key's own name, too: online looks the view up by that",
     "hash collision": "the names of two features have one 32-bit hash, by which Redis holds them: "
     "one overwrites the other",
     "missing entity": "the source has no row of the entity, and online says PRESENT",

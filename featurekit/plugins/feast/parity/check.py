@@ -128,6 +128,20 @@ class Check:
         key = _key(feature.part, self.questions[row])
         return key, self._loaded[feature.part.title, feature.name][key]
 
+    def other_rows(self, feature: Feature, row: int) -> Sequence[Row]:
+        """The rows of the entity that a question names by the view's own names of its join keys,
+        where the view is asked under others."""
+        part, question = feature.part, self.questions[row]
+        if part is None or not all(name in question for name in part.columns):
+            return ()
+        other = tuple(question[name] for name in part.columns)
+        if other == _key(part, question):
+            return ()
+        known = self._loaded.setdefault((part.title, feature.name), {})
+        if other not in known:
+            known.update(self.sources[part.title].of([other], [feature.name]))
+        return known[other]
+
     def _shown(self, feature: Feature, row: int, at: int) -> tuple[dict[str, str], ...]:
         """The latest rows of the entity by the instant, for people."""
         if feature.part is None:
@@ -206,8 +220,9 @@ class _Instant:
         """The cause of a difference of a feature of a feature view."""
         assert feature.part is not None
         key, rows = self.check.rows_of(feature, row)
+        others, probes = self.check.other_rows(feature, row), self.check.probes
         return cause_of(
-            Case(feature, feature.part, key, mine, theirs, self.at, held, rows, self.check.probes)
+            Case(feature, feature.part, key, mine, theirs, self.at, held, rows, others, probes)
         )
 
     def _inputs(self, view: Any) -> Inputs:

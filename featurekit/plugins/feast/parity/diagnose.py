@@ -17,7 +17,9 @@ from featurekit.plugins.feast.parity.values import change_of, same
 @dataclass(frozen=True, slots=True)
 class Case:
     """A value that differs: the feature, what both paths say, the instant asked about, the instant
-    of the row that online has, and the rows of the entity in the source, as they happened."""
+    of the row that online has, and the rows of the entity in the source, as they happened.
+    `other_rows` are those of the entity that the join keys name under the view's own names, where
+    these are others."""
 
     feature: Feature
     part: Part
@@ -27,6 +29,7 @@ class Case:
     at: int
     held: int | None
     rows: Sequence[Row]
+    other_rows: Sequence[Row]
     probes: Probes
 
     @property
@@ -43,6 +46,10 @@ class Case:
     def at_held(self) -> list[Row]:
         """The rows of the instant that online has."""
         return [row for row in self.rows if self.held is not None and is_at(row.ts, self.held)]
+
+    def is_stored(self) -> bool:
+        """Whether the online store has the online value under the entity's own key."""
+        return self.probes.holds(self.part, self.key, self.feature.name, self.online)
 
     def holds(self, row: Row, value: Any) -> bool:
         """Whether a value is that of a row, as it stands there or as Feast changes it."""
@@ -100,6 +107,16 @@ def _join_key(case: Case) -> Cause | None:
     return Cause("join key type", (f"online has the row under the key as {type_}",))
 
 
+def _alias(case: Case) -> Cause | None:
+    past = [row for row in case.other_rows if row.ts <= case.at]
+    if case.is_stored():
+        return None
+    if not past or not any(case.holds(row, case.online) for row in past[-1:]):
+        return None
+    names = ", ".join(f"{own} beside {name}" for own, name in case.part.columns.items())
+    return Cause("aliased join key", (f"the value is that of the other entity: {names}",))
+
+
 def _changed_value(case: Case) -> Cause | None:
     name = change_of(case.offline, case.online, case.feature.type)
     if name is None or (case.online is None and case.held is None):
@@ -136,7 +153,7 @@ def _same_instant(case: Case) -> Cause | None:
     mine = [row for row in latest if case.holds(row, case.online)]
     theirs = [row for row in latest if case.holds(row, case.offline)]
     if not mine:
-        if case.held is None or not theirs:
+        if case.held is None or not theirs or not case.is_stored():
             return None
         return Cause("source changed", (f"no row of {_when(latest[-1].ts)} has the online value",))
     if len(latest) == 1 or not theirs:
@@ -179,7 +196,7 @@ def _behind(case: Case) -> Cause | None:
 
 def _elsewhere(case: Case) -> Cause | None:
     """Online has a row that the source does not have."""
-    if case.held is None or case.held > case.at or case.at_held():
+    if case.held is None or case.held > case.at or case.at_held() or not case.is_stored():
         return None
     return Cause("written online", (f"online has a row of {_when(case.held)}",))
 
@@ -188,6 +205,7 @@ _CHECKS: tuple[Callable[[Case], Cause | None], ...] = (
     _transformation,
     _collision,
     _join_key,
+    _alias,
     _ahead,
     _ttl,
     _changed_value,

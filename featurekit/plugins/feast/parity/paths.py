@@ -95,11 +95,12 @@ def online(
     """What online says of each question now."""
     made: Answers = {one.column: Column([], []) for one in target.features}
     for first in range(0, len(questions), _CHUNK):
-        some = questions[first : first + _CHUNK]
+        # Feast counts the rows by their columns, of which views without entities have none.
+        some = [one or {NUMBER: 0} for one in questions[first : first + _CHUNK]]
         try:
             with _quiet():
                 answer = store.get_online_features(
-                    target.asked, list(some), full_feature_names=target.full
+                    target.asked, some, full_feature_names=target.full
                 )
                 found, proto = answer.to_dict(), answer.proto
         except _CONNECTIONS as error:

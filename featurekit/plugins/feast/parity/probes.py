@@ -8,12 +8,15 @@ from functools import lru_cache
 from typing import Any
 
 import pandas as pd
+from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
-from feast.type_map import feast_value_type_to_python_type
+from feast.type_map import feast_value_type_to_python_type, python_values_to_proto_values
+from feast.value_type import ValueType
 
 from featurekit.plugins.feast.parity.source import Row
 from featurekit.plugins.feast.parity.targets import Part
+from featurekit.plugins.feast.parity.values import same
 
 
 class Probes:
@@ -61,6 +64,18 @@ class Probes:
             if value is not None:
                 return name, value
         return None
+
+    def holds(self, part: Part, key: Sequence[Any], feature: str, value: Any) -> bool:
+        """Whether the online store has this value of a feature under a key."""
+        types = {field.name: field.dtype.to_value_type() for field in part.view.entity_columns}
+        names = list(part.columns) or [DUMMY_ENTITY_ID]
+        values = [
+            python_values_to_proto_values([one], types.get(name, ValueType.STRING))[0]
+            for name, one in zip(names, key or [DUMMY_ENTITY_VAL], strict=True)
+        ]
+        found = self._read(part, EntityKey(join_keys=names, entity_values=values))
+        held = feast_value_type_to_python_type(found.get(feature, Value()), part.types[feature])
+        return same(held, value, part.types[feature])
 
     def _read(self, part: Part, key: EntityKey) -> dict[str, Any]:
         features = list(part.types)

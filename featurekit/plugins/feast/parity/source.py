@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.dataset as ds
 from feast.data_format import ParquetFormat
+from feast.feature_view import DUMMY_ENTITY_ID
 from feast.infra.offline_stores.file_source import FileSource
 
 from featurekit.core.sql import quote
@@ -34,12 +35,17 @@ class Row:
     values: Mapping[str, Any]
 
 
+def key_names(view: Any) -> list[str]:
+    """The join keys of a view; none of one that Feast gives a key of its own."""
+    return [field.name for field in view.entity_columns if field.name != DUMMY_ENTITY_ID]
+
+
 class Rows:
     """The rows of a view's source, by entity; `keys` are the names of its join keys there."""
 
     def __init__(self, config: Any, view: Any) -> None:
         self.view, source = view, view.batch_source
-        self.keys = [field.name for field in view.entity_columns]
+        self.keys = key_names(view)
         self.table = _table(config, view)
         mapping = source.field_mapping or {}
         self._names = {mapping.get(name, name): name for name in self.table.schema.names}
@@ -148,19 +154,15 @@ def _pulled(config: Any, view: Any) -> pa.Table:
 
     source = view.batch_source
     back = {new: old for old, new in (source.field_mapping or {}).items()}
-    names = [field.name for field in [*view.entity_columns, *view.features]]
     store = get_offline_store_from_config(config.offline_store)
     job = store.pull_all_from_table_or_query(
         config=config,
         data_source=source,
-        join_key_columns=[back.get(f.name, f.name) for f in view.entity_columns],
+        join_key_columns=[back.get(name, name) for name in key_names(view)],
         feature_name_columns=[back.get(f.name, f.name) for f in view.features],
         timestamp_field=source.timestamp_field,
         created_timestamp_column=source.created_timestamp_column or None,
         start_date=dt.datetime(1970, 1, 1, tzinfo=dt.UTC),
         end_date=dt.datetime(9999, 12, 31, tzinfo=dt.UTC) - MICROSECOND,
     )
-    table = job.to_arrow()
-    if not names or table.num_columns:
-        return table
-    raise SourceError(f"view {view.name!r}: its source {source.name!r} gave no columns")
+    return job.to_arrow()

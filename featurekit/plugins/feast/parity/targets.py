@@ -8,12 +8,12 @@ from itertools import combinations
 from typing import Any
 
 from feast.errors import FeatureNameCollisionError
-from feast.feature_view import DUMMY_ENTITY_ID
 from feast.value_type import ValueType
 
 from featurekit.core.types import micros
 from featurekit.errors import DefinitionError
 from featurekit.plugins.feast.lookup import context_of
+from featurekit.plugins.feast.parity.source import key_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +129,10 @@ def _part(store: Any, view: Any) -> Part:
     # A view in a projection does not know when it was filled; that in the registry does.
     filled = store.registry.get_any_feature_view(view.name, store.project, allow_cache=True)
     joined = view.projection.join_key_map or {}
-    keys = [f.name for f in view.entity_columns if f.name != DUMMY_ENTITY_ID]
     return Part(
         view,
         view.projection.name_to_use(),
-        {key: joined.get(key, key) for key in keys},
+        {key: joined.get(key, key) for key in key_names(view)},
         {field.name: _value_type(field.dtype) for field in view.features},
         [(micros(start), micros(end)) for start, end in filled.materialization_intervals],
     )
