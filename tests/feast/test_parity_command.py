@@ -150,7 +150,7 @@ def _to_sql(repo: Repo) -> None:
 
 
 def test_a_test_holds_a_repo_to_parity(quiet: Repo, stale: Repo) -> None:
-    from featurekit.plugins.feast.parity import Asked, assert_feast_parity
+    from featurekit.plugins.feast import Asked, assert_feast_parity
     from featurekit.testing import ParityError
 
     assert_feast_parity(quiet.folder)

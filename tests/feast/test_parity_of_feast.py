@@ -219,7 +219,7 @@ def causes(repo: Repo, **asked: Any) -> set[str]:
 
 def check(repo: Repo, **asked: Any) -> Any:
     """The reports of a repo, by `check_feast`."""
-    from featurekit.plugins.feast.parity import Asked, check_feast
+    from featurekit.plugins.feast import Asked, check_feast
 
     repo.write_settings()
     return check_feast(repo.folder, Asked(**asked))

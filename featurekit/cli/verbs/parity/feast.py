@@ -51,7 +51,7 @@ def feast(arguments: Namespace, screen: Screen) -> bool:
     """Compare both paths of a Feast repo."""
     if arguments.feast is not None and arguments.repo is not None:
         raise UsageError("write one of --feast and --repo: both name the repo")
-    from featurekit.plugins.feast.parity import Asked, check_feast
+    from featurekit.plugins.feast import Asked, check_feast
     from featurekit.plugins.feast.parity.report import show_feast_report
 
     asked = Asked(
