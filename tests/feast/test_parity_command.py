@@ -99,6 +99,9 @@ def test_a_program_gets_the_causes(stale: Repo, capsys: pytest.CaptureFixture[st
     [cause] = service["causes"]
     assert (cause["feature"], cause["cause"], cause["values"]) == ("v:x", "ttl", 4)
     assert service["differences"][0]["diagnosis"]["cause"] == "ttl"
+    command = ["parity", "--feast", str(stale.folder), "--view", "v", "--json", "--rows", "1"]
+    [service] = json.loads(run(capsys, *command)[1])["services"]
+    assert [cause["values"] for cause in service["causes"]] == [2]
 
 
 def test_the_seed_and_the_number_of_rows_choose_the_entities(
