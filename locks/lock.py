@@ -20,6 +20,7 @@ FILES = {
     "lakes.txt": ["--extra", "dev", "--extra", "lakes"],
     "mlflow.txt": ["--extra", "dev", "--extra", "mlflow"],
     "trackers.txt": ["--extra", "dev", "--extra", "trackers"],
+    "feast.txt": ["--extra", "dev", "--extra", "feast"],
     "bench.txt": ["--extra", "feast", "--extra", "server"],
     "server.txt": ["--extra", "server"],
 }
