@@ -143,9 +143,9 @@ class FeaturekitOnlineStore(OnlineStore):
         include_feature_view_version_metadata: bool = False,
     ) -> FeaturekitResponse:
         """The features of each entity as of now, from one round trip for all views."""
-        found = lookup_of(config, features, registry, project, full=full_feature_names)
-        if found is not None:
-            return found.get(entity_rows)
+        published = lookup_of(config, features, registry, project, full=full_feature_names)
+        if published is not None:
+            return published.get(entity_rows)
         ready = self._prepared(
             config, features, registry, project, full_feature_names,
             include_feature_view_version_metadata,
@@ -165,9 +165,9 @@ class FeaturekitOnlineStore(OnlineStore):
         include_feature_view_version_metadata: bool = False,
     ) -> FeaturekitResponse:
         """As `get_online_features`, without blocking the event loop while Redis is read."""
-        found = lookup_of(config, features, registry, project, full=full_feature_names)
-        if found is not None:
-            return await found.get_async(entity_rows)
+        published = lookup_of(config, features, registry, project, full=full_feature_names)
+        if published is not None:
+            return await published.get_async(entity_rows)
         ready = self._prepared(
             config, features, registry, project, full_feature_names,
             include_feature_view_version_metadata,

@@ -119,10 +119,11 @@ def _strip(message: Message) -> None:
         if field.name in _UNSAID:
             message.ClearField(field.name)
         elif field.type == FieldDescriptor.TYPE_MESSAGE:
-            if field.message_type.GetOptions().map_entry:
-                continue
-            for one in value if field.is_repeated else [value]:
-                _strip(one)
+            of_map = field.message_type.GetOptions().map_entry
+            several = value.values() if of_map else value if field.is_repeated else [value]
+            for one in several:
+                if isinstance(one, Message):
+                    _strip(one)
 
 
 def _write(registry: Any, project: str, steps: list[_Step]) -> None:

@@ -245,18 +245,13 @@ def _show_service(made: Shown, written: Any, service: Service) -> None:
 def _selected(made: Shown, service: Service, view: View, names: Sequence[str]) -> list[Any]:
     """The view with the features of these names, in its role; none where nothing of it is there."""
     whole = made.views.get(view.name)
-    if not names or whole is None or whole.tags[MARK] != "view":
-        if names:
-            gone = ", ".join(f"{view.title}:{name}" for name in names)
-            _omit(made, "feature service", service.name, f"it is published without {gone}")
-        return []
-    known = {f.name for f in whole.features}
-    gone = [name for name in names if name not in known]
+    known = {f.name for f in whole.features} if whole and whole.tags[MARK] == "view" else set()
+    gone = [f"{view.title}:{name}" for name in names if name not in known]
     if gone:
-        told = ", ".join(f"{view.title}:{name}" for name in gone)
-        _omit(made, "feature service", service.name, f"it is published without {told}")
+        why = f"it is published without {', '.join(gone)}"
+        _omit(made, "feature service", service.name, why)
     chosen = [name for name in names if name in known]
-    if not chosen:
+    if whole is None or not chosen:
         return []
     found = whole[chosen]
     if view.role is not None:
@@ -322,9 +317,9 @@ def _read_views(made: Shown, service: Service) -> list[Any]:
                 feature = service.views[given.view].features[given.index]
                 read.setdefault(given.view, {})[feature.name] = None
     found: dict[str, Any] = {}
-    for number, names in read.items():
+    for number, columns in read.items():
         view = service.views[number]
-        for one in _selected(Shown(views=made.views), service, view, list(names)):
+        for one in _selected(Shown(views=made.views), service, view, list(columns)):
             found.setdefault(view.name, one)  # Feast knows a view of a source once, whatever roles
     return list(found.values())
 
@@ -354,7 +349,7 @@ def _request_plan(service: Service) -> Mapping[str, Any]:
     have as columns, and which of them are outputs."""
     inputs = []
     for transform in service.transforms:
-        named = []
+        named: list[Any] = []
         for given in transform.inputs:
             if given.kind == "feature":
                 view = service.views[given.view]
