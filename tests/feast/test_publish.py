@@ -71,7 +71,8 @@ def test_every_definition_appears_with_what_its_author_says(make: Make, registry
     assert view.tags["featurekit.version"] == f"windows@{compiled.fingerprint[:12]}"
     types = {f.name: str(f.dtype.to_value_type()) for f in view.features}
     assert types == {
-        "spend_1d": "ValueType.DOUBLE", "orders_7d": "ValueType.INT64", "most_7d": "ValueType.DOUBLE",
+        "spend_1d": "ValueType.DOUBLE", "orders_7d": "ValueType.INT64",
+        "most_7d": "ValueType.DOUBLE",
     }  # fmt: skip
     assert {f.tags["featurekit.fingerprint"] for f in view.features} == {
         f.fingerprint for f in compiled.features
@@ -197,7 +198,7 @@ def test_a_repo_without_the_setting_publishes_nothing(make: Make) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("publish: feast", "publish: hopsworks", r":1\d: featurekit.publish: is 'feast', found 'hop"),
+        ("publish: feast", "publish: hopsworks", r":1\d: featurekit.publish: is 'feast', found"),
         ("type: featurekit.plugins.feast.FeaturekitOfflineStore", "type: duckdb",
          r":5: offline_store: Feast asks its stores .* write offline_store: {type: featurekit"),
         ("registry: feast.db\n", "", r"registry: is missing, and `publish: feast` needs it"),
@@ -218,7 +219,7 @@ def test_a_registry_that_fails_leaves_ours_whole_and_says_so(make: Make) -> None
     config = folder / "feature_store.yaml"
     config.write_text(config.read_text("utf-8").replace("sqlite:///", "sqlite:////nowhere/"))
     store.reload()
-    with pytest.raises(RegistryError, match="applied and in force here.*publishing them to feast"):
+    with pytest.raises(RegistryError, match=r"applied and in force here.*publishing them to feast"):
         store.apply()
     assert store.registry.names("service") == ["checkout"]
 
