@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from feast import FeatureStore as FeastStore
 from feast import Project as FeastProject
+from feast.infra.registry.sql import SqlRegistry
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
@@ -127,12 +129,8 @@ def _strip(message: Message) -> None:
 
 
 def _write(registry: Any, project: str, steps: list[_Step]) -> None:
-    """Do the steps; a registry in a file has all of them or none. Feast's registry on a database
-    reads all that it holds after each object: here it does so once, at the end."""
-    mode = getattr(registry, "cache_mode", None)
-    if mode is not None:
-        registry.cache_mode = "none"
-    try:
+    """Do all of the steps, or none."""
+    with _at_once(registry):
         if not any(one.name == project for one in registry.list_projects(allow_cache=False)):
             registry.apply_project(FeastProject(name=project), commit=False)
         for step in steps:
@@ -141,7 +139,34 @@ def _write(registry: Any, project: str, steps: list[_Step]) -> None:
             else:
                 getattr(registry, step.kind.apply)(step.made, project, commit=False)
         registry.commit()
-    finally:
-        if mode is not None:
-            registry.cache_mode = mode
     registry.refresh(project)
+
+
+@contextmanager
+def _at_once(registry: Any) -> Iterator[None]:
+    """A registry on a database writes within one transaction. By itself it makes several for each
+    object, and reads all that it holds after each. A registry in a file has nothing to be kept
+    from: it writes at its `commit`."""
+    if not isinstance(registry, SqlRegistry):
+        yield
+        return
+    before = registry.read_engine, registry.write_engine, registry.cache_mode
+    try:
+        with registry.write_engine.begin() as connection:
+            registry.read_engine = registry.write_engine = _Within(connection)
+            registry.cache_mode = "none"
+            yield
+    finally:
+        registry.read_engine, registry.write_engine, registry.cache_mode = before
+
+
+@dataclass(frozen=True, slots=True)
+class _Within:
+    """What stands in the place of an engine: its transactions are parts of one."""
+
+    connection: Any
+
+    @contextmanager
+    def begin(self) -> Iterator[Any]:
+        """The one connection."""
+        yield self.connection
