@@ -4,16 +4,9 @@ are published: each says what featurekit itself says, to the bit."""
 from __future__ import annotations
 
 import datetime as dt
-import json
-import os
 import shutil
-import socket
 import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +17,13 @@ import pytest
 pytest.importorskip("feast.feature_store", reason="needs Feast (the extra featurekit[feast])")
 
 from browser import CHROMIUM, browser
+from feast_servers import FEAST, ROOT, environment, post, run_feast, serving
 from published_repos import STORES, bits, columns
 
 from featurekit import FeatureStore
 from featurekit.cli.demo.sample_data import write_sample_data
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-ROOT = Path(__file__).parents[2]
-FEAST = Path(sys.executable).with_name("feast")
 
 
 @pytest.fixture(scope="module")
@@ -75,65 +67,13 @@ def _asked(store: FeatureStore, name: str, count: int = 40) -> list[dict[str, An
     ]
 
 
-def _run(folder: Path, *arguments: str) -> str:
-    """What a command of Feast writes."""
-    made = subprocess.run(
-        [FEAST, *arguments], cwd=folder, env=_environment(), capture_output=True, text=True,
-        timeout=120,
-    )  # fmt: skip
-    assert made.returncode == 0, made.stderr
-    return made.stdout
-
-
-def _environment() -> dict[str, str]:
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return os.environ | {"PYTHONPATH": path, "PYTHONWARNINGS": "ignore", "COLUMNS": "200"}
-
-
-@contextmanager
-def _serving(folder: Path, *arguments: str, ready: str) -> Iterator[str]:
-    """A server of Feast in a process of its own; the URL of what it serves."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = folder / f"{arguments[0]}.log"
-    with log.open("w") as written:
-        process = subprocess.Popen(
-            [FEAST, *arguments, "-h", "127.0.0.1", "-p", str(port)], cwd=folder,
-            env=_environment(), stdout=written, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-    url = f"http://127.0.0.1:{port}"
-    try:
-        end = time.monotonic() + 120
-        while True:
-            assert process.poll() is None, log.read_text("utf-8")
-            assert time.monotonic() < end, log.read_text("utf-8")
-            try:
-                with urllib.request.urlopen(url + ready, timeout=5):
-                    break
-            except OSError:
-                time.sleep(0.2)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
-
-
-def _post(url: str, body: Any) -> Any:
-    request = urllib.request.Request(
-        url, json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return json.loads(answer.read() or b"null")
-
-
 def test_feast_lists_what_is_published(shop: FeatureStore) -> None:
-    listed = _run(shop.path, "feature-views", "list")
+    listed = run_feast(shop.path, "feature-views", "list")
     for name in shop.repo.views:
         assert name in listed
-    assert "checkout_v1_request" in _run(shop.path, "on-demand-feature-views", "list")
-    assert "customer_orders:spend_7d" in _run(shop.path, "feature-services", "list")
-    told = _run(shop.path, "feature-views", "describe", "customer_orders")
+    assert "checkout_v1_request" in run_feast(shop.path, "on-demand-feature-views", "list")
+    assert "customer_orders:spend_7d" in run_feast(shop.path, "feature-services", "list")
+    told = run_feast(shop.path, "feature-views", "describe", "customer_orders")
     assert "How much, how often and from where a customer buys." in told
     assert shop.repo.compiled_views["customer_orders"].fingerprint in told
 
@@ -141,7 +81,7 @@ def test_feast_lists_what_is_published(shop: FeatureStore) -> None:
 def test_feast_apply_does_not_take_away_what_is_published(shop: FeatureStore) -> None:
     before = (shop.path / "feast.db").read_bytes()
     made = subprocess.run(
-        [FEAST, "apply"], cwd=shop.path, env=_environment(), capture_output=True, text=True,
+        [FEAST, "apply"], cwd=shop.path, env=environment(), capture_output=True, text=True,
         timeout=120,
     )  # fmt: skip
     assert made.returncode != 0
@@ -182,11 +122,11 @@ def test_the_feature_server_answers_and_takes_pushes(shop: FeatureStore) -> None
     pushed = {name: [value] for name, value in line.items()}
     pushed["invoice_date"] = [dt.datetime.now(dt.UTC).isoformat()]
     before = shop.get_online_features("checkout_v1", rows)
-    with _serving(shop.path, "serve", "--workers", "1", ready="/health") as url:
-        first = _by_name(_post(f"{url}/get-online-features", body))
+    with serving(shop.path, "serve", "--workers", "1", ready="/health") as url:
+        first = _by_name(post(f"{url}/get-online-features", body))
         assert columns(first, list(before.columns)) == columns(before.columns, list(before.columns))
-        _post(f"{url}/push", {"push_source_name": "order_lines_push", "df": pushed, "to": "online"})
-        second = _by_name(_post(f"{url}/get-online-features", body))
+        post(f"{url}/push", {"push_source_name": "order_lines_push", "df": pushed, "to": "online"})
+        second = _by_name(post(f"{url}/get-online-features", body))
         after = shop.get_online_features("checkout_v1", rows)
     assert after.columns["lines_7d"][0] == before.columns["lines_7d"][0] + 1
     assert columns(second, list(after.columns)) == columns(after.columns, list(after.columns))
@@ -201,12 +141,13 @@ def _by_name(answer: Any) -> dict[str, list[Any]]:
 def test_the_ui_shows_views_services_and_lineage(shop: FeatureStore, tmp_path: Path) -> None:
     project = "published_shop"
     with (
-        _serving(shop.path, "ui", ready="/") as url,
+        serving(shop.path, "ui", ready="/") as url,
         browser(tmp_path) as page,
     ):
         page.look(1400)
         page.go(f"{url}/p/{project}/feature-view/customer_orders")
         page.until("document.body.innerText.includes('spend_7d_before')", 60)
+        page.until("document.body.innerText.includes('checkout_v1')", 60)
         text = page.run("document.body.innerText")
         page.shot(tmp_path / "view.png")
         page.go(f"{url}/p/{project}/feature-service/checkout_v1")
