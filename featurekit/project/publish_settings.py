@@ -8,6 +8,7 @@ from typing import Any
 _STORES = {
     "offline_store": "featurekit.plugins.feast.FeaturekitOfflineStore",
     "online_store": "featurekit.plugins.feast.FeaturekitOnlineStore",
+    "batch_engine": "featurekit.plugins.feast.FeaturekitEngine",
 }
 
 
@@ -19,8 +20,8 @@ def fault_for_feast(raw: Mapping[str, Any]) -> tuple[str, str] | None:
         found = store.get("type") if isinstance(store, dict) else store
         if found != wanted:
             return setting, (
-                "Feast asks its stores for what is published, and `publish: feast` needs "
-                f"featurekit's; write {setting}: {{type: {wanted}}}"
+                "Feast asks its stores and its engine for what is published, and `publish: feast` "
+                f"needs featurekit's; write {setting}: {{type: {wanted}}}"
             )
     for setting, example in (("registry", ".featurekit/feast_registry.db"), ("provider", "local")):
         if not raw.get(setting):

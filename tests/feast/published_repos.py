@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 STORES = """\
 offline_store:
   type: featurekit.plugins.feast.FeaturekitOfflineStore
+batch_engine:
+  type: featurekit.plugins.feast.FeaturekitEngine
 online_store:
   type: featurekit.plugins.feast.FeaturekitOnlineStore
 """

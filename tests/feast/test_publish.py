@@ -200,7 +200,7 @@ def test_a_repo_without_the_setting_publishes_nothing(make: Make) -> None:
     [
         ("publish: feast", "publish: hopsworks", r":1\d: featurekit.publish: is 'feast', found"),
         ("type: featurekit.plugins.feast.FeaturekitOfflineStore", "type: duckdb",
-         r":5: offline_store: Feast asks its stores .* write offline_store: {type: featurekit"),
+         r":5: offline_store: Feast asks .* write offline_store: {type: featurekit"),
         ("registry: feast.db\n", "", r"registry: is missing, and `publish: feast` needs it"),
     ],
 )  # fmt: skip
@@ -361,6 +361,45 @@ def test_views_of_feast_are_answered_beside_published_ones(make: Make) -> None:
     ):
         feast.get_online_features(["native:amount", "windows:spend_1d"], rows)
     assert done(store) == []
+
+
+def test_feast_materializes_as_featurekit_does(make: Make) -> None:
+    folder, store = make()
+    store.apply()
+    assert store.live() == {}
+    feast = feast_of(folder)
+    assert not feast.get_feature_view("shops").online  # no service reads it
+    feast.materialize(AT - HOUR, AT + 40 * HOUR)
+    assert list(store.live()) == ["checkout"]
+    feast.materialize_incremental(AT + 100 * HOUR)
+    rows = [{"user_id": i, "basket": 0.1} for i in range(6)]
+    _, copy = make("twin")
+    copy.apply()
+    copy.materialize(AT + 100 * HOUR)
+    assert len(copy.get_online_features("checkout", rows).columns["most_7d"]) == 6
+    names = [o.name for o in store.repo.compiled_services["checkout"].outputs]
+    assert columns(store.get_online_features("checkout", rows).columns, names) == columns(
+        copy.get_online_features("checkout", rows).columns, names
+    )
+
+
+def test_a_database_registry_gets_all_or_nothing(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from feast.infra.registry.sql import SqlRegistry
+
+    folder, store = make(registry="sql")
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError("the network is gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SqlRegistry, "apply_feature_service", fail)
+        with pytest.raises(RegistryError, match="the network is gone"):
+            store.apply()
+    assert feast_of(folder).list_feature_views() == []
+    assert ("add", "feature view", "windows") in done(store)
+    assert {v.name for v in feast_of(folder).list_feature_views()} >= {"windows", "latest"}
 
 
 # --- pushes, and what Feast may not do ------------------------------------------------------------

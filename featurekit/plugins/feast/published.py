@@ -20,6 +20,7 @@ from featurekit.define.compile_service import Chosen, Requested, compile_feature
 from featurekit.define.listed import NAME
 from featurekit.define.plan import Role, Service, View
 from featurekit.errors import DefinitionError, EntityFrameError, NotServed
+from featurekit.feed.materialise import materialize
 from featurekit.online.lookup.listed import ListedFeatures
 from featurekit.online.lookup.service import OnlineService
 from featurekit.plugins.feast.kinds import Kind, kind_of
@@ -70,6 +71,12 @@ def refuse_removal(views: Sequence[Any]) -> None:
             f"`featurekit apply` has published {names}, which Feast would remove now; take their "
             "definitions out of the repo and run `featurekit apply`. Nothing was removed"
         )
+
+
+def fill_published(config: Any, view: Any, end: dt.datetime) -> None:
+    """Fill the states of a published view with all that arrived up to an instant, as `featurekit
+    materialize` does."""
+    materialize(project_of(config), end, views=[view.tags[OF]])
 
 
 def all_published(views: Sequence[Any]) -> bool:

@@ -148,7 +148,7 @@ def _show_push(made: Shown, name: str, source: EventSource) -> None:
     fields = [Field(name=n, dtype=feast_type(t)) for n, t in columns.items()]
     view = FeastView(
         name=push, entities=[], schema=fields, source=made.sources[push], ttl=dt.timedelta(0),
-        **about,
+        online=False, **about,  # there is nothing to materialise: it has no features
     )  # fmt: skip
     view.entity_columns = [DUMMY_ENTITY_FIELD]
     made.views[push] = view
@@ -181,8 +181,11 @@ def _show_view(made: Shown, project: Project, name: str, view: View) -> None:
         _omit(made, "feature view", name, f"the view that takes pushes to {other!r} has its name")
         return
     ttl = dt.timedelta(0) if view.ttl_us is None else view.ttl_us * MICROSECOND
+    services = project.repo.compiled_services.values()
+    served = {one.fingerprint for service in services for one in service.stored}
     made.views[name] = FeastView(
         name=name, entities=entities, schema=fields, source=_source_of(made, view), ttl=ttl,
+        online=view.fingerprint in served,
         **_about(written, "view", name, **_version(view)),
     )  # fmt: skip
 
