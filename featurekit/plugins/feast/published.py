@@ -260,7 +260,7 @@ def _frame(entity_df: pd.DataFrame | str | None, options: Mapping[str, Any]) -> 
     if options.get("filter_by_created_timestamp"):
         raise DefinitionError(
             "filter_by_created_timestamp is no option of what featurekit publishes: there a row "
-            "counts from its arrival on, always (T3); leave it out"
+            "counts from its arrival on, always; leave it out"
         )
     if not isinstance(entity_df, pd.DataFrame):
         raise DefinitionError(
