@@ -21,7 +21,9 @@ class EventsSource(DataSource):
         self.text = text
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, EventsSource) and self.text == other.text and super().__eq__(other)
+        base: Any = super()
+        same = isinstance(other, EventsSource) and self.text == other.text
+        return same and bool(base.__eq__(other))
 
     def __hash__(self) -> int:
         return hash(self.name)

@@ -150,14 +150,15 @@ def _at_once(registry: Any) -> Iterator[None]:
     if not isinstance(registry, SqlRegistry):
         yield
         return
-    before = registry.read_engine, registry.write_engine, registry.cache_mode
+    there: Any = registry  # `_Within` is no engine, and has what the registry asks of one
+    before = there.read_engine, there.write_engine, there.cache_mode
     try:
-        with registry.write_engine.begin() as connection:
-            registry.read_engine = registry.write_engine = _Within(connection)
-            registry.cache_mode = "none"
+        with there.write_engine.begin() as connection:
+            there.read_engine = there.write_engine = _Within(connection)
+            there.cache_mode = "none"
             yield
     finally:
-        registry.read_engine, registry.write_engine, registry.cache_mode = before
+        there.read_engine, there.write_engine, there.cache_mode = before
 
 
 @dataclass(frozen=True, slots=True)
