@@ -49,7 +49,8 @@ from featurekit.project.lineage.told import (
 from featurekit.project.ownership import Adopted, adopt
 from featurekit.project.pins import Pinned, expired, pin, release_expired, unpin
 from featurekit.project.project import Project
-from featurekit.project.registry import Change, Pin, Registry
+from featurekit.project.publishing import publish, to_publish
+from featurekit.project.registry import Pin, Registry
 from featurekit.project.search import Sought, search
 from featurekit.project.unlock import unlock
 from featurekit.project.versions import RolledBack, Version, rollback, versions
@@ -277,13 +278,14 @@ class FeatureStore(Named):
     # --- versions ---------------------------------------------------------------------------------
 
     @checked
-    def plan(self) -> list[Change]:
+    def plan(self) -> Changes:
         """What `apply` would change, as one `Change` for each view or service; nothing is written.
+        `published` of the result is what it would do in the registry of another tool.
 
         UnprovenEngine warns of a version of DuckDB that was not proven. `get_historical_features`
         and `materialize` warn, too.
         """
-        return Changes(plan(self.parts))
+        return Changes(plan(self.parts), to_publish(self.parts))
 
     @checked
     def check_sources(self) -> list[SourceCheck]:
@@ -350,9 +352,11 @@ class FeatureStore(Named):
     @checked
     def apply(
         self, definitions: Sequence[Any] | None = None, *, allow_breaking: bool = False
-    ) -> list[Change]:
+    ) -> Changes:
         """Record the definitions as the current versions, and publish the services; the changes
-        made.
+        made. Where `featurekit: publish:` names a tool, its registry gets them too, and `published`
+        of the result says what it got. RegistryError where it does not take them: they are in force
+        all the same.
 
         In a store without a folder, `definitions` are added first to those that it has; one of the
         same kind and name takes the place of the one before. DefinitionError where they do not fit
@@ -374,7 +378,8 @@ class FeatureStore(Named):
             self.parts.give(definitions)
         parts = self.parts
         with told_apply(parts):
-            return Changes(apply(parts, allow_breaking=allow_breaking))
+            changes = apply(parts, allow_breaking=allow_breaking)
+        return Changes(changes, publish(parts))
 
     @checked
     def versions(self, service: str) -> list[Version]:

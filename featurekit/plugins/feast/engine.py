@@ -18,6 +18,7 @@ from featurekit.feed.add import add_relation
 from featurekit.offline.session import connect
 from featurekit.plugins.feast.events import state_folder, view_rows
 from featurekit.plugins.feast.online_store import FeaturekitOnlineStore, project_of
+from featurekit.plugins.feast.published import fill_published, is_published
 from featurekit.plugins.feast.views import mapped
 
 
@@ -74,6 +75,8 @@ class FeaturekitEngine(LocalComputeEngine):
 
     def _fill(self, task: MaterializationTask) -> None:
         config, view = self.repo_config, task.feature_view
+        if is_published(view):
+            return fill_published(config, view, task.end_time)
         made = mapped(view)
         assert isinstance(self.online_store, FeaturekitOnlineStore)
         store = self.online_store.store(config)

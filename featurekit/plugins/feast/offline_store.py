@@ -27,6 +27,8 @@ from featurekit.core.types import micros
 from featurekit.errors import DataError, DefinitionError
 from featurekit.offline.session import connect
 from featurekit.plugins.feast.events import file_rows, folder_of, state_folder, view_rows
+from featurekit.plugins.feast.published import all_published, historical_job
+from featurekit.plugins.feast.pushes import is_push, settle_offline
 from featurekit.plugins.feast.retrieval import (
     TableJob,
     column_names,
@@ -67,6 +69,11 @@ class FeaturekitOfflineStore(OfflineStore):
         A ttl is the interval (t − ttl, t] (T4). With `filter_by_created_timestamp`, a row counts
         only from its created timestamp on (T3).
         """
+        if all_published(feature_views):
+            return historical_job(
+                config, registry, project, feature_views, feature_refs, entity_df,
+                full=full_feature_names, options=options,
+            )  # fmt: skip
         asked = [
             (view, wanted(view, features), names)
             for view, features, names in column_names(
@@ -178,6 +185,8 @@ class FeaturekitOfflineStore(OfflineStore):
     ) -> None:
         """Add rows to the Parquet file of a view's batch source. The file is written anew, whole or
         not at all. DataError for rows with other columns than the file has."""
+        if is_push(feature_view):
+            return settle_offline(config, feature_view, table)
         source = feature_view.batch_source
         if not isinstance(source, FileSource) or "://" in source.path:
             raise DefinitionError(

@@ -23,6 +23,13 @@ from featurekit.plugins.feast.answers import Answered, Answering
 from featurekit.plugins.feast.events import state_folder
 from featurekit.plugins.feast.kinds import Kind
 from featurekit.plugins.feast.lookup import Prepared, context_of, prepared
+from featurekit.plugins.feast.published import (
+    is_published,
+    lookup_of,
+    read_published,
+    refuse_removal,
+)
+from featurekit.plugins.feast.pushes import is_push, push_rows
 from featurekit.plugins.feast.response import FeaturekitResponse
 from featurekit.plugins.feast.views import Mapped, mapped, renamed, wanted
 from featurekit.project.config import connection_url
@@ -86,6 +93,8 @@ class FeaturekitOnlineStore(OnlineStore):
     ) -> None:
         """Take rows, each a key, values, its instant and its created timestamp. A naive instant is
         in UTC. DataError for a value of another type than the view declares."""
+        if is_push(table):
+            return push_rows(config, table, data, progress)
         made, store = mapped(table), self.store(config)
         prefix = state_prefix(project_of(config), made.view)
         now = store.now_us()
@@ -114,6 +123,8 @@ class FeaturekitOnlineStore(OnlineStore):
     ) -> list[tuple[dt.datetime | None, dict[str, Any] | None]]:
         """The values of each key as of now, as protos, with the instant of their row; (None, None)
         for a key without a row, and for one whose row is older than the ttl."""
+        if is_published(table):
+            return read_published(config, table, entity_keys, requested_features)
         made = mapped(table)
         names = tuple(requested_features or made.kinds)
         answering = Answering(project_of(config), [wanted(table, names)])
@@ -132,6 +143,9 @@ class FeaturekitOnlineStore(OnlineStore):
         include_feature_view_version_metadata: bool = False,
     ) -> FeaturekitResponse:
         """The features of each entity as of now, from one round trip for all views."""
+        published = lookup_of(config, features, registry, project, full=full_feature_names)
+        if published is not None:
+            return published.get(entity_rows)
         ready = self._prepared(
             config, features, registry, project, full_feature_names,
             include_feature_view_version_metadata,
@@ -151,6 +165,9 @@ class FeaturekitOnlineStore(OnlineStore):
         include_feature_view_version_metadata: bool = False,
     ) -> FeaturekitResponse:
         """As `get_online_features`, without blocking the event loop while Redis is read."""
+        published = lookup_of(config, features, registry, project, full=full_feature_names)
+        if published is not None:
+            return await published.get_async(entity_rows)
         ready = self._prepared(
             config, features, registry, project, full_feature_names,
             include_feature_view_version_metadata,
@@ -182,7 +199,9 @@ class FeaturekitOnlineStore(OnlineStore):
         entities_to_keep: Sequence[Any],
         partial: bool,
     ) -> None:
-        """Remove the states of views that are no more."""
+        """Remove the states of views that are no more. DefinitionError where one of these is
+        published: it goes with its definition."""
+        refuse_removal(tables_to_delete)
         for table in tables_to_delete:
             self._remove(config, project_key(project_of(config), "state", mapped(table).view.name))
 
