@@ -17,7 +17,8 @@ from featurekit.errors import ConfigError
 from featurekit.feed.add import add_relation
 from featurekit.offline.session import connect
 from featurekit.plugins.feast.events import state_folder, view_rows
-from featurekit.plugins.feast.online_store import FeaturekitOnlineStore, project_of
+from featurekit.plugins.feast.kinds import out_of_range
+from featurekit.plugins.feast.online_store import FeaturekitOnlineStore, project_of, versions_of
 from featurekit.plugins.feast.views import mapped
 
 
@@ -74,7 +75,7 @@ class FeaturekitEngine(LocalComputeEngine):
 
     def _fill(self, task: MaterializationTask) -> None:
         config, view = self.repo_config, task.feature_view
-        made = mapped(view)
+        made = mapped(view, versions=versions_of(config))
         assert isinstance(self.online_store, FeaturekitOnlineStore)
         store = self.online_store.store(config)
         now = store.now_us()
@@ -88,4 +89,5 @@ class FeaturekitEngine(LocalComputeEngine):
             progress: Callable[[int, int], None] = (
                 (lambda done, total: None) if bar is None else _Moved(bar)
             )
-            add_relation(con, store, project_of(config), made.view, relation, progress=progress)
+            with out_of_range():
+                add_relation(con, store, project_of(config), made.view, relation, progress=progress)

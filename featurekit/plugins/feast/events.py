@@ -14,7 +14,7 @@ from feast.data_format import DeltaFormat, ParquetFormat
 from feast.infra.offline_stores.file_source import FileSource
 
 from featurekit.core.sql import quote, text_literal
-from featurekit.core.types import DATETIME
+from featurekit.core.types import DATETIME, INT, STR
 from featurekit.define.definitions import EventSource
 from featurekit.define.origins import Delta
 from featurekit.errors import DefinitionError
@@ -52,12 +52,16 @@ def view_rows(con: Any, config: Any, view: Any, *, by_created: bool = False) -> 
             columns[made.keys[key]] = back.get(key, key), kind
     for name, kind in made.kinds.items():
         columns[name] = back.get(name, name), kind
-    read = _event_source(source, view.name, columns, made, folder_of(config), back)
+    numbers = _numbers(con, config, source, made, columns)
+    read = _event_source(source, view.name, columns, made, folder_of(config), back, numbers)
     if any(kind.opaque for _, kind in columns.values()):
         read = _converted(con, config, source, read, columns)
     files = read_events(con, read, base=folder_of(config), state_dir=state_folder(config))
     parts = [
-        f"{kind.sql.format(x=quote(old))} AS {quote(new)}" for new, (old, kind) in columns.items()
+        f"{quote(old)}::VARCHAR AS {quote(new)}"
+        if old in numbers
+        else f"{kind.kept_sql(quote(old), _what(view, new))} AS {quote(new)}"
+        for new, (old, kind) in columns.items()
     ]
     if NO_ENTITY in made.keys.values():
         parts.append(f"'' AS {quote(NO_ENTITY)}")
@@ -69,6 +73,27 @@ def view_rows(con: Any, config: Any, view: Any, *, by_created: bool = False) -> 
             arrival = f"coalesce(epoch_us({created}), __ts)"
     relation = f"(SELECT {', '.join(parts)}, __ts, {arrival} AS __created FROM {files.relation})"
     return Snapshot(EventRows(relation, prompt=arrival == "__ts", rows=files.rows), {})
+
+
+def _what(view: Any, column: str) -> str:
+    return f"Feast's view {view.name!r}, column {column!r}"
+
+
+def _numbers(
+    con: Any, config: Any, source: Any, made: Mapped, columns: Mapping[str, tuple[str, Kind]]
+) -> set[str]:
+    """The columns of the files that hold ints where a join key is a text: the text is their
+    digits."""
+    keys = {columns[key][0] for key in made.keys.values() if key in columns}
+    texts = {old for old, kind in columns.values() if old in keys and kind.type == STR}
+    if not texts:
+        return set()
+    rows = con.execute(f"DESCRIBE SELECT * FROM {file_rows(con, config, source)}").fetchall()
+    return {name for name, type_, *_ in rows if name in texts and type_ in _INTS}
+
+
+_INTS = {f"{sign}{size}INT" for sign in ("", "U") for size in ("TINY", "SMALL", "BIG")}
+_INTS |= {"INTEGER", "UINTEGER"}
 
 
 def _back(con: Any, config: Any, source: Any) -> dict[str, str]:
@@ -95,6 +120,7 @@ def _event_source(
     made: Mapped,
     folder: Path,
     back: Mapping[str, str],
+    numbers: set[str],
 ) -> EventSource:
     """The source whose rows are checked by the types that the Feast view declares (S1)."""
     keys = set(made.keys.values())
@@ -102,6 +128,7 @@ def _event_source(
         old: kind.type if new in keys else kind.type.or_none()
         for new, (old, kind) in columns.items()
     }
+    schema |= dict.fromkeys(numbers, INT)
     if made.created is not None:
         created = _created(source, back)
         schema.setdefault(created, DATETIME.or_none())

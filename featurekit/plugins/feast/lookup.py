@@ -62,7 +62,7 @@ class Prepared:
                 raise KeysMissing(
                     f"entity rows lack the join key {name!r}; they have {', '.join(columns)}"
                 )
-            keys[name] = _typed(columns[name], kind, name)
+            keys[name] = _typed(list(map(kind.key, columns[name])), kind, name)
         for name, kind in self.fields.items():
             if name in columns:
                 fields[name] = _typed(columns[name], kind, name)
@@ -102,7 +102,7 @@ class Prepared:
         full = any("__" in name for name in self.names) and not self.shown.isdisjoint(
             {f"{v.projection.name_to_use()}__{f.name}" for v in self.on_demand for f in v.features}
         )
-        made = on_demand_columns(self.on_demand, table, self.refs, full=full)
+        made = on_demand_columns(self.on_demand, table, self.refs, full=full, stored=True)
         types = {f.name: f.dtype for view in self.on_demand for f in view.features}
         columns = []
         for name, array in made:
@@ -113,10 +113,14 @@ class Prepared:
         return columns
 
 
-def prepared(project: str, context: tuple[Any, ...], *, full: bool, versions: bool) -> Prepared:
-    """The request of Feast's context for it, as `utils._get_cached_request_context` gives it."""
+def prepared(
+    project: str, context: tuple[Any, ...], *, full: bool, told: bool, apart: bool
+) -> Prepared:
+    """The request of Feast's context for it, as `utils._get_cached_request_context` gives it. The
+    answer is to tell the versions of its views where they are `told`, and each version has rows of
+    its own where they are `apart`."""
     refs, on_demand, entities, _, _, grouped, shown, _, _ = context
-    asked = [wanted(view, _in_order(view, features)) for view, features in grouped]
+    asked = [wanted(view, _in_order(view, features), versions=apart) for view, features in grouped]
     names, kinds, of_view = [], [], []
     for v, one in enumerate(asked):
         for feature in one.features:
@@ -134,14 +138,14 @@ def prepared(project: str, context: tuple[Any, ...], *, full: bool, versions: bo
         for source in view.source_request_sources.values()
         for name, dtype in ((field.name, field.dtype) for field in source.schema)
     }
-    told = [
+    versions = [
         (view.projection.name_alias or view.projection.name, view.current_version_number or 0)
         for view, _ in grouped
-        if versions
+        if told
     ]
     return Prepared(
         Answering(project, asked), names, kinds, of_view, keys, fields, dict(entities), on_demand,
-        list(refs), shown, told,
+        list(refs), shown, versions,
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from featurekit.plugins.feast.events import state_folder
 from featurekit.plugins.feast.kinds import Kind
 from featurekit.plugins.feast.lookup import Prepared, context_of, prepared
 from featurekit.plugins.feast.response import FeaturekitResponse
-from featurekit.plugins.feast.views import Mapped, mapped, renamed, wanted
+from featurekit.plugins.feast.views import Mapped, mapped, plain_name, renamed, wanted
 from featurekit.project.config import connection_url
 
 _CHUNK = 500
@@ -49,6 +49,11 @@ class FeaturekitOnlineStoreConfig(FeastConfigBaseModel):
         if self.redis_url is not None or self.connection_string is None:
             return self.redis_url
         return connection_url(self.connection_string)
+
+
+def versions_of(config: Any) -> bool:
+    """Whether each version of a Feast view has rows of its own."""
+    return bool(config.registry.enable_online_feature_view_versioning)
 
 
 def project_of(config: Any) -> str:
@@ -86,7 +91,7 @@ class FeaturekitOnlineStore(OnlineStore):
     ) -> None:
         """Take rows, each a key, values, its instant and its created timestamp. A naive instant is
         in UTC. DataError for a value of another type than the view declares."""
-        made, store = mapped(table), self.store(config)
+        made, store = mapped(table, versions=versions_of(config)), self.store(config)
         prefix = state_prefix(project_of(config), made.view)
         now = store.now_us()
         rows: dict[bytes, list[Event]] = {}
@@ -114,9 +119,10 @@ class FeaturekitOnlineStore(OnlineStore):
     ) -> list[tuple[dt.datetime | None, dict[str, Any] | None]]:
         """The values of each key as of now, as protos, with the instant of their row; (None, None)
         for a key without a row, and for one whose row is older than the ttl."""
-        made = mapped(table)
+        versions = versions_of(config)
+        made = mapped(table, versions=versions)
         names = tuple(requested_features or made.kinds)
-        answering = Answering(project_of(config), [wanted(table, names)])
+        answering = Answering(project_of(config), [wanted(table, names, versions=versions)])
         columns = [_key_values(made, key) for key in entity_keys]
         answered = answering.answer(self.store(config), _by_column(answering, columns))
         return [_read_row(answered, made, names, i) for i in range(len(entity_keys))]
@@ -167,7 +173,9 @@ class FeaturekitOnlineStore(OnlineStore):
         key = features.name if hasattr(features, "name") else tuple(features)
         known = self._ready.get((project, key, full, versions))
         if known is None or known[0] is not context:
-            made = prepared(project_of(config), context, full=full, versions=versions)
+            made = prepared(
+                project_of(config), context, full=full, told=versions, apart=versions_of(config)
+            )
             known = self._ready[project, key, full, versions] = context, made
             while len(self._ready) > _MOST_READY:
                 self._ready.pop(next(iter(self._ready)))
@@ -182,9 +190,14 @@ class FeaturekitOnlineStore(OnlineStore):
         entities_to_keep: Sequence[Any],
         partial: bool,
     ) -> None:
-        """Remove the states of views that are no more."""
+        """Remove the states of views that are no more, with those of all their versions."""
         for table in tables_to_delete:
-            self._remove(config, project_key(project_of(config), "state", mapped(table).view.name))
+            names = {mapped(table).view.name}
+            if versions_of(config):
+                every = range(1, (table.current_version_number or 0) + 1)
+                names |= {plain_name(f"{table.name}_v{number}") for number in every}
+            for name in names:
+                self._remove(config, project_key(project_of(config), "state", name))
 
     def teardown(self, config: Any, tables: Sequence[Any], entities: Sequence[Any]) -> None:
         """Remove all that the project has in Redis, and nothing of another one."""
@@ -212,8 +225,8 @@ def _key_values(made: Mapped, key: Any) -> list[Any]:
 def _read_key(kind: Kind, proto: Any, name: str) -> Any:
     held = proto.WhichOneof("val")
     ints = ("int32_val", "int64_val")
-    if held in ints and kind.field in ints:  # two sources may hold one key in two widths
-        return getattr(proto, held)
+    if held in ints and kind.field in (*ints, "string_val"):
+        return kind.key(getattr(proto, held))  # two sources may hold one key in two widths
     return kind.read(proto, name)
 
 
@@ -267,4 +280,4 @@ def _read_row(
         name: made.kinds[name].written(column[row])
         for name, column in zip(names, answered.columns, strict=True)
     }
-    return answered.happened[0][row], values
+    return answered.happened[0]()[row], values

@@ -16,12 +16,14 @@ from feast.infra.offline_stores.file_source import FileSource
 from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
 
 from featurekit.core.files import whole
+from featurekit.core.types import STR
 from featurekit.define.plan import View
 from featurekit.errors import DefinitionError, EntityFrameError
 from featurekit.offline.events import Snapshot
 from featurekit.offline.session import connect
 from featurekit.offline.training_set import TrainingSet
 from featurekit.plugins.feast.events import folder_of, state_folder, view_rows
+from featurekit.plugins.feast.kinds import Kind, out_of_range
 from featurekit.plugins.feast.on_demand import on_demand_columns
 from featurekit.plugins.feast.views import NO_ENTITY, Wanted, service_of
 
@@ -60,10 +62,13 @@ class TableJob(RetrievalJob):
         return self._metadata
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
-        table = self._make()
+        with out_of_range():
+            table = self._make()
         if self._on_demand:
             refs = [] if self._metadata is None else self._metadata.features
-            made = on_demand_columns(self._on_demand, table, refs, full=self._full_names)
+            made = on_demand_columns(
+                self._on_demand, table, refs, full=self._full_names, stored=False
+            )
             for name, column in made:
                 table = table.append_column(name, column)
         return table
@@ -112,6 +117,10 @@ def historical(
     by_view = dict(zip(service.views, [view for view, _, _ in asked], strict=True))
     keys = [key for key in service.join_keys if key != NO_ENTITY]
     rows = frame[keys].reset_index(drop=True)
+    for _, one, _ in asked:
+        for key, name in one.columns.items():
+            if name in keys:
+                rows[name] = digits(rows[name], one.mapped.key_kinds[key])
     if NO_ENTITY in service.join_keys:
         rows = rows.assign(**{NO_ENTITY: ""})
     instants = pc.cast(
@@ -143,6 +152,13 @@ def historical(
             table = table.append_column(name, column)
             number += 1
     return table
+
+
+def digits(given: pd.Series, kind: Kind) -> pd.Series:
+    """A column of a join key, of which ints are texts of their digits where the key is a text."""
+    if kind.type != STR or pd.api.types.is_string_dtype(given):
+        return given
+    return given.map(kind.key)
 
 
 def _carried(frame: pd.DataFrame, keys: Sequence[str]) -> pa.Table:
