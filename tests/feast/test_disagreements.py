@@ -99,6 +99,32 @@ def test_float32_is_rounded_on_both_paths(repo: Repo) -> None:
     agree(repo, ["v:x"], [1], {"x": [0.1]})
 
 
+@pytest.mark.parametrize("mode", ["pandas", "python"])
+def test_a_batch_view_is_transformed_on_both_paths(repo: Repo, mode: str) -> None:
+    from feast import BatchFeatureView, Field, FileSource
+    from feast.types import Int64
+
+    path = str(repo.folder / "raw.parquet")
+    pq.write_table(rows(key=[1, 2], at=[NOW - DAY] * 2, raw=[5, 7]), path)
+
+    def tenfold(frame):  # type: ignore[no-untyped-def]  # Feast reads hints without this module
+        return frame.assign(x=frame["raw"] * 10)
+
+    view = BatchFeatureView(
+        name="v",
+        mode=mode,
+        entities=[repo.key],
+        schema=[Field(name="key", dtype=Int64), Field(name="x", dtype=Int64)],
+        source=FileSource(name="raw", path=path, timestamp_field="at"),
+        online=True,
+        udf=tenfold,
+        udf_string="tenfold",
+    )
+    repo.store.apply([repo.key, view])
+    repo.materialize()
+    agree(repo, ["v:x"], [1, 2, 3], {"x": [50, 70, None]})
+
+
 @pytest.mark.parametrize(
     ("declared", "value"),
     [("Int32", 2**31), ("Float32", 1e300), ("Array(Int32)", [1, -(2**31) - 1])],

@@ -47,8 +47,8 @@ class FeaturekitEngine(LocalComputeEngine):
     """Materialises Feast views into `FeaturekitOnlineStore`.
 
     A run reads every row up to the end that it is asked for, whatever its beginning: a row that
-    came late, and one that is older than the ttl, have their place online as offline (T3, T4). What
-    has no batch source to read, and what Feast transforms, is left to Feast's local engine.
+    came late, and one that is older than the ttl, have their place online as offline (T3, T4). A
+    batch or stream view's transformation is run over all rows of its source.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -65,8 +65,6 @@ class FeaturekitEngine(LocalComputeEngine):
         self, registry: Any, task: MaterializationTask, **options: Any
     ) -> LocalMaterializationJob:
         name = f"{task.feature_view.name}-{task.start_time}-{task.end_time}"
-        if getattr(task.feature_view, "feature_transformation", None) is not None:
-            return super()._materialize_one(registry, task, **options)
         try:
             self._fill(task)
         except Exception as error:

@@ -48,7 +48,7 @@ class Prepared:
     def rows(self, given: Any) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
         """The join keys and the request fields of a request, by column, each of its type. Other
         columns are left out."""
-        columns = _columns(given)
+        columns = native_columns(given)
         lengths = {len(column) for column in columns.values()}
         if len(lengths) != 1:
             raise EntityFrameError("entity rows: the columns have other numbers of values")
@@ -161,7 +161,7 @@ def context_of(registry: Any, project: str, features: Any, *, full: bool) -> tup
     return found
 
 
-def _columns(given: Any) -> dict[str, list[Any]]:
+def native_columns(given: Any) -> dict[str, list[Any]]:
     """Entity rows by column; EntityFrameError for rows with other names than the first one has."""
     if not isinstance(given, list):
         return {name: _native(values) for name, values in given.items()}

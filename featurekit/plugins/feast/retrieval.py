@@ -141,7 +141,7 @@ def historical(
         timezone="UTC",
     )
     made = training.to_arrow()
-    table = _carried(frame, keys)
+    table = carried(frame, keys)
     place = table.column_names.index(instant)
     table = table.set_column(place, instant, instants)
     number = len(rows.columns)
@@ -161,7 +161,7 @@ def digits(given: pd.Series, kind: Kind) -> pd.Series:
     return given.map(kind.key)
 
 
-def _carried(frame: pd.DataFrame, keys: Sequence[str]) -> pa.Table:
+def carried(frame: pd.DataFrame, keys: Sequence[str]) -> pa.Table:
     """The frame's own columns, of which the join keys are marked."""
     table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
     fields = [
