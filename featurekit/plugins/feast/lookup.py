@@ -13,6 +13,7 @@ from feast.protos.feast.types.Value_pb2 import Value
 from feast.type_map import feast_value_type_to_python_type
 
 from featurekit.core.status import NULL_VALUE, PRESENT
+from featurekit.core.types import INT, INT_MAX, INT_MIN, STR
 from featurekit.errors import EntityFrameError
 from featurekit.online.lookup.rows import typed
 from featurekit.plugins.feast.answers import Answered, Answering
@@ -62,7 +63,10 @@ class Prepared:
                 raise KeysMissing(
                     f"entity rows lack the join key {name!r}; they have {', '.join(columns)}"
                 )
-            keys[name] = _typed(list(map(kind.key, columns[name])), kind, name)
+            given = columns[name]
+            keys[name] = _typed(
+                list(map(kind.key, given)) if kind.type == STR else given, kind, name
+            )
         for name, kind in self.fields.items():
             if name in columns:
                 fields[name] = _typed(columns[name], kind, name)
@@ -168,7 +172,7 @@ def native_columns(given: Any) -> dict[str, list[Any]]:
     if not given:
         raise EntityFrameError("entity rows: there is none; give at least one")
     names = given[0].keys()
-    if any(row.keys() != names for row in given):
+    if [row.keys() for row in given].count(names) != len(given):
         raise EntityFrameError("entity rows: all have the same names, those of the first row")
     return {name: _native([row[name] for row in given]) for name in names}
 
@@ -181,6 +185,9 @@ def _native(values: Any) -> list[Any]:
 
 
 def _typed(values: list[Any], kind: Kind, name: str) -> list[Any]:
+    plain = kind.type == INT and list(map(type, values)).count(int) == len(values) > 0
+    if plain and min(values) >= INT_MIN and max(values) <= INT_MAX:
+        return values
     optional = kind.type.or_none()
     return [typed(value, optional, name, i) for i, value in enumerate(values)]
 

@@ -79,11 +79,11 @@ class FeaturekitOfflineStore(OfflineStore):
             frame = _of_sql(config, entity_df) if isinstance(entity_df, str) else entity_df
         instant = infer_event_timestamp_from_entity_df(dict(frame.dtypes))
         by_created = bool(options.get("filter_by_created_timestamp"))
+        instants = instants_of(frame[instant])
 
         def make() -> pa.Table:
-            return historical(config, asked, frame, instant, by_created=by_created)
+            return historical(config, asked, frame, instants, by_created=by_created)
 
-        instants = instants_of(frame[instant])
         keys = [name for name in frame.columns if name != instant]
         return TableJob(
             config,

@@ -104,12 +104,13 @@ def historical(
     config: Any,
     asked: Sequence[tuple[Any, Wanted, Sequence[str]]],
     frame: pd.DataFrame,
-    instant: str,
+    asked_at: pd.Series,
     *,
     by_created: bool,
 ) -> pa.Table:
-    """The frame's columns as they were, with `instant` in UTC, and after them the features of each
-    of `asked`: a Feast view, what is wanted of it, and the names of the result's columns.
+    """The frame's columns as they were, with the instants `asked_at` in UTC in the column of their
+    name, and after them the features of each of `asked`: a Feast view, what is wanted of it, and
+    the names of the result's columns.
 
     A row whose entity has no row of the view by then, or one that is too old (T4), has nulls.
     """
@@ -123,9 +124,8 @@ def historical(
                 rows[name] = digits(rows[name], one.mapped.key_kinds[key])
     if NO_ENTITY in service.join_keys:
         rows = rows.assign(**{NO_ENTITY: ""})
-    instants = pc.cast(
-        pa.array(instants_of(frame[instant])), pa.timestamp("us", tz="UTC"), safe=False
-    )
+    instant = str(asked_at.name)
+    instants = pc.cast(pa.array(asked_at), pa.timestamp("us", tz="UTC"), safe=False)
     rows = rows.assign(**{_INSTANT: instants.to_numpy(zero_copy_only=False)})
 
     def snapshot(con: Any, view: View) -> Snapshot:
@@ -173,6 +173,9 @@ def carried(frame: pd.DataFrame, keys: Sequence[str]) -> pa.Table:
 
 def instants_of(given: pd.Series) -> pd.Series:
     """The instants of a frame's rows, in UTC: texts of ISO 8601, naive ones as UTC (T1)."""
+    if pd.api.types.is_datetime64_any_dtype(given):  # to_datetime would look at each of them
+        naive = getattr(given.dtype, "tz", None) is None
+        return given.dt.tz_localize("UTC") if naive else given.dt.tz_convert("UTC")
     try:
         return pd.to_datetime(given.infer_objects(), utc=True, format="ISO8601")
     except (ValueError, TypeError) as error:
