@@ -19,6 +19,7 @@ from featurekit.offline.session import connect
 from featurekit.plugins.feast.events import state_folder, view_rows
 from featurekit.plugins.feast.kinds import out_of_range
 from featurekit.plugins.feast.online_store import FeaturekitOnlineStore, project_of, versions_of
+from featurekit.plugins.feast.schemas import note, others
 from featurekit.plugins.feast.views import mapped
 
 
@@ -87,5 +88,10 @@ class FeaturekitEngine(LocalComputeEngine):
             progress: Callable[[int, int], None] = (
                 (lambda done, total: None) if bar is None else _Moved(bar)
             )
+            project = project_of(config)
             with out_of_range():
-                add_relation(con, store, project_of(config), made.view, relation, progress=progress)
+                add_relation(con, store, project, made.view, relation, progress=progress)
+            for prefix in others(store, project, made.view):
+                for keys in store.scan(prefix):
+                    store.delete(keys)
+            note(store, project, made.view, alone=True)
