@@ -277,10 +277,9 @@ def test_a_null_key_spoils_no_run(repo: Repo) -> None:
 def test_rows_come_in_the_order_of_the_frame(repo: Repo) -> None:
     from feast.types import Int64
 
-    keys = [(k * 7919) % 500 for k in range(500)]
-    repo.view(
-        "v", rows(key=list(range(500)), at=[NOW - DAY] * 500, x=list(range(500))), {"x": Int64}
-    )
+    n = 50_000
+    keys = [(k * 7919) % n for k in range(n)]
+    repo.view("v", rows(key=list(range(n)), at=[NOW - DAY] * n, x=list(range(n))), {"x": Int64})
     assert repo.offline(["v:x"], keys)["x"] == keys
 
 

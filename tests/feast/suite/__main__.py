@@ -23,7 +23,6 @@ from tests.feast.suite.outcomes import Outcome, outcomes, table, unexpected
 
 PARTS = ("offline_store", "online_store", "materialization", "registration", "cli")
 HOOK = ROOT / "tests" / "feast"
-_LIMIT_S = 250
 
 
 def main() -> int:
@@ -70,7 +69,6 @@ def run(
     tests = [f"tests/integration/{name}" for name in names]
     command = [
         str(python()), "-m", "pytest", "--integration", "-p", "no:cacheprovider", "-q",
-        f"--timeout={_LIMIT_S}", f"--junitxml={report}", "-n", str(workers), *tests,
     ]  # fmt: skip
     with scratch_redis() as url:
         env = {
