@@ -27,6 +27,7 @@ from featurekit.core.types import micros
 from featurekit.errors import DataError, DefinitionError
 from featurekit.offline.session import connect
 from featurekit.plugins.feast.events import file_rows, folder_of, state_folder, view_rows
+from featurekit.plugins.feast.monitoring import Monitored
 from featurekit.plugins.feast.retrieval import (
     TableJob,
     column_names,
@@ -45,7 +46,7 @@ class FeaturekitOfflineStoreConfig(FeastConfigBaseModel):
     )
 
 
-class FeaturekitOfflineStore(OfflineStore):
+class FeaturekitOfflineStore(Monitored, OfflineStore):
     """Historical features of Feast views over Parquet files and Delta Lake tables, as the rules say
     (V1, T3, T4, T6): what `FeaturekitOnlineStore` answers at the same instant."""
 

@@ -69,6 +69,7 @@ def run(
     tests = [f"tests/integration/{name}" for name in names]
     command = [
         str(python()), "-m", "pytest", "--integration", "-p", "no:cacheprovider", "-q",
+        f"--junitxml={report}", "-n", str(workers), *tests,
     ]  # fmt: skip
     with scratch_redis() as url:
         env = {
