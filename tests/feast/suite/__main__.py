@@ -68,7 +68,7 @@ def run(
     report = folder / "report.xml"
     tests = [f"tests/integration/{name}" for name in names]
     command = [
-        str(python()), "-m", "pytest", "--integration", "-p", "no:cacheprovider", "-q",
+        str(python()), "-m", "pytest", "--integration", "-p", "no:cacheprovider",
         f"--junitxml={report}", "-n", str(workers), *tests,
     ]  # fmt: skip
     with scratch_redis() as url:
