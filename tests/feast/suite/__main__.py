@@ -84,6 +84,7 @@ def run(
             "PATH": f"{python().parent}{os.pathsep}{os.environ['PATH']}",
         }
         env.pop("FEATUREKIT_FEAST_OWN", None)
+        env.pop("PYTHONDONTWRITEBYTECODE", None)  # each of its processes would compile all it loads
         if own:
             env["FEATUREKIT_FEAST_OWN"] = "1"
         subprocess.run(command, cwd=folder, env=env, check=False)
