@@ -150,15 +150,16 @@ def _us(at: dt.datetime) -> int:
 def _historical(folder: Path, labels: int, events: int, runs: int) -> Iterator[Result]:
     keys = max(1, labels // 10)
     write_rows(folder / "rows.parquet", events, keys, NARROW)
+    frame = frame_of(labels, keys)
+    frame.to_parquet(folder / "frame.parquet")
     time.sleep(SETTLED_S)
     size = f"{labels:,} labels × {events:,} events, {NARROW} features"
     many = labels > 100_000
-    alone = {name: alone_in(folder, name, labels, keys) for name in (OURS, NAME)}
+    alone = {name: alone_in(folder, name) for name in (OURS, NAME)}
     assert alone[OURS]["sum"] == alone[NAME]["sum"]  # the same values, whatever their order
     if many:
         wall = {name: told["wall"] for name, told in alone.items()}
     else:
-        frame = frame_of(labels, keys)
         works: dict[str, Callable[[], object]] = {}
         for name in (OURS, NAME):
             repo = Repo(folder / name, folder / "rows.parquet", NARROW, None, ours=name == OURS)
@@ -171,27 +172,19 @@ def _historical(folder: Path, labels: int, events: int, runs: int) -> Iterator[R
     yield Result("the same, peak memory", size, "B", peak, NAME, 1 / 4 if many else None)
 
 
-def alone_in(folder: Path, name: str, labels: int, keys: int) -> dict[str, float]:
+def alone_in(folder: Path, name: str) -> dict[str, float]:
     """One call of `get_historical_features` in a process of its own: wall and CPU seconds, the
     bytes that the call added to the process's peak, and the sum of all values."""
-    asked = [
-        sys.executable,
-        "-m",
-        "benchmarks.feast_stores",
-        str(folder),
-        name,
-        str(labels),
-        str(keys),
-    ]
+    asked = [sys.executable, "-m", "benchmarks.feast_stores", str(folder), name]
     told = subprocess.run(asked, check=True, stdout=subprocess.PIPE, text=True).stdout
     found: dict[str, float] = json.loads(told.splitlines()[-1])
     return found
 
 
-def _alone(folder: Path, name: str, labels: int, keys: int) -> dict[str, float]:
+def _alone(folder: Path, name: str) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as made:
         repo = Repo(Path(made) / "repo", folder / "rows.parquet", NARROW, None, ours=name == OURS)
-        frame = frame_of(labels, keys)
+        frame = pd.read_parquet(folder / "frame.parquet")
         repo.historical(frame[:10])  # what is loaded once is loaded
         before = _peak()
         began, spent = time.perf_counter(), time.process_time()
@@ -243,5 +236,5 @@ def _online(folder: Path, runs: int, servers: ExitStack) -> Iterator[Result]:
 
 
 if __name__ == "__main__":
-    place, contender, asked_labels, asked_keys = sys.argv[1:]
-    print(json.dumps(_alone(Path(place), contender, int(asked_labels), int(asked_keys))))
+    place, contender = sys.argv[1:]
+    print(json.dumps(_alone(Path(place), contender)))

@@ -96,7 +96,7 @@ def test_float32_is_rounded_on_both_paths(repo: Repo) -> None:
 
     repo.view("v", rows(key=[1], at=[NOW - DAY], x=[0.1]), {"x": Float32})
     repo.materialize()
-    agree(repo, ["v:x"], [1], {"x": [0.1]})
+    agree(repo, ["v:x"], [1], {"x": [0.10000000149011612]})
 
 
 @pytest.mark.parametrize("mode", ["pandas", "python"])
@@ -254,7 +254,7 @@ def test_an_on_demand_view_sees_one_width_of_float(repo: Repo) -> None:
     repo.view("v", table, {"x": Float32})
     repo.materialize()
     _on_demand(repo, Float32, Float64, lambda frame: pd.DataFrame({"y": frame["x"] * 10}))
-    agree(repo, ["made:y"], [1], {"y": [1.0]})
+    agree(repo, ["made:y"], [1], {"y": [1.0000000149011612]})
 
 
 def test_a_singleton_view_of_python_is_computed_for_each_row(repo: Repo) -> None:

@@ -151,7 +151,7 @@ VALUES: dict[str, tuple[Any, pa.DataType, Any, Any]] = {
     "Bool": (True, pa.bool_(), True, True),
     "UnixTimestamp": (_AT, pa.timestamp("us", tz="UTC"), _AT, _AT),
     "Array(Int64)": ([9007199254740993, 1], pa.list_(pa.int64()), [9007199254740993, 1], None),
-    "Array(Float32)": ([0.1, 2.0], pa.list_(pa.float64()), [0.1, 2.0], None),
+    "Array(Float32)": ([0.1, 2.0], pa.list_(pa.float64()), [0.10000000149011612, 2.0], None),
     "Array(String)": (["a", ""], pa.list_(pa.string()), ["a", ""], None),
     "Array(Bool)": ([True, False], pa.list_(pa.bool_()), [True, False], None),
     "Array(UnixTimestamp)": ([_AT], pa.list_(pa.timestamp("us", tz="UTC")), [_AT], None),

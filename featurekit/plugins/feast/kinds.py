@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
-import math
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -235,37 +234,6 @@ def _seconds(value: dt.datetime) -> int:
     return (value - EPOCH) // _SECOND
 
 
-_PLACES = 9
-_SCALES = [float(10**places) for places in range(_PLACES + 1)]
-
-
-def short(value: float) -> float:
-    """The nearest float32, as the double of the decimal with the fewest places, nine or less, that
-    is nearest to it; else as it is. So 0.1 is 0.1, and each float32 is one double."""
-    narrow = np.float32(value)
-    exact = float(narrow)
-    if not math.isfinite(exact) or exact == 0:
-        return exact
-    half = math.copysign(0.5, exact)
-    for scale in _SCALES:
-        found = float(math.trunc(exact * scale + half)) / scale
-        if np.float32(found) == narrow:
-            return found
-    return exact
-
-
-def _short_sql(x: str) -> str:
-    """`short` of a double, by the same steps."""
-    exact = f"{x}::FLOAT::DOUBLE"
-    half = f"CASE WHEN {x} < 0 THEN -5e-1 ELSE 5e-1 END"
-    cases = []
-    for places in range(_PLACES + 1):
-        found = f"trunc({exact} * 1e{places} + {half}) / 1e{places}"
-        cases.append(f"WHEN ({found})::FLOAT = {x}::FLOAT THEN {found}")
-    left = f"{x} IS NULL OR isinf({x}) OR isnan({x}) OR {x}::FLOAT = 0"
-    return f"CASE WHEN {left} THEN {exact} {' '.join(cases)} ELSE {exact} END"
-
-
 _INSTANT = pa.timestamp("us", tz="UTC")
 _INT32 = 2**31 - 1
 _FLOAT32 = float(np.finfo(np.float32).max)
@@ -273,11 +241,8 @@ _PLAIN: list[Kind] = [
     # An int32 leaves as an int64 and a float32 as a double, as Feast's own tests want it.
     Kind(ValueType.INT32, INT, "int32_val", pa.int64(), most=_INT32),
     Kind(ValueType.INT64, INT, "int64_val", pa.int64()),
-    # A double is rounded to the nearest float32 on both paths, and 0.1 leaves as 0.1.
-    Kind(
-        ValueType.FLOAT, FLOAT, "float_val", pa.float64(), _short_sql("{x}"),
-        of_proto=short, most=_FLOAT32,
-    ),
+    # A double is rounded to the nearest float32 on both paths: a proto of Feast's holds no more.
+    Kind(ValueType.FLOAT, FLOAT, "float_val", pa.float64(), "{x}::FLOAT::DOUBLE", most=_FLOAT32),
     Kind(ValueType.DOUBLE, FLOAT, "double_val", pa.float64()),
     Kind(ValueType.BOOL, BOOL, "bool_val", pa.bool_()),
     Kind(ValueType.STRING, STR, "string_val", pa.string()),
@@ -307,9 +272,7 @@ def _list_kind(item: Kind, made: Any) -> Kind:
         list_of(item.type),
         item.field.replace("_val", "_list_val"),
         pa.list_(item.arrow),
-        "{x}"
-        if item.sql == "{x}"
-        else f"list_transform({{x}}, lambda v: {item.sql.format(x='v')})",
+        "{x}::FLOAT[]::DOUBLE[]" if item.value_type is ValueType.FLOAT else "{x}",
         lambda values: made(val=[item.to_proto(v) for v in values]),
         lambda held: [item.of_proto(v) for v in held.val],
         item.most,

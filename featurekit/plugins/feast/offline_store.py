@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
+from feast.data_format import DeltaFormat
 from feast.feature_logging import LoggingConfig, LoggingSource
 from feast.infra.offline_stores.file_source import FileLoggingDestination, FileSource
 from feast.infra.offline_stores.offline_store import OfflineStore, RetrievalJob, RetrievalMetadata
@@ -177,8 +178,8 @@ class FeaturekitOfflineStore(Monitored, OfflineStore):
         table: pa.Table,
         progress: Callable[[int], Any] | None,
     ) -> None:
-        """Add rows to the Parquet file of a view's batch source. The file is written anew, whole or
-        not at all. DataError for rows with other columns than the file has."""
+        """Add rows to the Parquet file of a view's batch source, which is written anew, whole or
+        not at all, or to its table of Delta Lake. DataError for rows with other columns."""
         source = feature_view.batch_source
         if not isinstance(source, FileSource) or "://" in source.path:
             raise DefinitionError(
@@ -186,17 +187,30 @@ class FeaturekitOfflineStore(Monitored, OfflineStore):
                 f"{feature_view.name!r} is {source}"
             )
         path = path_of(config, source)
-        before = pq.read_table(path)
-        if table.column_names != before.column_names:
+        delta = isinstance(source.file_format, DeltaFormat)
+        schema = _delta_schema(path) if delta else pq.read_schema(path)
+        if table.column_names != schema.names:
             raise DataError(
-                f"{path}: the rows have the columns {', '.join(table.column_names)}, and the file "
-                f"has {', '.join(before.column_names)}; give the same columns in the same order"
+                f"{path}: the rows have the columns {', '.join(table.column_names)}, and it has "
+                f"{', '.join(schema.names)}; give the same columns in the same order"
             )
-        made = pa.concat_tables([before, table.cast(before.schema)])
-        with whole(path) as hidden:
-            pq.write_table(made, hidden)
+        made = table.cast(schema)
+        if delta:
+            from deltalake import write_deltalake
+
+            write_deltalake(path, made, mode="append")
+        else:
+            with whole(path) as hidden:
+                pq.write_table(pa.concat_tables([pq.read_table(path), made]), hidden)
         if progress is not None:
             progress(table.num_rows)
+
+
+def _delta_schema(path: Path) -> pa.Schema:
+    """The columns of a table of Delta Lake."""
+    from deltalake import DeltaTable
+
+    return pa.schema(DeltaTable(path).schema().to_arrow())
 
 
 def _listed(columns: Sequence[str], created: str | None) -> list[str]:

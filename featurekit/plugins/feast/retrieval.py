@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from feast.data_format import DeltaFormat
 from feast.errors import SavedDatasetLocationAlreadyExists
 from feast.infra.offline_stores.file_source import FileSource
 from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
@@ -79,7 +80,8 @@ class TableJob(RetrievalJob):
     def persist(
         self, storage: Any, allow_overwrite: bool = False, timeout: int | None = None
     ) -> None:
-        """Write the table to the Parquet file of a saved dataset, or to a file in its folder."""
+        """Write the table to the Parquet file of a saved dataset, or to a file in its folder; to a
+        table of Delta Lake where the dataset is one."""
         source = storage.to_data_source()
         if not isinstance(source, FileSource) or "://" in source.path:
             raise DefinitionError(
@@ -91,6 +93,11 @@ class TableJob(RetrievalJob):
         if before and not allow_overwrite:
             raise SavedDatasetLocationAlreadyExists(location=source.path)
         table = self.to_arrow()
+        if isinstance(source.file_format, DeltaFormat):
+            from deltalake import write_deltalake
+
+            write_deltalake(path, table, mode="overwrite")
+            return
         file = path / f"{uuid.uuid4().hex}.parquet" if path.is_dir() else path
         file.parent.mkdir(parents=True, exist_ok=True)
         with whole(file) as hidden:
