@@ -1,8 +1,8 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types pytest format docs bench engines orchestrators lock ci
+.PHONY: help demo test lint types pytest format docs bench engines orchestrators feast-suite lock ci
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## Compile, materialise, serve and check the example shop
 	@./run demo
@@ -33,6 +33,9 @@ engines: ## Make training sets by Ray and Spark, and read from Kafka
 
 orchestrators: ## Run the pipeline by Airflow, Dagster, Prefect and others
 	@./run orchestrators
+
+feast-suite: ## Run Feast's own tests on our stores: make feast-suite FEAST=path/of/feast
+	@./run feast-suite $(FEAST)
 
 lock: ## Write locks/ anew, with the newest versions that pyproject.toml allows
 	@./run lock

@@ -34,6 +34,7 @@ AREAS = {
     "hot_entities": "CPU of a lookup of one busy entity, by aggregate",
     "serving_log": "what the serving log costs lookups",
     "serving": "answers over HTTP, beside Feast's server",
+    "feast_stores": "our stores for a Feast repo beside Feast's own",
     "http_pushes": "pushes over HTTP, beside the same in process",
     "origins": "files, lakes, objects of S3 and databases as sources",
     "contracts": "a contract of ten rules, beside DuckDB that counts by hand",

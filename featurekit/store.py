@@ -49,7 +49,8 @@ from featurekit.project.lineage.told import (
 from featurekit.project.ownership import Adopted, adopt
 from featurekit.project.pins import Pinned, expired, pin, release_expired, unpin
 from featurekit.project.project import Project
-from featurekit.project.registry import Change, Pin, Registry
+from featurekit.project.publishing import publish, to_publish
+from featurekit.project.registry import Pin, Registry
 from featurekit.project.search import Sought, search
 from featurekit.project.unlock import unlock
 from featurekit.project.versions import RolledBack, Version, rollback, versions
@@ -277,13 +278,14 @@ class FeatureStore(Named):
     # --- versions ---------------------------------------------------------------------------------
 
     @checked
-    def plan(self) -> list[Change]:
+    def plan(self) -> Changes:
         """What `apply` would change, as one `Change` for each view or service; nothing is written.
+        `published` of the result is what it would do in the registry of another tool.
 
         UnprovenEngine warns of a version of DuckDB that was not proven. `get_historical_features`
         and `materialize` warn, too.
         """
-        return Changes(plan(self.parts))
+        return Changes(plan(self.parts), to_publish(self.parts))
 
     @checked
     def check_sources(self) -> list[SourceCheck]:
@@ -350,9 +352,11 @@ class FeatureStore(Named):
     @checked
     def apply(
         self, definitions: Sequence[Any] | None = None, *, allow_breaking: bool = False
-    ) -> list[Change]:
+    ) -> Changes:
         """Record the definitions as the current versions, and publish the services; the changes
-        made.
+        made. Where `featurekit: publish:` names a tool, its registry gets them too, and `published`
+        of the result says what it got. RegistryError where it does not take them: they are in force
+        all the same.
 
         In a store without a folder, `definitions` are added first to those that it has; one of the
         same kind and name takes the place of the one before. DefinitionError where they do not fit
@@ -374,7 +378,8 @@ class FeatureStore(Named):
             self.parts.give(definitions)
         parts = self.parts
         with told_apply(parts):
-            return Changes(apply(parts, allow_breaking=allow_breaking))
+            changes = apply(parts, allow_breaking=allow_breaking)
+        return Changes(changes, publish(parts))
 
     @checked
     def versions(self, service: str) -> list[Version]:
@@ -600,9 +605,9 @@ class FeatureStore(Named):
         The result is a `TrainingSet`, which computes them when it is converted. `entity_df` is a
         pandas, polars or Arrow table, a DuckDB relation, a list of dicts, a dict of columns, or the
         path of a Parquet or CSV file. It has the join keys, `event_timestamp` (naive ones are in
-        `timezone`) and the request fields. Its rows, their order and other columns come back as they
-        are. `statuses=True` adds columns `<feature>__status`. `buckets` parts of the entities are
-        joined one by one, or by `engine`: "ray", "spark", a session of Spark, an object.
+        `timezone`) and the request fields. Its rows and other columns come back as they are.
+        `statuses=True` adds columns `<feature>__status`. `buckets` parts of the entities are joined
+        one by one, or by `engine`: "ray", "spark", a session of Spark, an object.
 
         `service`, or `features`, is a service's name, a FeatureService, or a list: "view:feature",
         "view", the name of a request-time feature, a view, `view[[…]]` or a @feature. `labels`, a
@@ -611,7 +616,6 @@ class FeatureStore(Named):
         Without `entity_df`, the rows are every known entity at each instant of `at`, or at `start`,
         one `every` later and so on until `end`, by instant and join keys; known from its first
         visible event on. Where views differ in entities, `entities` names the one that tells them.
-
         `known_at`, by default the clock, leaves out later arrivals; InstantsInFuture warns of later
         rows (S3). DataError where arrivals are not known, ContractBroken where S5 is broken.
         """
@@ -897,6 +901,7 @@ class FeatureStore(Named):
         end: Instant | None = None,
         log: str | Path | None = None,
         profiles: bool = False,
+        evidently: str | os.PathLike[str] | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Drift:
         """Whether the values that a service serves have moved away from a reference.
@@ -907,17 +912,19 @@ class FeatureStore(Named):
         window. Each feature has figures; `featurekit: monitoring:` sets their thresholds. A figure
         says drift where it passes its threshold, and what chance alone gives to so many rows.
         With `profiles` both windows come from kept profiles (`profile`) and not from the log: they
-        end where a part of time ends, at or before `end`. `progress` is told of the rows of the log
-        that were read.
+        end where a part of time ends, at or before `end`. `evidently` is a file for Evidently's own
+        report of the same rows; its figures come back as `evidently`, and both sides are held in
+        memory. A contract and profiles have no rows, so they are refused then. `progress` is told
+        of the rows of the log that were read.
 
-        DataError where a side has no row, ConfigError where there is no log, ContractRefused for a
-        contract that was changed.
+        DataError where a side has no row, ConfigError where there is no log or no Evidently,
+        ContractRefused for a contract that was changed.
         """
         from featurekit.monitor.drift.ask import drift
 
         return drift(
             self.parts, service, reference, window=window, end=end, log=log, profiles=profiles,
-            progress=progress,
+            progress=progress, evidently=evidently,
         )  # fmt: skip
 
     @checked

@@ -20,6 +20,8 @@ FILES = {
     "lakes.txt": ["--extra", "dev", "--extra", "lakes"],
     "mlflow.txt": ["--extra", "dev", "--extra", "mlflow"],
     "trackers.txt": ["--extra", "dev", "--extra", "trackers"],
+    "evidently.txt": ["--extra", "dev", "--extra", "evidently"],
+    "feast.txt": ["--extra", "dev", "--extra", "feast"],
     "bench.txt": ["--extra", "feast", "--extra", "server"],
     "server.txt": ["--extra", "server"],
 }

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from featurekit.core.durations import duration_us
@@ -42,12 +43,13 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose errors exit with 64, for 2 means that the work failed.
 
     `source`, of a verb's parser, loads the verb when its options are needed. `mode` is the
-    sub-command that is meant where none is named.
+    sub-command that is meant where none is named, and `mode_of` has those that an option means.
     """
 
     source: Callable[[], Verb] | None = None
     summary = ""
     mode: str | None = None
+    mode_of: Mapping[str, str] = MappingProxyType({})
     _mixing = False
 
     def fill(self) -> None:
@@ -67,7 +69,8 @@ class Parser(argparse.ArgumentParser):
         self.fill()
         args = sys.argv[1:] if args is None else list(args)
         if self.mode is not None and not {"-h", "--help", *self.modes} & {*args}:
-            args = [self.mode, *args]
+            named = (self.mode_of.get(word.partition("=")[0]) for word in args)
+            args = [next(filter(None, named), self.mode), *args]
         if not self.modes and not self._mixing:
             self._mixing = True
             try:
@@ -255,11 +258,18 @@ def argument(*names: str, **settings: Any) -> Option:
     return lambda made: made.add_argument(*names, **settings)
 
 
-def modes(package: str, summaries: Mapping[str, str], *, default: str) -> Option:
-    """Sub-commands from the modules of a package, one of which is meant where none is named."""
+def modes(
+    package: str,
+    summaries: Mapping[str, str],
+    *,
+    default: str,
+    by_option: Mapping[str, str] = MappingProxyType({}),
+) -> Option:
+    """Sub-commands from the modules of a package, one of which is meant where none is named:
+    `by_option` has those that are meant where an option of theirs stands."""
 
     def add(made: Parser) -> None:
-        made.mode = default
+        made.mode, made.mode_of = default, by_option
         add_verbs(made, package, summaries, dest="mode", help="one of these; each has --help")
 
     return add

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from featurekit.core.screen import Screen
+    from featurekit.project.publishing import Published
     from featurekit.project.registry import Change, Pin
     from featurekit.store import FeatureStore
 
@@ -16,6 +17,7 @@ _ACTIONS = {
     "change": "~ change",
     "describe": "  describe",
     "remove": "- remove",
+    "omit": "! omit",
 }
 _DIFF = {"+": "green", "-": "red"}
 
@@ -68,6 +70,24 @@ def show_changes(screen: Screen, changes: Sequence[Change], *, in_full: bool = F
             screen.line(f"breaking: service {change.name}: {what}", style="bold red")
     if in_full and any(c.breaking for c in changes):
         screen.line("apply refuses what breaks callers, unless --allow-breaking is given")
+
+
+def published_document(published: Published) -> dict[str, Any]:
+    """What another tool's registry gets, as programs read it."""
+    return {
+        "action": published.action,
+        "kind": published.kind,
+        "name": published.name,
+        "why": published.why or None,
+    }
+
+
+def show_published(screen: Screen, published: Sequence[Published]) -> None:
+    """A table of what another tool's registry gets; nothing where there is nothing."""
+    if published:
+        screen.line("\nIn the registry that it is published to:")
+        rows = [(_ACTIONS[p.action], p.kind, p.name, p.why) for p in published]
+        screen.table(("action", "kind", "name", "why"), rows)
 
 
 def _show_reasons(screen: Screen, change: Change) -> None:

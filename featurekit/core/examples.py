@@ -83,6 +83,7 @@ EXAMPLES: dict[str, str] = {
     "performance.by": '["country", "age=18,60"]',
     "performance.classes": '["low", "middle", "high"]',
     "performance.reference": '"30d"',
+    "evidently": '"evidently.html"',
     "performance.label": '"churned"',
     "until": "datetime(2027, 3, 1, tzinfo=UTC)",
     "log": '"served"',

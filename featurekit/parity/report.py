@@ -6,7 +6,7 @@ import datetime as dt
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from featurekit.core import html
 from featurekit.core.attributes import Named
@@ -15,13 +15,30 @@ from featurekit.define.plan import Service
 from featurekit.parity.compare import Answers, Stated, parts, shown, ulps
 
 if TYPE_CHECKING:
-    from featurekit.parity.diagnose.diagnosis import Diagnosis
     from featurekit.parity.paths import Asked
     from featurekit.parity.scenario import Scenario
 
 _KEPT, _KEPT_OF_FEATURE = 60, 3
 _PLOTTED = 2_000
 _NONE: dict[str, int] = {}
+
+
+class Told(Protocol):
+    """What is said of a difference: its cause, and a pytest case, empty where there is none."""
+
+    @property
+    def cause(self) -> str:
+        """The name of the cause."""
+
+    @property
+    def case(self) -> str:
+        """A test that reproduces it."""
+
+    def text(self) -> str:
+        """For people: some lines."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `--json`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +52,7 @@ class Difference:
     online: Stated
     scenario: Scenario | None = field(default=None, compare=False, repr=False)
     """The few events that it takes and the question, where the mode knows them."""
-    diagnosis: Diagnosis | None = field(default=None, compare=False, repr=False)
+    diagnosis: Told | None = field(default=None, compare=False, repr=False)
 
     @property
     def at(self) -> int:

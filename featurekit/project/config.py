@@ -32,6 +32,7 @@ from featurekit.online.store.limits import DEFAULT, Limits
 from featurekit.online.store.login import Login
 from featurekit.online.store.url import OPTIONS, has_login
 from featurekit.project.pipeline_settings import PipelineConfig
+from featurekit.project.publish_settings import fault_for_feast
 from featurekit.project.trigger_settings import (
     NAME,
     TRIGGER_EXAMPLES,
@@ -54,13 +55,14 @@ _VARIABLE = re.compile(r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(:-(?P<defau
 
 
 class OnlineConfig(BaseModel):
-    """Feast's `online_store`: its Redis settings. Without `connection_string`, a private server is
-    used."""
+    """Feast's `online_store`: the settings of its Redis store, or of featurekit's own store for
+    Feast, which also takes a `redis_url`. Without a connection, a private server is used."""
 
     model_config = ConfigDict(extra="forbid")
-    type: Literal["redis"]
+    type: Literal["redis", "featurekit.plugins.feast.FeaturekitOnlineStore"]
     redis_type: Literal["redis"] = "redis"
     connection_string: str | None = Field(default=None, repr=False)
+    redis_url: str | None = Field(default=None, repr=False)
     # What only Feast reads.
     client: Any = None
     sentinel_master: Any = None
@@ -237,7 +239,7 @@ class FeaturekitConfig(BaseModel):
     and to which models it forwards. `openlineage` says where events of lineage go, `monitoring`
     what says drift, and `pipeline` what runs again and again, for orchestrators. `triggers` has by
     name what is looked at and what is done then, and `watch` what `featurekit watch` runs beside
-    them.
+    them. `publish` is a tool to whose registry `apply` hands the definitions, too: "feast".
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -272,6 +274,7 @@ class FeaturekitConfig(BaseModel):
     pipeline: PipelineConfig | None = None
     triggers: dict[str, TriggerConfig] = Field(default_factory=dict)
     watch: WatchConfig | None = None
+    publish: Literal["feast"] | None = None
 
     @field_validator("triggers")
     @classmethod
@@ -371,7 +374,12 @@ class RepoConfig(BaseModel):
                 "one of them"
             )
         store = found.data.get("online_store")
-        written = own.redis_url or getattr(store, "connection_string", None) or ""
+        written = (
+            own.redis_url
+            or getattr(store, "redis_url", None)
+            or getattr(store, "connection_string", None)
+            or ""
+        )
         if has_login(written) or re.search(r",(username|password)=", written):
             raise ValueError(
                 "redis_password_env and redis_password_file are for a URL or connection_string "
@@ -402,7 +410,8 @@ class RepoConfig(BaseModel):
         """The variable or setting that says the URL of the online store."""
         if os.environ.get(URL_VARIABLE):
             return f"{URL_VARIABLE} of the environment"
-        own = self.featurekit.redis_url is not None
+        store = None if self.online_store is None else self.online_store.redis_url
+        own = self.featurekit.redis_url is not None or store is not None
         return f"{'redis_url' if own else 'connection_string'} in {FILE}"
 
     def redis_url(self) -> str | None:
@@ -411,7 +420,11 @@ class RepoConfig(BaseModel):
         given = os.environ.get(URL_VARIABLE) or self.featurekit.redis_url
         if given:
             return given
-        if self.online_store is None or self.online_store.connection_string is None:
+        if self.online_store is None:
+            return None
+        if self.online_store.redis_url is not None:
+            return self.online_store.redis_url
+        if self.online_store.connection_string is None:
             return None
         try:
             return connection_url(self.online_store.connection_string)
@@ -502,6 +515,11 @@ def load_config(folder: Path) -> RepoConfig:
             for e in error.errors()
         ]
         raise ConfigError("\n".join(faults)) from None
+    fault = None if made.featurekit.publish is None else fault_for_feast(raw)
+    if fault is not None:
+        setting, said = fault
+        line = _line(tree, (setting,) if setting in raw else ("featurekit", "publish"))
+        raise ConfigError(f"{path}:{line}: {setting}: {said}")
     made._place = f"{path}:{_line(tree, ('online_store', 'connection_string'))}: "
     return made
 
@@ -579,7 +597,8 @@ def _with_redis(raw: dict[str, Any]) -> dict[str, Any]:
     own, store = raw.get("featurekit"), raw.get("online_store")
     named = os.environ.get(URL_VARIABLE) or (isinstance(own, dict) and own.get("redis_url"))
     foreign = store.get("type") if isinstance(store, dict) else store
-    return {**raw, "online_store": None} if named and foreign != "redis" else raw
+    known = get_args(OnlineConfig.model_fields["type"].annotation)
+    return {**raw, "online_store": None} if named and foreign not in known else raw
 
 
 # --- what is wrong in it --------------------------------------------------------------------------
@@ -659,6 +678,7 @@ EXAMPLES = {
     "online_store.type": "redis",
     "online_store.redis_type": "redis",
     "online_store.connection_string": '"localhost:6379,db=0"',
+    "online_store.redis_url": "redis://localhost:6379/0",
     "online_store.key_ttl_seconds": "86400",
     "online_store.full_scan_for_deletion": "false",
     "online_store.skip_dedup": "false",
@@ -697,6 +717,7 @@ EXAMPLES = {
     "featurekit.ignore": "[old/]",
     "featurekit.group": "features",
     "featurekit.maxmemory_policy": "noeviction",
+    "featurekit.publish": "feast",
     "featurekit.serve": "{auth: keys}",
     "featurekit.serve.auth": "keys",
     "featurekit.serve.jwks": "https://id.example/jwks.json",

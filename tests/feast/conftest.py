@@ -32,11 +32,11 @@ def make_repo(tmp_path: Path, redis_url: str) -> Callable[..., Any]:
 
     made: list[Repo] = []
 
-    def make(*, ours: bool = True, project: str | None = None) -> Repo:
+    def make(*, ours: bool = True, project: str | None = None, **options: Any) -> Repo:
         folder = tmp_path / f"repo{len(made)}"
         folder.mkdir()
         name = project or f"p{tmp_path.name}{len(made)}".replace("-", "_")
-        made.append(Repo(folder, redis_url, ours=ours, project=name))
+        made.append(Repo(folder, redis_url, ours=ours, project=name, **options))
         return made[-1]
 
     return make

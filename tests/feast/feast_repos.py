@@ -23,14 +23,24 @@ NOW = dt.datetime.now(dt.UTC).replace(microsecond=123_456)
 DAY = dt.timedelta(days=1)
 
 
-def config_of(folder: Path, url: str | None, *, ours: bool = True, project: str = "shop") -> Any:
-    """The settings of a repo in `folder`, on featurekit's stores or on Feast's DuckDB and Redis."""
+def config_of(
+    folder: Path,
+    url: str | None,
+    *,
+    ours: bool = True,
+    project: str = "shop",
+    own: tuple[str, str] = ("duckdb", "redis"),
+) -> Any:
+    """The settings of a repo in `folder`, on featurekit's stores or on Feast's `own`, offline and
+    online."""
     path = urlsplit(url or "").path  # its client takes whatever redis-py takes
     at = f"localhost:0,unix_socket_path={path}"
     stores: dict[str, Any] = {
-        "offline_store": {"type": "duckdb"},
+        "offline_store": {"type": own[0]},
         "online_store": {"type": "redis", "connection_string": at},
     }
+    if own[1] == "sqlite":
+        stores["online_store"] = {"type": "sqlite", "path": str(folder / "online.db")}
     if ours:
         stores = {
             "offline_store": {"type": f"{OURS}FeaturekitOfflineStore"},
@@ -50,11 +60,14 @@ def config_of(folder: Path, url: str | None, *, ours: bool = True, project: str 
 class Repo:
     """A Feast repo with one entity `key` and a view for each Parquet file that is written."""
 
-    def __init__(self, folder: Path, url: str | None, *, ours: bool, project: str = "shop") -> None:
+    def __init__(
+        self, folder: Path, url: str | None, *, ours: bool, project: str = "shop", **options: Any
+    ) -> None:
         self.folder, self.ours = folder, ours
+        self.config = config_of(folder, url, ours=ours, project=project, **options)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self.store = FeatureStore(config=config_of(folder, url, ours=ours, project=project))
+            self.store = FeatureStore(config=self.config)
             self.key = Entity(name="key", join_keys=["key"])
 
     def view(
@@ -83,6 +96,22 @@ class Repo:
             warnings.simplefilter("ignore")
             self.store.apply([self.key, view])
         return view
+
+    def write_settings(self) -> None:
+        """Write the feature_store.yaml of the repo, which others open it by."""
+        import yaml
+
+        settings: dict[str, Any] = {
+            "project": self.config.project,
+            "provider": "local",
+            "registry": "registry.db",
+            "entity_key_serialization_version": 3,
+        }
+        for name in ("offline_store", "online_store", "batch_engine"):
+            section = getattr(self.config, name, None)
+            if hasattr(section, "model_dump"):  # not the name of the local engine
+                settings[name] = {"type": section.type, **section.model_dump(exclude_unset=True)}
+        (self.folder / "feature_store.yaml").write_text(yaml.safe_dump(settings))
 
     def materialize(self, days: float = 400) -> None:
         """Fill the online store with the rows of the last `days`."""

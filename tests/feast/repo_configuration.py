@@ -2,44 +2,46 @@
 
 `./run feast-suite` copies these tests beside the project and sets FULL_REPO_CONFIGS_MODULE to this
 module. The stores stand under the keys "redis" and "sqlite": tests that are marked for these alone
-run on ours.
+run on ours. With FEATUREKIT_FEAST_OWN=1 the stores are Feast's DuckDB and Redis.
 """
 
 from __future__ import annotations
 
 import os
 from typing import Any
+from urllib.parse import urlsplit
 
 from tests.universal.feature_repos.universal.data_sources.file import (
     DeltaFileSourceCreator,
     FileDataSourceCreator,
 )
 
-from featurekit.plugins.feast import FeaturekitOfflineStoreConfig
+URL = os.environ.get("FEATUREKIT_REDIS_URL")
 
 
-class _Ours:
-    """The offline store over whatever files the creator makes."""
+def _offline(_: Any) -> Any:
+    """The settings of the offline store."""
+    if os.environ.get("FEATUREKIT_FEAST_OWN"):
+        from feast.infra.offline_stores.duckdb import DuckDBOfflineStoreConfig
 
-    def create_offline_store_config(self) -> FeaturekitOfflineStoreConfig:
-        """The settings of featurekit's store."""
-        return FeaturekitOfflineStoreConfig()
+        return DuckDBOfflineStoreConfig()
+    from featurekit.plugins.feast import FeaturekitOfflineStoreConfig
 
-
-class FeaturekitFiles(_Ours, FileDataSourceCreator):
-    """One Parquet file for each source."""
-
-
-class FeaturekitDelta(_Ours, DeltaFileSourceCreator):
-    """A Delta Lake table for each source."""
+    return FeaturekitOfflineStoreConfig()
 
 
-_ONLINE: dict[str, Any] = {
-    "type": "featurekit.plugins.feast.FeaturekitOnlineStore",
-    "redis_url": os.environ.get("FEATUREKIT_REDIS_URL"),
-}
+def _online() -> dict[str, Any]:
+    """The settings of the online store."""
+    if os.environ.get("FEATUREKIT_FEAST_OWN"):  # its client takes whatever redis-py takes
+        at = f"localhost:0,unix_socket_path={urlsplit(URL or '').path}"
+        return {"type": "redis", "connection_string": at}
+    return {"type": "featurekit.plugins.feast.FeaturekitOnlineStore", "redis_url": URL}
+
+
+# Tests of online stores alone make their files by this class, too.
+FileDataSourceCreator.create_offline_store_config = _offline
 AVAILABLE_OFFLINE_STORES = [
-    ("local", FeaturekitFiles),
-    ("local", FeaturekitDelta),
+    ("local", FileDataSourceCreator),
+    ("local", DeltaFileSourceCreator),
 ]
-AVAILABLE_ONLINE_STORES = {"redis": (_ONLINE, None), "sqlite": (_ONLINE, None)}
+AVAILABLE_ONLINE_STORES = {"redis": (_online(), None), "sqlite": (_online(), None)}

@@ -99,6 +99,59 @@ def test_float32_is_rounded_on_both_paths(repo: Repo) -> None:
     agree(repo, ["v:x"], [1], {"x": [0.10000000149011612]})
 
 
+@pytest.mark.parametrize("mode", ["pandas", "python"])
+def test_a_batch_view_is_transformed_on_both_paths(repo: Repo, mode: str) -> None:
+    from feast import BatchFeatureView, Field, FileSource
+    from feast.types import Int64
+
+    path = str(repo.folder / "raw.parquet")
+    pq.write_table(rows(key=[1, 2], at=[NOW - DAY] * 2, raw=[5, 7]), path)
+
+    def tenfold(frame):  # type: ignore[no-untyped-def]  # Feast reads hints without this module
+        return frame.assign(x=frame["raw"] * 10)
+
+    view = BatchFeatureView(
+        name="v",
+        mode=mode,
+        entities=[repo.key],
+        schema=[Field(name="key", dtype=Int64), Field(name="x", dtype=Int64)],
+        source=FileSource(name="raw", path=path, timestamp_field="at"),
+        online=True,
+        udf=tenfold,
+        udf_string="tenfold",
+    )
+    repo.store.apply([repo.key, view])
+    repo.materialize()
+    agree(repo, ["v:x"], [1, 2, 3], {"x": [50, 70, None]})
+
+
+@pytest.mark.parametrize(
+    ("declared", "value"),
+    [("Int32", 2**31), ("Float32", 1e300), ("Array(Int32)", [1, -(2**31) - 1])],
+    ids=["int32", "float32", "list"],
+)
+def test_a_value_that_the_type_cannot_hold_is_named(repo: Repo, declared: str, value: Any) -> None:
+    """Neither path has a value for it, and both say where it is."""
+    from feast import types
+
+    from featurekit.errors import DataError
+
+    repo.view("v", rows(key=[1], at=[NOW - DAY], x=[value]), {"x": eval(declared, vars(types))})
+    with pytest.raises(DataError, match="'x' is"):
+        repo.offline(["v:x"], [1])
+    with pytest.raises(DataError, match="'x' is"):
+        repo.materialize()
+
+
+def test_an_int_is_the_digits_of_a_key_that_is_a_text(repo: Repo) -> None:
+    from feast.types import Int64, String
+
+    repo.view("v", rows(key=[7, 8], at=[NOW - DAY] * 2, x=[70, 80]), {"x": Int64}, key_type=String)
+    repo.materialize()
+    agree(repo, ["v:x"], [7, 9], {"x": [70, None]})
+    agree(repo, ["v:x"], ["8"], {"x": [80]})
+
+
 def test_an_int_beside_a_null_is_exact(repo: Repo) -> None:
     from feast.types import Int64
 
@@ -224,10 +277,9 @@ def test_a_null_key_spoils_no_run(repo: Repo) -> None:
 def test_rows_come_in_the_order_of_the_frame(repo: Repo) -> None:
     from feast.types import Int64
 
-    keys = [(k * 7919) % 500 for k in range(500)]
-    repo.view(
-        "v", rows(key=list(range(500)), at=[NOW - DAY] * 500, x=list(range(500))), {"x": Int64}
-    )
+    n = 50_000
+    keys = [(k * 7919) % n for k in range(n)]
+    repo.view("v", rows(key=list(range(n)), at=[NOW - DAY] * n, x=list(range(n))), {"x": Int64})
     assert repo.offline(["v:x"], keys)["x"] == keys
 
 

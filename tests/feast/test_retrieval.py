@@ -21,6 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 @pytest.fixture
 def repo(make_repo: Callable[..., Repo]) -> Repo:
     """Two entities with rows of three days, one of which was created late."""
+    from feast.data_format import ParquetFormat
     from feast.types import Int64
 
     made: Repo = make_repo()
@@ -30,7 +31,7 @@ def repo(make_repo: Callable[..., Repo]) -> Repo:
         "created": [NOW - 3 * DAY, NOW - DAY / 2, None],
         "x": [1, 2, 3],
     })  # fmt: skip
-    made.view("v", rows, {"x": Int64})
+    made.view("v", rows, {"x": Int64}, file_format=ParquetFormat())
     return made
 
 
@@ -90,3 +91,29 @@ def test_a_saved_dataset_is_read_back(repo: Repo) -> None:
     storage = SavedDatasetFileStorage(path=str(repo.folder / "saved.parquet"))
     saved = repo.store.create_saved_dataset(job, "saved", storage)
     assert sorted(saved.to_df()["x"]) == [2, 3]
+
+
+def test_metrics_of_a_source_are_computed_and_kept(repo: Repo) -> None:
+    from featurekit.plugins.feast import FeaturekitOfflineStore as Ours
+
+    config, source = repo.store.config, repo.store.get_feature_view("v").batch_source
+    (found,) = Ours.compute_monitoring_metrics(config, source, [("x", "numeric")], "at")
+    assert (found["row_count"], found["mean"], found["min_val"]) == (3, 2.0, 1.0)
+    assert Ours.get_monitoring_max_timestamp(config, source, "at") == NOW - 2 * DAY
+    Ours.ensure_monitoring_tables(config)
+    assert Ours.query_monitoring_metrics(config, repo.store.project, "feature") == []
+
+
+def test_logged_features_are_added_to_the_folder(repo: Repo) -> None:
+    from feast.feature_logging import LoggingConfig
+    from feast.infra.offline_stores.file_source import FileLoggingDestination
+
+    from featurekit.plugins.feast import FeaturekitOfflineStore as Ours
+
+    destination = FileLoggingDestination(path=str(repo.folder / "log"))
+    logging = LoggingConfig(destination=destination, sample_rate=1.0)
+    for value in (1, 2):
+        Ours.write_logged_features(
+            repo.store.config, pa.table({"x": [value]}), None, logging, repo.store.registry
+        )
+    assert sorted(pq.read_table(repo.folder / "log")["x"].to_pylist()) == [1, 2]

@@ -39,6 +39,8 @@ def test_each_area_runs_at_its_smallest(name: str) -> None:
     area = importlib.import_module(f"benchmarks.{name}")
     assert area.__doc__
     found = list(area.results("smoke", 1))
+    if name == "feast_stores" and not area.installed():
+        pytest.skip("needs Feast (the extra featurekit[feast])")
     assert found
     for one in found:
         if isinstance(one, Curve):

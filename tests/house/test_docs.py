@@ -89,8 +89,8 @@ def commands() -> dict[str, set[str]]:
     make = (ROOT / "Makefile").read_text(encoding="utf-8")
     verbs = importlib.import_module("featurekit.cli.verbs").VERBS
     return {
-        "./run": set(re.findall(r"^([a-z]+)(?: \|.*)?\)$", run, re.M)),
-        "make": set(re.findall(r"^([a-z]+):", make, re.M)),
+        "./run": set(re.findall(r"^([a-z-]+)(?: \|.*)?\)$", run, re.M)),
+        "make": set(re.findall(r"^([a-z-]+):", make, re.M)),
         "featurekit": set(verbs),
     }
 
@@ -172,7 +172,7 @@ def test_what_is_there_is_no_fault(text: str) -> None:
 def test_make_lists_the_commands_of_run() -> None:
     known = commands()
     assert known["make"] - {"ci"} == known["./run"] | {"help"}
-    listed = re.findall(r"^#   \./run (\w+)", (ROOT / "run").read_text(encoding="utf-8"), re.M)
+    listed = re.findall(r"^#   \./run ([\w-]+)", (ROOT / "run").read_text(encoding="utf-8"), re.M)
     assert {*listed, "help"} == known["./run"] | {"help"}
 
 

@@ -186,6 +186,18 @@ def _beside(above: list[str], name: str) -> dict[str, Any]:
     return {**INSIDE.get(inside, {}), **one}
 
 
+FEAST = {
+    "featurekit.publish": {
+        "provider": "local",
+        "registry": "feast.db",
+        "offline_store": "featurekit.plugins.feast.FeaturekitOfflineStore",
+        "online_store": "featurekit.plugins.feast.FeaturekitOnlineStore",
+        "batch_engine": "featurekit.plugins.feast.FeaturekitEngine",
+    }
+}
+"""What of Feast's own settings must stand beside a setting."""
+
+
 def test_each_setting_has_an_example() -> None:
     assert SETTINGS.keys() == {*settings()}
 
@@ -200,7 +212,7 @@ def test_the_example_of_a_setting_is_read(tmp_path: Path, name: str) -> None:
             value = [value] if above[-1] in LISTS else {"any": value}
             continue
         value = {**_beside(above, part), part: value}
-    text = yaml.safe_dump({"project": "shop", **value})
+    text = yaml.safe_dump({"project": "shop", **FEAST.get(name, {}), **value})
     (tmp_path / "feature_store.yaml").write_text(text, encoding="utf-8")
     load_config(tmp_path)
 

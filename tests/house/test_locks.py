@@ -13,7 +13,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 EXTRAS = {"default": "dev", "lowest": "dev", "lakes": "lakes", "mlflow": "mlflow",
-          "trackers": "trackers", "bench": "feast"}  # fmt: skip
+          "trackers": "trackers", "evidently": "evidently", "feast": "feast",
+          "bench": "feast"}  # fmt: skip
 PYTHONS = ["3.11.7", "3.12.1", "3.13.0"]
 MACHINES = ["x86_64", "aarch64"]
 

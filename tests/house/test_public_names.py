@@ -79,8 +79,8 @@ def test_names_without_their_source_say_so(monkeypatch):
 
 PUBLIC = {
     f"featurekit{m}"
-    for m in ("", ".aggregates", ".client", ".errors", ".plugins.airflow", ".plugins.mlflow",
-              ".results", ".testing")
+    for m in ("", ".aggregates", ".client", ".errors", ".plugins.airflow", ".plugins.feast",
+              ".plugins.mlflow", ".results", ".testing")
 }  # fmt: skip
 SHOWN_TOO = {
     "featurekit.project.config.ServingLogConfig",

@@ -8,6 +8,8 @@ import math
 import random
 import re
 import shutil
+import subprocess
+import sys
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -216,6 +218,92 @@ def test_a_manifest_stands_for_its_training_set(repo, calm, tmp_path):
     assert found.to_dict() == again.to_dict()
 
 
+def test_by_command_a_manifest_stands_for_its_training_set(repo, calm, tmp_path, capsys):
+    began, middle, end = calm
+    frame = [{**row, "event_timestamp": NOW} for row in asked(random.Random(4), 2_000)]
+    pq.write_table(pa.Table.from_pylist(frame), tmp_path / "labels.parquet")
+    train = tmp_path / "train.parquet"
+    given = ["--repo", str(repo), "get-historical", "service", str(tmp_path / "labels.parquet")]
+    assert main([*given, "-o", str(train)]) == 0
+    capsys.readouterr()
+    reference = ("service", "--reference", f"{train}.manifest.json")
+    code, out, _ = run(repo, capsys, "--json", *reference, *words(began, middle))
+    told = json.loads(out)
+    assert (code, told["drifting"], told["reference_rows"], told["rows"]) == (0, [], 2_000, 3_000)
+    code, out, _ = run(repo, capsys, "--json", *reference, *words(middle, end))
+    assert (code, json.loads(out)["drifting"]) == (1, ["share"])
+
+
+def test_by_command_evidently_is_asked_of_the_same_rows(repo, calm, tmp_path, capsys):
+    pytest.importorskip(
+        "evidently", reason="needs Evidently: ./run pytest --evidently tests/monitor"
+    )
+    began, middle, end = calm
+    frame = [{**row, "event_timestamp": NOW} for row in asked(random.Random(4), 1_500)]
+    with FeatureStore(repo) as store:
+        made = store.get_historical_features(pa.Table.from_pylist(frame), "service")
+        made.to_parquet(tmp_path / "train.parquet")
+        made.contract().save(tmp_path / "churn.contract.json")
+    page = tmp_path / "evidently.html"
+    before = f"{(middle - began) // dt.timedelta(microseconds=1)}us"
+    manifest = str(tmp_path / "train.parquet.manifest.json")
+    for reference, ages in ((before, {"age of spent", "age of latest"}), (manifest, set())):
+        given = ("service", "--reference", reference, *words(middle, end))
+        code, out, _ = run(repo, capsys, "--json", *given, "--evidently", str(page))
+        told = json.loads(out)
+        assert (code, told["drifting"]) == (1, ["share"])
+        names = {"spent__total", "spent__orders", "latest__country", "share", *ages}
+        assert {f["feature"] for f in told["evidently"]} == names
+        moved = {f["feature"]: f["value"] for f in told["evidently"]}["share"]
+        assert moved > 1.0
+        code, out, _ = run(repo, capsys, "--json", *given)
+        assert {**json.loads(out), "evidently": told["evidently"]} == told
+        assert "share" in page.read_text()
+        page.unlink()
+    code, out, _ = run(repo, capsys, *given, "--evidently", str(page))
+    assert "Evidently, by its own defaults:" in out
+    assert "Wasserstein distance (normed)" in out
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--reference", "7d", "--profiles"], "profiles have none"),
+        (["--reference", "CONTRACT"], "write the manifest of its training set"),
+        (["--reference", "7d", "--evidently", "gone/page.html"], "there is no folder gone"),
+    ],
+)
+def test_what_evidently_cannot_be_asked_of_is_an_error(
+    repo, calm, tmp_path, capsys, monkeypatch, given, told
+):
+    monkeypatch.setattr("featurekit.monitor.drift.evidently.find_spec", lambda name: name)
+    began, middle, _ = calm
+    trained(repo, random.Random(4), 100).save(tmp_path / "churn.contract.json")
+    given = [str(tmp_path / "churn.contract.json") if w == "CONTRACT" else w for w in given]
+    page = ["--evidently", str(tmp_path / "page.html")]
+    code, _, err = run(repo, capsys, "service", *page, *given, *words(began, middle))
+    assert code == 2
+    assert told in " ".join(err.split())
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_evidently_is_loaded_only_where_it_is_asked(repo, calm):
+    """Nothing of it is imported by a comparison without it, in a process of its own."""
+    began, middle, _ = calm
+    code = (
+        "import sys; from featurekit.cli import main; main(sys.argv[1:]); "
+        "sys.exit(any(name.split('.')[0] == 'evidently' for name in sys.modules) * 9)"
+    )
+    given = ["--repo", str(repo), "monitor", "drift", "service", "--reference", "7d"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *given, *words(began, middle)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, "there is no row to compare" in done.stderr) == (0, True)
+
+
 def test_another_type_and_a_feature_that_is_gone_drift(repo, calm, tmp_path):
     began, middle, _ = calm
     copy = tmp_path / "repo"
@@ -285,6 +373,19 @@ def test_a_browser_shows_the_page_without_scrolling_sideways(repo, calm, tmp_pat
             assert shown.run("document.documentElement.scrollWidth") <= width
             assert shown.run("document.querySelectorAll('svg rect').length") > 20
             assert shown.complaints() == []
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH")
+def test_axe_finds_nothing_in_the_page(repo, calm, tmp_path):
+    began, middle, end = calm
+    with FeatureStore(repo) as store:
+        found = store.drift("service", middle - began, **window(middle, end))
+    write_page(tmp_path / "drift.html", replace(found, lacking={"gone": "int, and not served"}))
+    with browser(tmp_path) as shown:
+        for dark in (False, True):
+            shown.look(1280, dark=dark)
+            shown.go((tmp_path / "drift.html").as_uri())
+            assert shown.barriers() == []
 
 
 # --- the command ----------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from featurekit.cli import main
@@ -179,6 +181,33 @@ def profiles_secret(repo: Path) -> bytes:
     return make_secret(repo / ".featurekit").value
 
 
+def test_files_of_a_long_log_become_one_while_it_is_read(repo, monkeypatch):
+    """So what is read together at the end does not grow with the log."""
+    blocks = [block(random.Random(seed), 300) for seed in range(12)]
+    for number, made in enumerate(blocks):
+        log(repo, f"{number:02d}", made)
+    with FeatureStore(repo) as store:
+        store.profile()
+    at_once = kept(repo)
+    folder = profiles.profiles_folder(repo / ".featurekit")
+    for path in folder.glob("*.profile"):
+        path.unlink()
+    most = []
+
+    def counted(folder: Path, reading: Any) -> None:
+        add(folder, reading)
+        most.append(len([*folder.glob("*.profile")]))
+
+    add = profiles.add
+    monkeypatch.setattr(keep, "add", counted)
+    monkeypatch.setattr(keep, "MOST_ROWS", 300)
+    monkeypatch.setattr(keep, "MOST_FILES", 2)
+    with FeatureStore(repo) as store:
+        assert store.profile().files == 12
+    assert (len(most), max(most)) == (12, 3)
+    assert kept(repo) == at_once
+
+
 def test_a_crash_while_files_become_one_counts_nothing_twice(repo, monkeypatch):
     with FeatureStore(repo) as store:
         for seed in range(3):
@@ -263,6 +292,29 @@ def test_forgetting_takes_out_what_few_entities_have(repo):
     assert found["v__n"]["int"]["greatest"] >= max(finite)
     assert found["v__n"]["int"]["greatest"] != max(finite)
     assert found["v__x"]["float"]["present"] == sum(v is not None for v in made.values[0])
+
+
+def test_the_command_forget_reaches_kept_profiles(repo, capsys):
+    made = block(random.Random(5), 600, days=1)
+    made.values[2][0] = "the words of one person"
+    log(repo, "0", made)
+    with scratch_redis() as url:
+        given = ["--repo", str(repo), "--redis-url", url]
+        pq.write_table(
+            pa.table({
+                "k": ["k1"], "x": [1.0], "n": [1], "word": ["a"],
+                "ts": pa.array([dt.datetime(2026, 1, 1, tzinfo=dt.UTC)]),
+            }),
+            repo / "visits.parquet",
+        )  # fmt: skip
+        assert main([*given, "apply"]) == 0
+        assert main([*given, "monitor", "profile"]) == 0
+        assert "the words of one person" in str(kept(repo))
+        assert main([*given, "forget", "k", "--key", "k=k1"]) == 0
+        assert "the words of one person" not in str(kept(repo))
+        words = kept(repo)["s"][START]["columns"]["v__word"]["str"]["values"]
+        assert all(holders == [None] for _, holders in words.values())
+    capsys.readouterr()
 
 
 def test_rows_that_are_forgotten_are_not_counted(repo):

@@ -140,7 +140,7 @@ def test_who_mounts_a_volume_of_one_node_goes_where_the_others_are() -> None:
         for container in _containers(document):
             assert {m["name"] for m in container.get("volumeMounts", ())} <= volumes.keys()
     assert {name.removeprefix("featurekit-") for name in mounting} == {
-        "apply", "materialize", "parity", "push", "shell"}  # fmt: skip
+        "apply", "materialize", "parity", "push", "shell", "watch"}  # fmt: skip
     for made in mounting.values():
         assert made["metadata"]["labels"]["featurekit-state"] == "mounted"
         (term,) = made["spec"]["affinity"]["podAffinity"].popitem()[1]
@@ -160,6 +160,17 @@ def test_one_pod_takes_pushes_at_the_address_that_the_docs_name() -> None:
     assert (told["targetPort"], told["port"]) == (port["name"], port["containerPort"])
     address = f"http://{service['metadata']['name']}:{told['port']}"
     assert f"`{address}`" in (ROOT / "docs/deploy.md").read_text()
+
+
+def test_the_watch_has_longer_to_end_than_an_action_under_way() -> None:
+    (watch,) = [d for d in documents() if d["metadata"]["name"] == "featurekit-watch"]
+    (container,) = pod(watch)["spec"]["containers"]
+    arguments = parser().parse_args(container["args"])
+    assert pod(watch)["spec"]["terminationGracePeriodSeconds"] >= arguments.drain + 15
+    (port,) = container["ports"]
+    assert (arguments.port, arguments.host) == (port["containerPort"], "0.0.0.0")
+    assert watch["spec"]["replicas"] == 0  # a watch of nothing ends with an error
+    assert "scale deployment featurekit-watch --replicas=1" in (ROOT / "docs/deploy.md").read_text()
 
 
 def test_a_release_is_applied_and_then_filled() -> None:
@@ -215,7 +226,8 @@ def test_what_the_files_name_is_there() -> None:
 
 
 USERS = {"serve": "reader", "push": "writer", "consume": "writer", "apply": "admin",
-         "materialize": "admin", "parity": "admin", "infinity": "admin"}  # fmt: skip
+         "materialize": "admin", "parity": "admin", "watch": "admin",
+         "infinity": "admin"}  # fmt: skip
 """Which user of Redis does what: tests/project/test_access.py tries each."""
 
 
@@ -390,7 +402,7 @@ def test_whom_prometheus_asks_there_is_one() -> None:
     watched = [d for d in documents() if d["kind"] in LASTING
                and "annotations" in pod(d)["metadata"]]  # fmt: skip
     assert {d["metadata"]["name"] for d in watched} == {
-        "featurekit-serve", "featurekit-parity", "featurekit-push"}  # fmt: skip
+        "featurekit-serve", "featurekit-parity", "featurekit-push", "featurekit-watch"}  # fmt: skip
     policies = [d["spec"] for d in documents() if d["kind"] == "NetworkPolicy"]
     for deployment in watched:
         made = pod(deployment)

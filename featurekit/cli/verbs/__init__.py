@@ -8,6 +8,7 @@ from __future__ import annotations
 
 VERBS = {
     "init": "write a small feature repo to start from",
+    "import-feast": "write a Feast repo as a featurekit repo, and say what came over",
     "plan": "show what apply would change, and what to know about each feature",
     "apply": "register the definitions and publish the services",
     "validate": "judge sources by their schemas and contracts",

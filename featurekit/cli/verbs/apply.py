@@ -6,7 +6,14 @@ from argparse import Namespace
 
 from featurekit.cli.arguments import argument, verb
 from featurekit.cli.repo import open_store
-from featurekit.cli.show import change_document, notes_of, show_changes, show_notes
+from featurekit.cli.show import (
+    change_document,
+    notes_of,
+    published_document,
+    show_changes,
+    show_notes,
+    show_published,
+)
 from featurekit.core.screen import Screen
 
 
@@ -35,12 +42,14 @@ def apply(arguments: Namespace, screen: Screen) -> None:
             {
                 "project": store.project,
                 "changes": [change_document(c) for c in changes],
+                "published": [published_document(p) for p in changes.published],
                 "notes": notes,
                 "live": [name for name in services if name not in waiting],
                 "waiting": waiting,
             }
         )
         show_changes(screen, changes)
+        show_published(screen, changes.published)
         show_notes(screen, notes)
         screen.line(f"\nApplied to project {store.project}.")
         if waiting:

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 from featurekit.cli.arguments import FAIL_OVERDUE, argument, verb
 from featurekit.cli.repo import open_store
-from featurekit.cli.show import change_document, notes_of, show_changes, show_notes
+from featurekit.cli.show import (
+    change_document,
+    notes_of,
+    published_document,
+    show_changes,
+    show_notes,
+    show_published,
+)
 from featurekit.core.screen import Screen
 from featurekit.errors import FeaturekitError
 
@@ -55,6 +62,7 @@ def _plan(arguments: Namespace, screen: Screen) -> tuple[bool, bool]:
         {
             "project": store.project,
             "changes": [change_document(c) for c in changes],
+            "published": [published_document(p) for p in changes.published],
             "notes": notes,
             "sources": [
                 {
@@ -69,10 +77,12 @@ def _plan(arguments: Namespace, screen: Screen) -> tuple[bool, bool]:
         }
     )
     show_changes(screen, changes, in_full=True)
+    show_published(screen, changes.published)
     show_notes(screen, notes)
     _show_files(screen, checks)
     overdue = arguments.fail_overdue and any(one["overdue"] for one in notes["deprecated"])
-    return bool(faults) or overdue, bool(changes)
+    todo = [p for p in changes.published if p.action != "omit"]
+    return bool(faults) or overdue, bool(changes or todo)
 
 
 def _show_files(screen: Screen, checks: Sequence[SourceCheck]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -13,6 +14,7 @@ from featurekit.core.durations import Duration, duration_us
 from featurekit.core.types import Instant, as_instant, micros
 from featurekit.define.feature_contract.contract import Contract
 from featurekit.errors import ArgumentError, ConfigError, DataError, DefinitionError
+from featurekit.monitor.drift.frames import Frame, OfTrainingSet, kept
 from featurekit.monitor.drift.judge import Thresholds
 from featurekit.monitor.drift.keys import keys_of
 from featurekit.monitor.drift.report import (
@@ -37,8 +39,10 @@ def drift(
     log: str | Path | None,
     profiles: bool,
     progress: Callable[[int], None] | None,
+    evidently: str | os.PathLike[str] | None = None,
 ) -> Drift:
     """The drift of a service; `FeatureStore.drift` says of what and by which words."""
+    page = None if evidently is None else _page(evidently, profiles=profiles)
     until = time.time_ns() // 1000 if end is None else micros(as_instant(end, what="end"))
     took = duration_us(window, what="window")
     keys = keys_of(project, service)
@@ -48,17 +52,54 @@ def drift(
     if profiles:
         return _of_profiles(project, service, before, took, until, by)
     blocks = project.served(log, since_us=asked.start - (before or 0))
+    now = Frame(asked.start, asked.end)
+    was: Frame | OfTrainingSet | None
     if before is not None:
         earlier = Window(asked.start - before, asked.start, keys)
-        return drift_between(service, blocks, earlier, asked, by, progress=progress)
-    contract = reference if isinstance(reference, Contract) else _contract(project, str(reference))
+        was = Frame(earlier.start, earlier.end)
+        if page is not None:
+            blocks = kept(blocks, service, [was, now])
+        found = drift_between(service, blocks, earlier, asked, by, progress=progress)
+        return _with_evidently(found, page, was, now)
+    contract, was = _trained(project, reference)
     if contract.service != service:
         raise ArgumentError(
             f"reference: the feature contract is of service {contract.service!r}, found "
             f"{service!r}; write {contract.service}"
         )
+    if page is not None:
+        if was is None:
+            raise ArgumentError(
+                "evidently: it compares rows, and a feature contract has none; write the manifest "
+                f"of its training set as the reference, as in train.parquet{MANIFEST}"
+            )
+        blocks = kept(blocks, service, [now])
     told = f"the training set {contract.content_hash[:12]}"
-    return drift_from_contract(contract, blocks, asked, by, reference=told, progress=progress)
+    found = drift_from_contract(contract, blocks, asked, by, reference=told, progress=progress)
+    return _with_evidently(found, page, was, now)
+
+
+def _page(path: str | os.PathLike[str], *, profiles: bool) -> Path:
+    """The file of Evidently's report. ArgumentError where the rows are not read."""
+    from featurekit.monitor.drift.evidently import check_evidently
+
+    if profiles:
+        raise ArgumentError(
+            "evidently: it compares rows, and profiles have none; leave profiles out"
+        )
+    check_evidently(Path(path))
+    return Path(path)
+
+
+def _with_evidently(
+    found: Drift, page: Path | None, was: Frame | OfTrainingSet | None, now: Frame
+) -> Drift:
+    """What was found, with the figures of Evidently where its page is asked for."""
+    if page is None or was is None:
+        return found
+    from featurekit.monitor.drift.evidently import write_report
+
+    return replace(found, evidently=write_report(page, was, now))
 
 
 def _of_profiles(
@@ -91,13 +132,19 @@ def _length(reference: object) -> int | None:
         ) from None
 
 
-def _contract(project: Project, path: str) -> Contract:
-    """The contract in a file, or that of the training set whose manifest the file is."""
+def _trained(project: Project, reference: object) -> tuple[Contract, OfTrainingSet | None]:
+    """The contract that a reference is, or names, and the rows of the training set where it is a
+    manifest."""
+    if isinstance(reference, Contract):
+        return reference, None
+    path = str(reference)
     if not Path(path).exists():
         raise DataError(f"{path}: there is no such file; write a feature contract or a manifest")
-    if path.endswith(MANIFEST):
-        return remake(project, path).contract()
-    return Contract.load(path)
+    if not path.endswith(MANIFEST):
+        return Contract.load(path), None
+    training = remake(project, path)
+    contract = training.contract()
+    return contract, OfTrainingSet(training, contract)
 
 
 def _thresholds(project: Project) -> Thresholds:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from featurekit.core.attributes import Named
@@ -18,6 +18,19 @@ from featurekit.monitor.drift.samples import AGE, Window, of_contract, windows
 
 
 @dataclass(frozen=True, slots=True)
+class EvidentlyFigure(Named):
+    """What Evidently says of a feature: the `value` of the test that it takes by default, which is
+    called `method`, beside the `threshold` of that. None, and in `left_out` the reason, where it
+    was not asked."""
+
+    feature: str
+    method: str | None = None
+    value: float | None = None
+    threshold: float | None = None
+    left_out: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Drift(Named):
     """How the values of a service have drifted.
 
@@ -25,7 +38,7 @@ class Drift(Named):
     `reference_rows` of `reference`, a text for people. `versions` has the rows of each version that
     answered. `figures` has the measures of each feature, `lacking` the features that one side
     lacks or has with another type, with the reason: they drift, too. `shapes` has the bins in which
-    PSI compares a feature.
+    PSI compares a feature. `evidently` has Evidently's figures, where it was asked.
     """
 
     service: str
@@ -38,6 +51,7 @@ class Drift(Named):
     figures: tuple[Figure, ...]
     lacking: Mapping[str, str]
     shapes: Mapping[str, Bins]
+    evidently: tuple[EvidentlyFigure, ...] = ()
 
     @property
     def drifting(self) -> list[str]:
@@ -62,6 +76,7 @@ class Drift(Named):
                     {name: getattr(f, name) for name in Figure.__dataclass_fields__}
                     for f in self.figures
                 ],
+                **({"evidently": [asdict(f) for f in self.evidently]} if self.evidently else {}),
             }
         )
         return found

@@ -72,33 +72,29 @@ class Window:
         """Count the rows of a block that were served within the window."""
         import pyarrow as pa
 
-        inside = [
-            i
-            for i, (at, answered) in enumerate(zip(block.served_at, _answered(block), strict=True))
-            if answered and self.start <= at < self.end
-        ]
-        if not inside:
+        rows = inside(block, self.start, self.end)
+        if not rows:
             return
-        self.rows += len(inside)
+        self.rows += len(rows)
         head = block.head
-        self.versions[head.fingerprint] = self.versions.get(head.fingerprint, 0) + len(inside)
+        self.versions[head.fingerprint] = self.versions.get(head.fingerprint, 0) + len(rows)
         for (name, type_), values, statuses in zip(
             head.outputs.items(), block.values, block.statuses, strict=True
         ):
-            told = pa.array([statuses[i] for i in inside], pa.string())
-            column = pa.array([values[i] for i in inside], type_.arrow)
-            keys = [pa.array([key[i] for i in inside]) for key in block.keys]
+            told = pa.array([statuses[i] for i in rows], pa.string())
+            column = pa.array([values[i] for i in rows], type_.arrow)
+            keys = [pa.array([key[i] for i in rows]) for key in block.keys]
             self._counts(name, type_).update(column, told, keys)
         for view, arrivals in zip(head.views, block.arrivals, strict=True):
-            self._count_view(block, view, arrivals, inside)
+            self._count_view(block, view, arrivals, rows)
 
     def _count_view(
-        self, block: ServedBlock, view: str, arrivals: Sequence[int | None], inside: Sequence[int]
+        self, block: ServedBlock, view: str, arrivals: Sequence[int | None], rows: Sequence[int]
     ) -> None:
         """Count how old a view's states were, and whose they are."""
         import pyarrow as pa
 
-        asked = ((block.as_of[i], arrivals[i]) for i in inside)
+        asked = ((block.as_of[i], arrivals[i]) for i in rows)
         ages = [None if arrival is None else at - arrival for at, arrival in asked]
         self._counts(AGE + view, INT).update(pa.array(ages, pa.int64()), None)
         every = tuple(block.head.keys)
@@ -107,11 +103,11 @@ class Window:
             names = every
         columns = [block.keys[every.index(name)] for name in names]
         repeats = self.repeats.setdefault(view, {}).setdefault(names, Repeats())
-        repeats.take(tuple(column[i] for column in columns) for i in inside)
+        repeats.take(tuple(column[i] for column in columns) for i in rows)
 
     def _counts(self, name: str, type_: Type) -> ColumnCounts:
         by_type = self.columns.setdefault(name, {})
-        return by_type.setdefault(_kind(type_), self._made(type_))
+        return by_type.setdefault(kind(type_), self._made(type_))
 
     @property
     def types(self) -> dict[str, str]:
@@ -145,7 +141,7 @@ def shares_of(repeats: Mapping[str, Mapping[Any, Repeats]]) -> Callable[[str], f
     return share
 
 
-def _kind(type_: Type) -> str:
+def kind(type_: Type) -> str:
     """A type in words, without None and choices: a version that differs in these is comparable."""
     return str(type_.plain.base)
 
@@ -168,6 +164,12 @@ def windows(
             progress(rows)
 
 
+def inside(block: ServedBlock, start: int, end: int) -> list[int]:
+    """The places of the rows that a caller was given from `start` up to but not at `end`."""
+    told = enumerate(zip(block.served_at, _answered(block), strict=True))
+    return [i for i, (at, answered) in told if answered and start <= at < end]
+
+
 def _answered(block: ServedBlock) -> Iterable[bool]:
     """Whether a caller was given each row: a model that is a shadow, or failed, leaves a row more
     of the same features."""
@@ -182,7 +184,7 @@ def of_contract(contract: Contract) -> tuple[dict[str, Sample], dict[str, str]]:
     samples, types = {}, {}
     for feature in contract.features:
         name, column = feature.full_name, contract.profile[feature.name]
-        types[name] = _kind(from_text(feature.type))
+        types[name] = kind(from_text(feature.type))
         histogram = None
         if column.numbers is not None:
             histogram = Histogram.of(column.numbers.buckets, whole=types[name] == "int")

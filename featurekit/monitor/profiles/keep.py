@@ -23,6 +23,7 @@ MOST_ROWS = 500_000
 """After about so many rows what was counted is written, so that a crash loses no more than that."""
 MOST_FILES = 8
 """More files than that become one."""
+_NEVER = -(1 << 63)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,9 @@ def keep_profiles(
                 _keep(folder, every, profiler, secret, place, names)
                 rows, files = rows + profiler.rows, files + len(names)
                 profiler, names = Profiler(every, keys), []
+                # Else a long log would leave many files, which are read together at the end.
+                if len([*folder.glob("*.profile")]) > MOST_FILES:
+                    compact(folder, project.state_dir, every, since=_NEVER)
         if names:
             _keep(folder, every, profiler, secret, place, names)
             rows, files = rows + profiler.rows, files + len(names)

@@ -12,8 +12,8 @@ a value is is said by the rules, on both paths:
 - a ttl ends a row at the same microsecond on both paths; a ttl of zero is none, as in Feast.
 
 `views` maps views and `kinds` maps types; `events` reads sources; `offline_store` and
-`online_store` are the two stores, and `engine` fills the one from the files of the other. Feast is
-imported in this folder alone.
+`online_store` are the two stores, and `engine` fills the one from the files of the other. `parity`
+checks a Feast repo on any stores. Feast is imported in this folder alone.
 """
 
 from featurekit.errors import ConfigError
@@ -34,12 +34,16 @@ from featurekit.plugins.feast.online_store import (
     FeaturekitOnlineStore,
     FeaturekitOnlineStoreConfig,
 )
+from featurekit.plugins.feast.parity import Asked, assert_feast_parity, check_feast
 
 __all__ = [
+    "Asked",
     "FeaturekitEngine",
     "FeaturekitEngineConfig",
     "FeaturekitOfflineStore",
     "FeaturekitOfflineStoreConfig",
     "FeaturekitOnlineStore",
     "FeaturekitOnlineStoreConfig",
+    "assert_feast_parity",
+    "check_feast",
 ]

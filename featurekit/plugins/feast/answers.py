@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 from featurekit.core.keys import clock_key
 from featurekit.core.types import instant
+from featurekit.define.plan import View
 from featurekit.online.lookup.evaluator import Evaluator
+from featurekit.online.lookup.result import Batch
+from featurekit.online.lookup.steps import Answers, AtClock, StepsAtClock, run_async, run_at
 from featurekit.online.state.seal import opened_state
 from featurekit.online.state.state import decode_state
 from featurekit.online.store.protocol import OnlineStore
+from featurekit.online.store.replies import Keys, Values
 from featurekit.plugins.feast.views import Wanted, service_of
+
+Happened = Callable[[], Sequence[dt.datetime | None]]
+"""Finds the instants of the latest rows of a view, one for each row of a request; None where there
+is none. Few callers ask for them."""
+_State = tuple[bytes | None, bytes | None]
+"""The key of a state and what lies there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
     """The values and statuses of each wanted feature, by row, as of the instant `at` in
-    microseconds. `happened` has for each view the instant of each row's latest row, None where
-    there is none."""
+    microseconds. `happened` has one for each view."""
 
     columns: Sequence[Sequence[Any]]
     statuses: Sequence[Sequence[str]]
-    happened: Sequence[Sequence[dt.datetime | None]]
+    happened: Sequence[Happened]
     at: int
 
 
@@ -44,51 +54,65 @@ class Answering:
     def answer(self, store: OnlineStore, entities: Mapping[str, list[Any]]) -> Answered:
         """The features of each row as of the store's clock, in one round trip. An entity with a
         null key is not found (S2)."""
-        columns, keys = self._keys(entities)
-        values, at = store.read_at(keys, self.clock)
-        return self._answered(columns, dict(zip(keys, values, strict=True)), at, store)
+        return run_at(self._steps(dict(entities)), store)
 
     async def answer_async(self, store: OnlineStore, entities: Mapping[str, list[Any]]) -> Answered:
         """As `answer`, without blocking the event loop while the store is read."""
-        columns, keys = self._keys(entities)
-        values, at = await store.read_at_async(keys, self.clock)
-        return self._answered(columns, dict(zip(keys, values, strict=True)), at, store)
+        return await run_async(self._steps(dict(entities)), store)
 
-    def _keys(
-        self, entities: Mapping[str, list[Any]]
-    ) -> tuple[list[list[bytes | None]], list[bytes]]:
-        """The key of each row's state, by view; and every key once, after that of the clock."""
-        columns = self.evaluator.key_columns(dict(entities))
+    def _steps(self, entities: dict[str, list[Any]]) -> StepsAtClock[Answered]:
+        n = len(next(iter(entities.values())))
+        keys = self.evaluator.keys_at_once([self.clock], entities, n)
+        if keys is not None:
+            wanted = AtClock(keys, self.clock)
+            values = yield wanted
+            instants = [wanted.now] * n
+            found = yield from self.evaluator.answered(keys, values, [{}] * n, instants)
+            if found is not None:
+                states = partial(_states, keys, values)
+                return self._answered(found, states, wanted.now)
+        return (yield from self._one_by_one(entities, n))
+
+    def _one_by_one(self, entities: dict[str, list[Any]], n: int) -> StepsAtClock[Answered]:
+        """As `_steps`, for one row, for rows with a null key, and where a state is damaged."""
+        columns = self.evaluator.key_columns(entities)
         once = dict.fromkeys(key for column in columns for key in column if key is not None)
-        return columns, [self.clock, *once]
+        wanted = AtClock([self.clock, *once], self.clock)
+        values = yield wanted
+        blobs = dict(zip(wanted.keys, values, strict=True))
+        opened = self.evaluator.opened(columns, blobs)
+        found = yield from self.evaluator.evaluating(columns, opened, [{}] * n, [wanted.now] * n)
 
-    def _answered(
-        self,
-        columns: list[list[bytes | None]],
-        blobs: Mapping[bytes, bytes | None],
-        at: int,
-        store: OnlineStore,
-    ) -> Answered:
-        n = len(columns[0])
-        rows = [[column[i] for column in columns] for i in range(n)]
-        answers = self.evaluator.evaluate(rows, blobs, [{}] * n, [at] * n, store.read)
-        width = len(self.evaluator.service.outputs)
-        return Answered(
-            [[answer[0][o] for answer in answers] for o in range(width)],
-            [[answer[1][o] for answer in answers] for o in range(width)],
-            [self._happened(v, column, blobs, at) for v, column in enumerate(columns)],
-            at,
-        )
+        def states(v: int) -> list[_State]:
+            return [(key, None if key is None else blobs[key]) for key in columns[v]]
 
-    def _happened(
-        self, v: int, keys: Sequence[bytes | None], blobs: Mapping[bytes, bytes | None], at: int
-    ) -> list[dt.datetime | None]:
-        """The instant of the latest row of each key, as of `at`."""
-        view = self.evaluator.service.views[v]
-        found: list[dt.datetime | None] = []
-        for key in keys:
-            blob = None if key is None else opened_state(view, key, blobs[key])
-            past = [] if blob is None else [e[0] for e in decode_state(view, blob).events]
-            past = [ts for ts in past if ts <= at]
-            found.append(instant(max(past)) if past else None)
-        return found
+        return self._answered(found, states, wanted.now)
+
+    def _answered(self, found: Answers, states: Callable[[int], list[_State]], at: int) -> Answered:
+        if isinstance(found, Batch):
+            columns: list[Any] = found.lists()
+            statuses: list[Any] = found.statuses()
+        else:
+            columns = [list(column) for column in zip(*(row[0] for row in found), strict=True)]
+            statuses = [list(column) for column in zip(*(row[1] for row in found), strict=True)]
+        views = enumerate(self.evaluator.service.views)
+        happened = [cache(partial(_happened, view, partial(states, v), at)) for v, view in views]
+        return Answered(columns, statuses, happened, at)
+
+
+def _states(keys: Keys, values: Values, v: int) -> list[_State]:
+    """The states of a view."""
+    prefix, ends = keys.groups_of[v]
+    group = keys.groups(values)[v]
+    return [(prefix + end, value) for end, value in zip(ends, group, strict=True)]
+
+
+def _happened(view: View, states: Callable[[], list[_State]], at: int) -> list[dt.datetime | None]:
+    """The instant of the latest row in each state, as of `at`."""
+    found: list[dt.datetime | None] = []
+    for key, value in states():
+        blob = None if key is None else opened_state(view, key, value)
+        past = [] if blob is None else [event[0] for event in decode_state(view, blob).events]
+        past = [ts for ts in past if ts <= at]
+        found.append(instant(max(past)) if past else None)
+    return found

@@ -17,7 +17,10 @@ from featurekit.errors import ConfigError
 from featurekit.feed.add import add_relation
 from featurekit.offline.session import connect
 from featurekit.plugins.feast.events import state_folder, view_rows
-from featurekit.plugins.feast.online_store import FeaturekitOnlineStore, project_of
+from featurekit.plugins.feast.kinds import out_of_range
+from featurekit.plugins.feast.online_store import FeaturekitOnlineStore, project_of, versions_of
+from featurekit.plugins.feast.published import fill_published, is_published
+from featurekit.plugins.feast.schemas import note, others
 from featurekit.plugins.feast.views import mapped
 
 
@@ -46,8 +49,8 @@ class FeaturekitEngine(LocalComputeEngine):
     """Materialises Feast views into `FeaturekitOnlineStore`.
 
     A run reads every row up to the end that it is asked for, whatever its beginning: a row that
-    came late, and one that is older than the ttl, have their place online as offline (T3, T4). What
-    has no batch source to read, and what Feast transforms, is left to Feast's local engine.
+    came late, and one that is older than the ttl, have their place online as offline (T3, T4). A
+    batch or stream view's transformation is run over all rows of its source.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -64,8 +67,6 @@ class FeaturekitEngine(LocalComputeEngine):
         self, registry: Any, task: MaterializationTask, **options: Any
     ) -> LocalMaterializationJob:
         name = f"{task.feature_view.name}-{task.start_time}-{task.end_time}"
-        if getattr(task.feature_view, "feature_transformation", None) is not None:
-            return super()._materialize_one(registry, task, **options)
         try:
             self._fill(task)
         except Exception as error:
@@ -74,7 +75,9 @@ class FeaturekitEngine(LocalComputeEngine):
 
     def _fill(self, task: MaterializationTask) -> None:
         config, view = self.repo_config, task.feature_view
-        made = mapped(view)
+        if is_published(view):
+            return fill_published(config, view, task.end_time)
+        made = mapped(view, versions=versions_of(config))
         assert isinstance(self.online_store, FeaturekitOnlineStore)
         store = self.online_store.store(config)
         now = store.now_us()
@@ -88,4 +91,10 @@ class FeaturekitEngine(LocalComputeEngine):
             progress: Callable[[int, int], None] = (
                 (lambda done, total: None) if bar is None else _Moved(bar)
             )
-            add_relation(con, store, project_of(config), made.view, relation, progress=progress)
+            project = project_of(config)
+            with out_of_range():
+                add_relation(con, store, project, made.view, relation, progress=progress)
+            for prefix in others(store, project, made.view):
+                for keys in store.scan(prefix):
+                    store.delete(keys)
+            note(store, project, made.view, alone=True)

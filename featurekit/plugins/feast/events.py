@@ -14,12 +14,13 @@ from feast.data_format import DeltaFormat, ParquetFormat
 from feast.infra.offline_stores.file_source import FileSource
 
 from featurekit.core.sql import quote, text_literal
-from featurekit.core.types import DATETIME
+from featurekit.core.types import DATETIME, INT, STR
 from featurekit.define.definitions import EventSource
 from featurekit.define.origins import Delta
-from featurekit.errors import DefinitionError
+from featurekit.errors import DataError, DefinitionError
 from featurekit.offline.events import EventRows, Snapshot
 from featurekit.plugins.feast.kinds import Kind, OpaqueKind
+from featurekit.plugins.feast.transformed import transformed, transforms
 from featurekit.plugins.feast.views import NO_ENTITY, Mapped, mapped, plain_name
 from featurekit.sources import read_events
 
@@ -45,19 +46,25 @@ def view_rows(con: Any, config: Any, view: Any, *, by_created: bool = False) -> 
             f"Feast's view {view.name!r} has no batch source, so it has no rows to read; give its "
             "stream source a batch_source"
         )
-    back = _back(con, config, source)
+    table = _transformed(con, config, view) if transforms(view) else None
+    rows = file_rows(con, config, source) if table is None else _registered(con, table)
+    back = {} if table is not None else _back(con, rows, source)
     columns: dict[str, tuple[str, Kind]] = {}
     for key, kind in made.key_kinds.items():
         if made.keys[key] != NO_ENTITY:
             columns[made.keys[key]] = back.get(key, key), kind
     for name, kind in made.kinds.items():
         columns[name] = back.get(name, name), kind
-    read = _event_source(source, view.name, columns, made, folder_of(config), back)
-    if any(kind.opaque for _, kind in columns.values()):
-        read = _converted(con, config, source, read, columns)
+    numbers = _numbers(con, rows, made, columns)
+    read = _event_source(source, view.name, columns, made, folder_of(config), back, numbers)
+    if table is not None or any(kind.opaque for _, kind in columns.values()):
+        read = _held(con, rows, read, columns)
     files = read_events(con, read, base=folder_of(config), state_dir=state_folder(config))
     parts = [
-        f"{kind.sql.format(x=quote(old))} AS {quote(new)}" for new, (old, kind) in columns.items()
+        f"{quote(old)}::VARCHAR AS {quote(new)}"
+        if old in numbers
+        else f"{kind.kept_sql(quote(old), _what(view, new))} AS {quote(new)}"
+        for new, (old, kind) in columns.items()
     ]
     if NO_ENTITY in made.keys.values():
         parts.append(f"'' AS {quote(NO_ENTITY)}")
@@ -71,14 +78,57 @@ def view_rows(con: Any, config: Any, view: Any, *, by_created: bool = False) -> 
     return Snapshot(EventRows(relation, prompt=arrival == "__ts", rows=files.rows), {})
 
 
-def _back(con: Any, config: Any, source: Any) -> dict[str, str]:
+def _what(view: Any, column: str) -> str:
+    return f"Feast's view {view.name!r}, column {column!r}"
+
+
+def _transformed(con: Any, config: Any, view: Any) -> pa.Table:
+    """The rows that a view's transformation makes of those of its source, by the names that the
+    view has for their columns."""
+    source = view.batch_source
+    rows = file_rows(con, config, source)
+    table = con.execute(f"SELECT * FROM {rows}").to_arrow_table()
+    mapping = source.field_mapping or {}
+    return transformed(
+        view, table.rename_columns([mapping.get(name, name) for name in table.column_names])
+    )
+
+
+def _registered(con: Any, table: pa.Table) -> str:
+    name = f"rows_{uuid.uuid4().hex}"
+    con.register(name, table)
+    return name
+
+
+def _types(con: Any, rows: str) -> dict[str, str]:
+    """The type of DuckDB of each column of a relation."""
+    found = con.execute(f"DESCRIBE SELECT * FROM {rows}").fetchall()
+    return {name: type_ for name, type_, *_ in found}
+
+
+def _numbers(
+    con: Any, rows: str, made: Mapped, columns: Mapping[str, tuple[str, Kind]]
+) -> set[str]:
+    """The columns of the files that hold ints where a join key is a text: the text is their
+    digits."""
+    keys = {columns[key][0] for key in made.keys.values() if key in columns}
+    texts = {old for old, kind in columns.values() if old in keys and kind.type == STR}
+    if not texts:
+        return set()
+    return {name for name, type_ in _types(con, rows).items() if name in texts and type_ in _INTS}
+
+
+_INTS = {f"{sign}{size}INT" for sign in ("", "U") for size in ("TINY", "SMALL", "BIG")}
+_INTS |= {"INTEGER", "UINTEGER"}
+
+
+def _back(con: Any, rows: str, source: Any) -> dict[str, str]:
     """The column of the files for each name that a source maps one to. As in Feast, what maps a
     column that is not there is left out."""
     mapping = source.field_mapping or {}
     if not mapping:
         return {}
-    rows = con.execute(f"DESCRIBE SELECT * FROM {file_rows(con, config, source)}").fetchall()
-    there = {name for name, *_ in rows}
+    there = _types(con, rows)
     return {new: old for old, new in mapping.items() if old in there}
 
 
@@ -95,6 +145,7 @@ def _event_source(
     made: Mapped,
     folder: Path,
     back: Mapping[str, str],
+    numbers: set[str],
 ) -> EventSource:
     """The source whose rows are checked by the types that the Feast view declares (S1)."""
     keys = set(made.keys.values())
@@ -102,6 +153,7 @@ def _event_source(
         old: kind.type if new in keys else kind.type.or_none()
         for new, (old, kind) in columns.items()
     }
+    schema |= dict.fromkeys(numbers, INT)
     if made.created is not None:
         created = _created(source, back)
         schema.setdefault(created, DATETIME.or_none())
@@ -113,20 +165,23 @@ def _event_source(
     )
 
 
-def _converted(
-    con: Any, config: Any, source: Any, read: EventSource, columns: dict[str, tuple[str, Kind]]
+def _held(
+    con: Any, rows: str, read: EventSource, columns: dict[str, tuple[str, Kind]]
 ) -> EventSource:
     """The source with its rows in memory, where columns that featurekit has no type for are the
     bytes of Feast's protos."""
     wanted = dict.fromkeys([*read.schema, read.timestamp_field])
-    shown = ", ".join(map(quote, wanted))
-    table = con.execute(f"SELECT {shown} FROM {file_rows(con, config, source)}").to_arrow_table()
+    if lacking := [name for name in wanted if name not in _types(con, rows)]:
+        raise DataError(
+            f"Feast's view {read.name!r}: its rows lack {', '.join(map(repr, lacking))}; they have "
+            f"{', '.join(_types(con, rows))}"
+        )
+    table = con.execute(f"SELECT {', '.join(map(quote, wanted))} FROM {rows}").to_arrow_table()
     for old, kind in columns.values():
         if isinstance(kind, OpaqueKind):
             kept = kind.of_column(table[old].to_pylist(), old)
-            table = table.set_column(
-                table.column_names.index(old), old, pa.array(kept, pa.binary())
-            )
+            place = table.column_names.index(old)
+            table = table.set_column(place, old, pa.array(kept, pa.binary()))
     made = EventSource(
         read.name, frame=table, schema=read.schema, timestamp_field=read.timestamp_field
     )

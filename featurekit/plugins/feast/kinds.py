@@ -5,10 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from feast.protos.feast.types import Value_pb2 as protos
 from feast.protos.feast.types.Value_pb2 import Value
@@ -19,6 +21,7 @@ from feast.type_map import (
 )
 from feast.value_type import ValueType
 
+from featurekit.core.sql import text_literal
 from featurekit.core.types import (
     BOOL,
     BYTES,
@@ -42,7 +45,8 @@ class Kind:
     """A value type of Feast: the `type` in which featurekit keeps it, the `field` of Feast's proto,
     and the Arrow type in which values leave.
 
-    `sql` makes the value that is kept of a checked column {x}. `to_proto` and `of_proto` turn a
+    `sql` makes the value that is kept of a checked column {x}, and `most` is the greatest one
+    that the type holds, where it holds fewer than featurekit's. `to_proto` and `of_proto` turn a
     value into what the proto's field holds, and back.
     """
 
@@ -53,15 +57,40 @@ class Kind:
     sql: str = "{x}"
     to_proto: Callable[[Any], Any] = lambda value: value
     of_proto: Callable[[Any], Any] = lambda value: value
+    most: float | None = None
 
     @property
     def opaque(self) -> bool:
         """Whether the value that is kept is Feast's own proto, as bytes."""
         return False
 
+    def kept_sql(self, x: str, what: str) -> str:
+        """The value that is kept of a checked column. A query over it fails where the type cannot
+        hold a value: `out_of_range` says of what."""
+        made = self.sql.format(x=x)
+        if self.most is None:
+            return made
+        least = -self.most - 1 if isinstance(self.most, int) else -self.most
+        fits = f"{{v}} BETWEEN {least!r} AND {self.most!r}"
+        if isinstance(self.most, float):
+            fits += " OR isinf({v}) OR isnan({v})"
+        bad = x
+        if self.type.name == "list":
+            found = f"list_filter({x}, lambda v: NOT ({fits.format(v='v')}))"
+            fits, bad = f"len({found}) = 0", f"{found}[1]"
+        told = text_literal(f"{_MARK}{what} is {self.value_type.name}, found ")
+        error = f"error(concat({told}, {bad}::VARCHAR))"
+        return f"CASE WHEN {x} IS NULL OR {fits.format(v=x)} THEN {made} ELSE {error} END"
+
     def python(self, value: Any) -> Any:
         """The value as Feast gives it to Python."""
         return value
+
+    def key(self, value: Any) -> Any:
+        """A value that is given for a join key of this kind: an int is its digits where the key is
+        a text."""
+        integral = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        return str(value) if integral and self.type == STR else value
 
     def array(self, values: Sequence[Any]) -> pa.Array:
         """Kept values as an array in the type in which they leave."""
@@ -83,6 +112,27 @@ class Kind:
                 "of the declared type, or declare the type that they have"
             )
         return self.of_proto(getattr(proto, held))
+
+
+_MARK = "featurekit: "
+
+
+@contextmanager
+def out_of_range() -> Iterator[None]:
+    """Turns the failure of a query by `Kind.kept_sql` into a DataError, which names the column and
+    the value."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.InvalidInputException as error:
+        _, mark, told = str(error).partition(_MARK)
+        if not mark:
+            raise
+        raise DataError(
+            f"{told.splitlines()[0]}, which it cannot hold; declare the wider type, or mend the "
+            "rows"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,12 +235,14 @@ def _seconds(value: dt.datetime) -> int:
 
 
 _INSTANT = pa.timestamp("us", tz="UTC")
+_INT32 = 2**31 - 1
+_FLOAT32 = float(np.finfo(np.float32).max)
 _PLAIN: list[Kind] = [
     # An int32 leaves as an int64 and a float32 as a double, as Feast's own tests want it.
-    Kind(ValueType.INT32, INT, "int32_val", pa.int64()),
+    Kind(ValueType.INT32, INT, "int32_val", pa.int64(), most=_INT32),
     Kind(ValueType.INT64, INT, "int64_val", pa.int64()),
-    # A double is rounded to the nearest float32 on both paths.
-    Kind(ValueType.FLOAT, FLOAT, "float_val", pa.float64(), "{x}::FLOAT::DOUBLE"),
+    # A double is rounded to the nearest float32 on both paths: a proto of Feast's holds no more.
+    Kind(ValueType.FLOAT, FLOAT, "float_val", pa.float64(), "{x}::FLOAT::DOUBLE", most=_FLOAT32),
     Kind(ValueType.DOUBLE, FLOAT, "double_val", pa.float64()),
     Kind(ValueType.BOOL, BOOL, "bool_val", pa.bool_()),
     Kind(ValueType.STRING, STR, "string_val", pa.string()),
@@ -223,6 +275,7 @@ def _list_kind(item: Kind, made: Any) -> Kind:
         "{x}::FLOAT[]::DOUBLE[]" if item.value_type is ValueType.FLOAT else "{x}",
         lambda values: made(val=[item.to_proto(v) for v in values]),
         lambda held: [item.of_proto(v) for v in held.val],
+        item.most,
     )
 
 

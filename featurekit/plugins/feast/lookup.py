@@ -13,6 +13,7 @@ from feast.protos.feast.types.Value_pb2 import Value
 from feast.type_map import feast_value_type_to_python_type
 
 from featurekit.core.status import NULL_VALUE, PRESENT
+from featurekit.core.types import INT, INT_MAX, INT_MIN, STR
 from featurekit.errors import EntityFrameError
 from featurekit.online.lookup.rows import typed
 from featurekit.plugins.feast.answers import Answered, Answering
@@ -48,7 +49,7 @@ class Prepared:
     def rows(self, given: Any) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
         """The join keys and the request fields of a request, by column, each of its type. Other
         columns are left out."""
-        columns = _columns(given)
+        columns = native_columns(given)
         lengths = {len(column) for column in columns.values()}
         if len(lengths) != 1:
             raise EntityFrameError("entity rows: the columns have other numbers of values")
@@ -62,7 +63,10 @@ class Prepared:
                 raise KeysMissing(
                     f"entity rows lack the join key {name!r}; they have {', '.join(columns)}"
                 )
-            keys[name] = _typed(columns[name], kind, name)
+            given = columns[name]
+            keys[name] = _typed(
+                list(map(kind.key, given)) if kind.type == STR else given, kind, name
+            )
         for name, kind in self.fields.items():
             if name in columns:
                 fields[name] = _typed(columns[name], kind, name)
@@ -102,7 +106,7 @@ class Prepared:
         full = any("__" in name for name in self.names) and not self.shown.isdisjoint(
             {f"{v.projection.name_to_use()}__{f.name}" for v in self.on_demand for f in v.features}
         )
-        made = on_demand_columns(self.on_demand, table, self.refs, full=full)
+        made = on_demand_columns(self.on_demand, table, self.refs, full=full, stored=True)
         types = {f.name: f.dtype for view in self.on_demand for f in view.features}
         columns = []
         for name, array in made:
@@ -113,10 +117,14 @@ class Prepared:
         return columns
 
 
-def prepared(project: str, context: tuple[Any, ...], *, full: bool, versions: bool) -> Prepared:
-    """The request of Feast's context for it, as `utils._get_cached_request_context` gives it."""
+def prepared(
+    project: str, context: tuple[Any, ...], *, full: bool, told: bool, apart: bool
+) -> Prepared:
+    """The request of Feast's context for it, as `utils._get_cached_request_context` gives it. The
+    answer is to tell the versions of its views where they are `told`, and each version has rows of
+    its own where they are `apart`."""
     refs, on_demand, entities, _, _, grouped, shown, _, _ = context
-    asked = [wanted(view, _in_order(view, features)) for view, features in grouped]
+    asked = [wanted(view, _in_order(view, features), versions=apart) for view, features in grouped]
     names, kinds, of_view = [], [], []
     for v, one in enumerate(asked):
         for feature in one.features:
@@ -134,14 +142,14 @@ def prepared(project: str, context: tuple[Any, ...], *, full: bool, versions: bo
         for source in view.source_request_sources.values()
         for name, dtype in ((field.name, field.dtype) for field in source.schema)
     }
-    told = [
+    versions = [
         (view.projection.name_alias or view.projection.name, view.current_version_number or 0)
         for view, _ in grouped
-        if versions
+        if told
     ]
     return Prepared(
         Answering(project, asked), names, kinds, of_view, keys, fields, dict(entities), on_demand,
-        list(refs), shown, told,
+        list(refs), shown, versions,
     )  # fmt: skip
 
 
@@ -157,14 +165,14 @@ def context_of(registry: Any, project: str, features: Any, *, full: bool) -> tup
     return found
 
 
-def _columns(given: Any) -> dict[str, list[Any]]:
+def native_columns(given: Any) -> dict[str, list[Any]]:
     """Entity rows by column; EntityFrameError for rows with other names than the first one has."""
     if not isinstance(given, list):
         return {name: _native(values) for name, values in given.items()}
     if not given:
         raise EntityFrameError("entity rows: there is none; give at least one")
     names = given[0].keys()
-    if any(row.keys() != names for row in given):
+    if [row.keys() for row in given].count(names) != len(given):
         raise EntityFrameError("entity rows: all have the same names, those of the first row")
     return {name: _native([row[name] for row in given]) for name in names}
 
@@ -177,6 +185,9 @@ def _native(values: Any) -> list[Any]:
 
 
 def _typed(values: list[Any], kind: Kind, name: str) -> list[Any]:
+    plain = kind.type == INT and list(map(type, values)).count(int) == len(values) > 0
+    if plain and min(values) >= INT_MIN and max(values) <= INT_MAX:
+        return values
     optional = kind.type.or_none()
     return [typed(value, optional, name, i) for i, value in enumerate(values)]
 

@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
+from feast.data_format import DeltaFormat
 from feast.feature_logging import LoggingConfig, LoggingSource
 from feast.infra.offline_stores.file_source import FileLoggingDestination, FileSource
 from feast.infra.offline_stores.offline_store import OfflineStore, RetrievalJob, RetrievalMetadata
@@ -27,6 +28,9 @@ from featurekit.core.types import micros
 from featurekit.errors import DataError, DefinitionError
 from featurekit.offline.session import connect
 from featurekit.plugins.feast.events import file_rows, folder_of, state_folder, view_rows
+from featurekit.plugins.feast.monitoring import Monitored
+from featurekit.plugins.feast.published import all_published, historical_job
+from featurekit.plugins.feast.pushes import is_push, settle_offline
 from featurekit.plugins.feast.retrieval import (
     TableJob,
     column_names,
@@ -45,7 +49,7 @@ class FeaturekitOfflineStoreConfig(FeastConfigBaseModel):
     )
 
 
-class FeaturekitOfflineStore(OfflineStore):
+class FeaturekitOfflineStore(Monitored, OfflineStore):
     """Historical features of Feast views over Parquet files and Delta Lake tables, as the rules say
     (V1, T3, T4, T6): what `FeaturekitOnlineStore` answers at the same instant."""
 
@@ -67,6 +71,11 @@ class FeaturekitOfflineStore(OfflineStore):
         A ttl is the interval (t − ttl, t] (T4). With `filter_by_created_timestamp`, a row counts
         only from its created timestamp on (T3).
         """
+        if all_published(feature_views):
+            return historical_job(
+                config, registry, project, feature_views, feature_refs, entity_df,
+                full=full_feature_names, options=options,
+            )  # fmt: skip
         asked = [
             (view, wanted(view, features), names)
             for view, features, names in column_names(
@@ -79,11 +88,11 @@ class FeaturekitOfflineStore(OfflineStore):
             frame = _of_sql(config, entity_df) if isinstance(entity_df, str) else entity_df
         instant = infer_event_timestamp_from_entity_df(dict(frame.dtypes))
         by_created = bool(options.get("filter_by_created_timestamp"))
+        instants = instants_of(frame[instant])
 
         def make() -> pa.Table:
-            return historical(config, asked, frame, instant, by_created=by_created)
+            return historical(config, asked, frame, instants, by_created=by_created)
 
-        instants = instants_of(frame[instant])
         keys = [name for name in frame.columns if name != instant]
         return TableJob(
             config,
@@ -176,8 +185,10 @@ class FeaturekitOfflineStore(OfflineStore):
         table: pa.Table,
         progress: Callable[[int], Any] | None,
     ) -> None:
-        """Add rows to the Parquet file of a view's batch source. The file is written anew, whole or
-        not at all. DataError for rows with other columns than the file has."""
+        """Add rows to the Parquet file of a view's batch source, which is written anew, whole or
+        not at all, or to its table of Delta Lake. DataError for rows with other columns."""
+        if is_push(feature_view):
+            return settle_offline(config, feature_view, table)
         source = feature_view.batch_source
         if not isinstance(source, FileSource) or "://" in source.path:
             raise DefinitionError(
@@ -185,17 +196,30 @@ class FeaturekitOfflineStore(OfflineStore):
                 f"{feature_view.name!r} is {source}"
             )
         path = path_of(config, source)
-        before = pq.read_table(path)
-        if table.column_names != before.column_names:
+        delta = isinstance(source.file_format, DeltaFormat)
+        schema = _delta_schema(path) if delta else pq.read_schema(path)
+        if table.column_names != schema.names:
             raise DataError(
-                f"{path}: the rows have the columns {', '.join(table.column_names)}, and the file "
-                f"has {', '.join(before.column_names)}; give the same columns in the same order"
+                f"{path}: the rows have the columns {', '.join(table.column_names)}, and it has "
+                f"{', '.join(schema.names)}; give the same columns in the same order"
             )
-        made = pa.concat_tables([before, table.cast(before.schema)])
-        with whole(path) as hidden:
-            pq.write_table(made, hidden)
+        made = table.cast(schema)
+        if delta:
+            from deltalake import write_deltalake
+
+            write_deltalake(path, made, mode="append")
+        else:
+            with whole(path) as hidden:
+                pq.write_table(pa.concat_tables([pq.read_table(path), made]), hidden)
         if progress is not None:
             progress(table.num_rows)
+
+
+def _delta_schema(path: Path) -> pa.Schema:
+    """The columns of a table of Delta Lake."""
+    from deltalake import DeltaTable
+
+    return pa.schema(DeltaTable(path).schema().to_arrow())
 
 
 def _listed(columns: Sequence[str], created: str | None) -> list[str]:

@@ -18,10 +18,11 @@ Columns = list[tuple[str, pa.Array]]
 
 
 def on_demand_columns(
-    views: Sequence[Any], table: pa.Table, refs: Sequence[str], *, full: bool
+    views: Sequence[Any], table: pa.Table, refs: Sequence[str], *, full: bool, stored: bool
 ) -> Columns:
     """The features of on-demand views that `refs` name, over the rows of `table`, each in the type
-    that its view declares.
+    that its view declares. Those that are written to the online store are left out where they are
+    `stored`.
 
     A function is given the join keys, the request fields and the features that its view names, and
     nothing else. DataError where it gives values of another type, or not one for each row.
@@ -33,7 +34,7 @@ def on_demand_columns(
             ref.split(":", 1)[1] for ref in refs if ref.split(":", 1)[0] in (view.name, title)
         ]
         wanted = list(dict.fromkeys(wanted))
-        if not wanted or view.write_to_online_store:
+        if not wanted or (stored and view.write_to_online_store):
             continue
         made = _made(view, _given(view, table))
         kinds = {field.name: field.dtype for field in view.features}

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from feast.infra.online_stores.online_store import OnlineStore
+from feast.infra.supported_async_methods import SupportedAsyncMethods
 from feast.repo_config import FeastConfigBaseModel
 from pydantic import Field, StrictStr
 
 from featurekit.core.keys import entity_key, project_key, state_key, state_prefix
-from featurekit.core.status import PRESENT
+from featurekit.core.status import NULL_VALUE, PRESENT
 from featurekit.core.types import micros
-from featurekit.errors import DataError
+from featurekit.errors import DataError, DefinitionError
 from featurekit.feed.add import add_events
 from featurekit.online.state.state import Event, State
 from featurekit.online.state.update import update_states
@@ -23,8 +26,16 @@ from featurekit.plugins.feast.answers import Answered, Answering
 from featurekit.plugins.feast.events import state_folder
 from featurekit.plugins.feast.kinds import Kind
 from featurekit.plugins.feast.lookup import Prepared, context_of, prepared
+from featurekit.plugins.feast.published import (
+    is_published,
+    lookup_of,
+    read_published,
+    refuse_removal,
+)
+from featurekit.plugins.feast.pushes import is_push, push_rows
 from featurekit.plugins.feast.response import FeaturekitResponse
-from featurekit.plugins.feast.views import Mapped, mapped, renamed, wanted
+from featurekit.plugins.feast.schemas import known, note
+from featurekit.plugins.feast.views import Mapped, mapped, plain_name, renamed, wanted
 from featurekit.project.config import connection_url
 
 _CHUNK = 500
@@ -51,6 +62,11 @@ class FeaturekitOnlineStoreConfig(FeastConfigBaseModel):
         return connection_url(self.connection_string)
 
 
+def versions_of(config: Any) -> bool:
+    """Whether each version of a Feast view has rows of its own."""
+    return bool(config.registry.enable_online_feature_view_versioning)
+
+
 def project_of(config: Any) -> str:
     """The name under which the states of a Feast project lie; no project of featurekit has it."""
     return f"feast.{config.project}"
@@ -64,6 +80,11 @@ class FeaturekitOnlineStore(OnlineStore):
     """
 
     _versioned_read_supported = True
+
+    @property
+    def async_supported(self) -> SupportedAsyncMethods:
+        """Reads and writes may be awaited."""
+        return SupportedAsyncMethods(read=True, write=True)
 
     def __init__(self) -> None:
         self._store: tuple[str | None, Store] | None = None
@@ -86,7 +107,9 @@ class FeaturekitOnlineStore(OnlineStore):
     ) -> None:
         """Take rows, each a key, values, its instant and its created timestamp. A naive instant is
         in UTC. DataError for a value of another type than the view declares."""
-        made, store = mapped(table), self.store(config)
+        if is_push(table):
+            return push_rows(config, table, data, progress)
+        made, store = mapped(table, versions=versions_of(config)), self.store(config)
         prefix = state_prefix(project_of(config), made.view)
         now = store.now_us()
         rows: dict[bytes, list[Event]] = {}
@@ -105,6 +128,16 @@ class FeaturekitOnlineStore(OnlineStore):
             if progress is not None:
                 progress(sum(len(rows[key]) for key in some))
 
+    async def online_write_batch_async(
+        self,
+        config: Any,
+        table: Any,
+        data: list[tuple[Any, dict[str, Any], dt.datetime, dt.datetime | None]],
+        progress: Callable[[int], Any] | None,
+    ) -> None:
+        """As `online_write_batch`, in a thread: most of its time it makes states."""
+        await asyncio.to_thread(self.online_write_batch, config, table, data, progress)
+
     def online_read(
         self,
         config: Any,
@@ -114,12 +147,25 @@ class FeaturekitOnlineStore(OnlineStore):
     ) -> list[tuple[dt.datetime | None, dict[str, Any] | None]]:
         """The values of each key as of now, as protos, with the instant of their row; (None, None)
         for a key without a row, and for one whose row is older than the ttl."""
-        made = mapped(table)
-        names = tuple(requested_features or made.kinds)
-        answering = Answering(project_of(config), [wanted(table, names)])
-        columns = [_key_values(made, key) for key in entity_keys]
-        answered = answering.answer(self.store(config), _by_column(answering, columns))
-        return [_read_row(answered, made, names, i) for i in range(len(entity_keys))]
+        if is_published(table):
+            return read_published(config, table, entity_keys, requested_features)
+        asked = _Asked(config, table, entity_keys, requested_features)
+        return asked.rows(asked.answering.answer(self.store(config), asked.entities))
+
+    async def online_read_async(
+        self,
+        config: Any,
+        table: Any,
+        entity_keys: list[Any],
+        requested_features: list[str] | None = None,
+    ) -> list[tuple[dt.datetime | None, dict[str, Any] | None]]:
+        """As `online_read`, without blocking the event loop while Redis is read."""
+        if is_published(table):
+            return await asyncio.to_thread(
+                read_published, config, table, entity_keys, requested_features
+            )
+        asked = _Asked(config, table, entity_keys, requested_features)
+        return asked.rows(await asked.answering.answer_async(self.store(config), asked.entities))
 
     def get_online_features(
         self,
@@ -132,6 +178,9 @@ class FeaturekitOnlineStore(OnlineStore):
         include_feature_view_version_metadata: bool = False,
     ) -> FeaturekitResponse:
         """The features of each entity as of now, from one round trip for all views."""
+        published = lookup_of(config, features, registry, project, full=full_feature_names)
+        if published is not None:
+            return published.get(entity_rows)
         ready = self._prepared(
             config, features, registry, project, full_feature_names,
             include_feature_view_version_metadata,
@@ -151,6 +200,9 @@ class FeaturekitOnlineStore(OnlineStore):
         include_feature_view_version_metadata: bool = False,
     ) -> FeaturekitResponse:
         """As `get_online_features`, without blocking the event loop while Redis is read."""
+        published = lookup_of(config, features, registry, project, full=full_feature_names)
+        if published is not None:
+            return await published.get_async(entity_rows)
         ready = self._prepared(
             config, features, registry, project, full_feature_names,
             include_feature_view_version_metadata,
@@ -167,7 +219,9 @@ class FeaturekitOnlineStore(OnlineStore):
         key = features.name if hasattr(features, "name") else tuple(features)
         known = self._ready.get((project, key, full, versions))
         if known is None or known[0] is not context:
-            made = prepared(project_of(config), context, full=full, versions=versions)
+            made = prepared(
+                project_of(config), context, full=full, told=versions, apart=versions_of(config)
+            )
             known = self._ready[project, key, full, versions] = context, made
             while len(self._ready) > _MOST_READY:
                 self._ready.pop(next(iter(self._ready)))
@@ -182,9 +236,46 @@ class FeaturekitOnlineStore(OnlineStore):
         entities_to_keep: Sequence[Any],
         partial: bool,
     ) -> None:
-        """Remove the states of views that are no more."""
+        """Remove the states of views that are no more, with those of all their versions. A warning
+        names a view whose schema has changed: it has no rows until it is materialised again.
+        DefinitionError where one of these is published: it goes with its definition."""
+        refuse_removal(tables_to_delete)
         for table in tables_to_delete:
-            self._remove(config, project_key(project_of(config), "state", mapped(table).view.name))
+            names = {mapped(table).view.name}
+            if versions_of(config):
+                every = range(1, (table.current_version_number or 0) + 1)
+                names |= {plain_name(f"{table.name}_v{number}") for number in every}
+            for name in names:
+                self._remove(config, project_key(project_of(config), "state", name))
+                self._remove(config, project_key(project_of(config), "schemas", name))
+        for table in tables_to_keep:
+            if table.features and not is_published(table):
+                self._note(config, table)
+
+    def _note(self, config: Any, table: Any) -> None:
+        store, project = self.store(config), project_of(config)
+        view = mapped(table, versions=versions_of(config)).view
+        schemas = known(store, project, view)
+        if schemas and state_prefix(project, view) not in schemas:
+            warnings.warn(
+                f"Feast's view {table.name!r} has another schema than its rows in Redis: they are "
+                "not found until it is materialised again",
+                stacklevel=2,
+            )
+        note(store, project, view)
+
+    def retrieve_online_documents(self, *_: Any, **__: Any) -> Any:
+        """DefinitionError: there is no index of vectors."""
+        raise _no_vectors()
+
+    def retrieve_online_documents_v2(self, *_: Any, **__: Any) -> Any:
+        """DefinitionError: there is no index of vectors."""
+        raise _no_vectors()
+
+    async def close(self) -> None:
+        """Close the connections of the running event loop."""
+        if self._store is not None:
+            await self._store[1].close_async()
 
     def teardown(self, config: Any, tables: Sequence[Any], entities: Sequence[Any]) -> None:
         """Remove all that the project has in Redis, and nothing of another one."""
@@ -192,6 +283,7 @@ class FeaturekitOnlineStore(OnlineStore):
 
     def _remove(self, config: Any, prefix: bytes) -> None:
         store = self.store(config)
+        store.delete([prefix])
         for keys in store.scan(prefix + b":"):
             store.delete(keys)
 
@@ -212,8 +304,8 @@ def _key_values(made: Mapped, key: Any) -> list[Any]:
 def _read_key(kind: Kind, proto: Any, name: str) -> Any:
     held = proto.WhichOneof("val")
     ints = ("int32_val", "int64_val")
-    if held in ints and kind.field in ints:  # two sources may hold one key in two widths
-        return getattr(proto, held)
+    if held in ints and kind.field in (*ints, "string_val"):
+        return kind.key(getattr(proto, held))  # two sources may hold one key in two widths
     return kind.read(proto, name)
 
 
@@ -252,19 +344,41 @@ def _utc(given: dt.datetime) -> dt.datetime:
     return given.replace(tzinfo=dt.UTC) if given.tzinfo is None else given.astimezone(dt.UTC)
 
 
-def _by_column(answering: Answering, rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    return dict(zip(answering.join_keys, columns, strict=True))
+class _Asked:
+    """A read of some entities of one view."""
+
+    def __init__(
+        self, config: Any, table: Any, keys: Sequence[Any], features: Sequence[str] | None
+    ) -> None:
+        versions = versions_of(config)
+        self.made = mapped(table, versions=versions)
+        self.names = tuple(features or self.made.kinds)
+        one = wanted(table, self.names, versions=versions)
+        self.answering = Answering(project_of(config), [one])
+        rows = [_key_values(self.made, key) for key in keys]
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        self.entities = dict(zip(self.answering.join_keys, columns, strict=True))
+
+    def rows(self, answered: Answered) -> list[tuple[dt.datetime | None, dict[str, Any] | None]]:
+        """What Feast wants of each entity."""
+        happened = answered.happened[0]()
+        return [self._row(answered, i, at) for i, at in enumerate(happened)]
+
+    def _row(
+        self, answered: Answered, row: int, at: dt.datetime | None
+    ) -> tuple[dt.datetime | None, dict[str, Any] | None]:
+        statuses = [column[row] for column in answered.statuses]
+        if not any(status in (PRESENT, NULL_VALUE) for status in statuses):
+            return None, None
+        values = {
+            name: self.made.kinds[name].written(column[row])
+            for name, column in zip(self.names, answered.columns, strict=True)
+        }
+        return at, values
 
 
-def _read_row(
-    answered: Answered, made: Mapped, names: Sequence[str], row: int
-) -> tuple[dt.datetime | None, dict[str, Any] | None]:
-    statuses = [column[row] for column in answered.statuses]
-    if not any(status in (PRESENT, "NULL_VALUE") for status in statuses):
-        return None, None
-    values = {
-        name: made.kinds[name].written(column[row])
-        for name, column in zip(names, answered.columns, strict=True)
-    }
-    return answered.happened[0][row], values
+def _no_vectors() -> DefinitionError:
+    return DefinitionError(
+        "featurekit's online store finds rows by their join keys and has no index of vectors; read "
+        "them by get_online_features, or search in an online store that has one"
+    )

@@ -14,6 +14,7 @@ from feast.protos.feast.serving.ServingService_pb2 import FieldStatus, GetOnline
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from featurekit.core.types import EPOCH
+from featurekit.plugins.feast.answers import Happened
 from featurekit.plugins.feast.kinds import Kind
 
 _SECOND = dt.timedelta(seconds=1)
@@ -28,14 +29,18 @@ _STATUSES = {
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of an answer: its values and their statuses, and the instants of the rows that they
-    are of; None for what is of no row."""
+    """A column of an answer: its values and their statuses, and what finds the instants of the rows
+    that they are of; None for what is of no row."""
 
     name: str
     kind: Kind
     values: Sequence[Any]
     statuses: Sequence[str]
-    happened: Sequence[dt.datetime | None] | None = None
+    happened: Happened | None = None
+
+    def instants(self) -> Sequence[dt.datetime | None]:
+        """The instants of the rows that the values are of."""
+        return [None] * len(self.values) if self.happened is None else self.happened()
 
     def arrow(self) -> pa.Array:
         """The values in their declared type."""
@@ -71,9 +76,8 @@ class FeaturekitResponse(OnlineResponse):
             kind, values = column.kind, column.values
             found[column.name] = list(map(kind.python, values)) if kind.opaque else list(values)
             if include_event_timestamps:
-                happened = column.happened or [None] * len(column.values)
                 found[column.name + TIMESTAMP_POSTFIX] = [
-                    0 if one is None else (one - EPOCH) // _SECOND for one in happened
+                    0 if one is None else (one - EPOCH) // _SECOND for one in column.instants()
                 ]
         return found
 
@@ -95,7 +99,7 @@ class FeaturekitResponse(OnlineResponse):
         for column in self.columns:
             made.metadata.feature_names.val.append(column.name)
             times = []
-            for one in column.happened or [None] * len(column.values):
+            for one in column.instants():
                 stamp = Timestamp()
                 if one is not None:
                     stamp.FromDatetime(one)

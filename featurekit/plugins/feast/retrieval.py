@@ -11,17 +11,20 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from feast.data_format import DeltaFormat
 from feast.errors import SavedDatasetLocationAlreadyExists
 from feast.infra.offline_stores.file_source import FileSource
 from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
 
 from featurekit.core.files import whole
+from featurekit.core.types import STR
 from featurekit.define.plan import View
 from featurekit.errors import DefinitionError, EntityFrameError
 from featurekit.offline.events import Snapshot
 from featurekit.offline.session import connect
 from featurekit.offline.training_set import TrainingSet
 from featurekit.plugins.feast.events import folder_of, state_folder, view_rows
+from featurekit.plugins.feast.kinds import Kind, out_of_range
 from featurekit.plugins.feast.on_demand import on_demand_columns
 from featurekit.plugins.feast.views import NO_ENTITY, Wanted, service_of
 
@@ -60,10 +63,13 @@ class TableJob(RetrievalJob):
         return self._metadata
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
-        table = self._make()
+        with out_of_range():
+            table = self._make()
         if self._on_demand:
             refs = [] if self._metadata is None else self._metadata.features
-            made = on_demand_columns(self._on_demand, table, refs, full=self._full_names)
+            made = on_demand_columns(
+                self._on_demand, table, refs, full=self._full_names, stored=False
+            )
             for name, column in made:
                 table = table.append_column(name, column)
         return table
@@ -74,7 +80,8 @@ class TableJob(RetrievalJob):
     def persist(
         self, storage: Any, allow_overwrite: bool = False, timeout: int | None = None
     ) -> None:
-        """Write the table to the Parquet file of a saved dataset, or to a file in its folder."""
+        """Write the table to the Parquet file of a saved dataset, or to a file in its folder; to a
+        table of Delta Lake where the dataset is one."""
         source = storage.to_data_source()
         if not isinstance(source, FileSource) or "://" in source.path:
             raise DefinitionError(
@@ -86,6 +93,11 @@ class TableJob(RetrievalJob):
         if before and not allow_overwrite:
             raise SavedDatasetLocationAlreadyExists(location=source.path)
         table = self.to_arrow()
+        if isinstance(source.file_format, DeltaFormat):
+            from deltalake import write_deltalake
+
+            write_deltalake(path, table, mode="overwrite")
+            return
         file = path / f"{uuid.uuid4().hex}.parquet" if path.is_dir() else path
         file.parent.mkdir(parents=True, exist_ok=True)
         with whole(file) as hidden:
@@ -99,12 +111,13 @@ def historical(
     config: Any,
     asked: Sequence[tuple[Any, Wanted, Sequence[str]]],
     frame: pd.DataFrame,
-    instant: str,
+    asked_at: pd.Series,
     *,
     by_created: bool,
 ) -> pa.Table:
-    """The frame's columns as they were, with `instant` in UTC, and after them the features of each
-    of `asked`: a Feast view, what is wanted of it, and the names of the result's columns.
+    """The frame's columns as they were, with the instants `asked_at` in UTC in the column of their
+    name, and after them the features of each of `asked`: a Feast view, what is wanted of it, and
+    the names of the result's columns.
 
     A row whose entity has no row of the view by then, or one that is too old (T4), has nulls.
     """
@@ -112,11 +125,14 @@ def historical(
     by_view = dict(zip(service.views, [view for view, _, _ in asked], strict=True))
     keys = [key for key in service.join_keys if key != NO_ENTITY]
     rows = frame[keys].reset_index(drop=True)
+    for _, one, _ in asked:
+        for key, name in one.columns.items():
+            if name in keys:
+                rows[name] = digits(rows[name], one.mapped.key_kinds[key])
     if NO_ENTITY in service.join_keys:
         rows = rows.assign(**{NO_ENTITY: ""})
-    instants = pc.cast(
-        pa.array(instants_of(frame[instant])), pa.timestamp("us", tz="UTC"), safe=False
-    )
+    instant = str(asked_at.name)
+    instants = pc.cast(pa.array(asked_at), pa.timestamp("us", tz="UTC"), safe=False)
     rows = rows.assign(**{_INSTANT: instants.to_numpy(zero_copy_only=False)})
 
     def snapshot(con: Any, view: View) -> Snapshot:
@@ -132,7 +148,7 @@ def historical(
         timezone="UTC",
     )
     made = training.to_arrow()
-    table = _carried(frame, keys)
+    table = carried(frame, keys)
     place = table.column_names.index(instant)
     table = table.set_column(place, instant, instants)
     number = len(rows.columns)
@@ -145,7 +161,14 @@ def historical(
     return table
 
 
-def _carried(frame: pd.DataFrame, keys: Sequence[str]) -> pa.Table:
+def digits(given: pd.Series, kind: Kind) -> pd.Series:
+    """A column of a join key, of which ints are texts of their digits where the key is a text."""
+    if kind.type != STR or pd.api.types.is_string_dtype(given):
+        return given
+    return given.map(kind.key)
+
+
+def carried(frame: pd.DataFrame, keys: Sequence[str]) -> pa.Table:
     """The frame's own columns, of which the join keys are marked."""
     table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
     fields = [
@@ -157,6 +180,9 @@ def _carried(frame: pd.DataFrame, keys: Sequence[str]) -> pa.Table:
 
 def instants_of(given: pd.Series) -> pd.Series:
     """The instants of a frame's rows, in UTC: texts of ISO 8601, naive ones as UTC (T1)."""
+    if pd.api.types.is_datetime64_any_dtype(given):  # to_datetime would look at each of them
+        naive = getattr(given.dtype, "tz", None) is None
+        return given.dt.tz_localize("UTC") if naive else given.dt.tz_convert("UTC")
     try:
         return pd.to_datetime(given.infer_objects(), utc=True, format="ISO8601")
     except (ValueError, TypeError) as error:

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from feast.feature_view import DUMMY_ENTITY_ID
+from feast.infra.online_stores.helpers import compute_versioned_name
 from feast.value_type import ValueType
 
 from featurekit.core.types import DATETIME, MICROSECOND
@@ -40,8 +41,9 @@ class Mapped:
     created: str | None
 
 
-def mapped(view: Any) -> Mapped:
-    """The compiled view of a Feast view. DefinitionError where featurekit has no such view."""
+def mapped(view: Any, *, versions: bool = False) -> Mapped:
+    """The compiled view of a Feast view. With `versions`, each version of it is a view of its own.
+    DefinitionError where featurekit has no such view."""
     source = getattr(view, "batch_source", None)
     created = None if source is None else source.created_timestamp_column or None
     keys = tuple((field.name, _value_type(field.dtype)) for field in view.entity_columns)
@@ -49,7 +51,8 @@ def mapped(view: Any) -> Mapped:
     fields = tuple((field.name, _value_type(field.dtype)) for field in view.features)
     ttl = getattr(view, "ttl", None)
     ttl_us = ttl // MICROSECOND if ttl else None
-    return _mapped(view.name, keys, fields, created is not None, ttl_us)
+    name = compute_versioned_name(view, versions)
+    return _mapped(name, keys, fields, created is not None, ttl_us)
 
 
 def _value_type(dtype: Any) -> ValueType:
@@ -126,9 +129,9 @@ class Wanted:
     features: tuple[str, ...]
 
 
-def wanted(view: Any, features: Sequence[str]) -> Wanted:
+def wanted(view: Any, features: Sequence[str], *, versions: bool = False) -> Wanted:
     """What a request asks of a Feast view, which may be in a projection with other join keys."""
-    made = mapped(view)
+    made = mapped(view, versions=versions)
     joined = view.projection.join_key_map or {}
     columns = {key: joined.get(key, made.keys[key]) for key in made.keys}
     return Wanted(made, view.projection.name_to_use(), columns, tuple(features))

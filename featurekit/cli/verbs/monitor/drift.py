@@ -43,6 +43,13 @@ if TYPE_CHECKING:
         "--html", type=Path, metavar="REPORT.html", help="write a page that needs no other file"
     ),
     argument(
+        "--evidently",
+        type=Path,
+        metavar="REPORT.html",
+        help="write Evidently's own report of the same rows, too, and show its figures "
+        "(featurekit[evidently]); all rows are held in memory",
+    ),
+    argument(
         "--junit",
         type=Path,
         metavar="REPORT.xml",
@@ -65,6 +72,7 @@ def drift(arguments: Namespace, screen: Screen) -> bool:
             end=arguments.end,
             log=arguments.log,
             profiles=arguments.profiles,
+            evidently=arguments.evidently,
             progress=lambda rows: move("rows", rows, rows),
         )
     if arguments.html is not None:
@@ -109,4 +117,18 @@ def _show(screen: Screen, found: Drift, *, every: bool) -> None:
     screen.line(
         f"\n{len(found.drifting)} of {features} features drift"
         + (f": {', '.join(found.drifting)}." if found.drifting else ".")
+    )
+    _show_evidently(screen, found)
+
+
+def _show_evidently(screen: Screen, found: Drift) -> None:
+    if not found.evidently:
+        return
+    screen.line("\nEvidently, by its own defaults:")
+    screen.table(
+        ("feature", "test", "value", "threshold", "left out"),
+        [
+            (f.feature, f.method or "", *map(rounded, (f.value, f.threshold)), f.left_out)
+            for f in found.evidently
+        ],
     )

@@ -13,6 +13,7 @@ MODES = {
     "fuzz": "invent events from the schemas, and play them through both paths",
     "sample": "compare entities of the live store with offline, at one instant",
     "replay": "recompute offline what the serving log says was served",
+    "feast": "check a Feast repo on any stores, Feast's own included; --feast REPO says so, too",
     "operators": "prove every operator and aggregate in the installed DuckDB: Python, SQL, online",
 }
 
@@ -20,7 +21,7 @@ MODES = {
 @verb(
     "Compares type, bits and status of every value; exits with 1 where one differs, with 2 "
     "where it could not be checked. Without a MODE it is history.",
-    modes(__name__, MODES, default="history"),
+    modes(__name__, MODES, default="history", by_option={"--feast": "feast"}),
 )
 def parity(arguments: Namespace, screen: Screen) -> bool | int | None:
     """Compare both paths bit for bit, in one of the modes."""

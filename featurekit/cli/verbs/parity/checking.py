@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,7 +85,7 @@ def engine_option() -> Option:
     )
 
 
-_MODES = ("fuzz", "history", "operators", "replay", "sample")
+_MODES = ("feast", "fuzz", "history", "operators", "replay", "sample")
 
 # --- checks ---------------------------------------------------------------------------------------
 
@@ -150,23 +151,27 @@ def conclude(
     arguments: Namespace,
     *,
     why: str = "no source holds an event of theirs",
+    show: Callable[[Screen, Report], None] | None = None,
+    each: bool = True,
 ) -> bool:
-    """Show what was found, and write the files that were asked for; whether the paths agree.
-    FeaturekitError, which says `why`, where nothing could be compared."""
+    """Show what was found, by `show` or as parity does, and write the files that were asked for;
+    whether the paths agree. FeaturekitError, which says `why`, where nothing could be compared: of
+    `each` of the reports, or of all of them."""
     from featurekit.parity.reports.show import show_report
 
     failed = write_reports(reports, arguments)
-    agree = all(r.ok for r in reports)
+    compared = [r for r in reports if each or r.compared]
+    agree = bool(compared) and all(r.ok for r in compared)
     screen.document({"ok": agree, "services": [r.to_dict() for r in reports]})
     for report in reports:
-        show_report(screen, report)
+        (show or show_report)(screen, report)
     differs = any(r.differing for r in reports)
     for error in failed:
         if not differs:
             raise error
         warn(str(error))
     empty = [r.service for r in reports if not r.compared]
-    if empty and not differs:
+    if empty and not differs and (each or len(empty) == len(reports)):
         raise FeaturekitError(f"nothing could be compared for {', '.join(empty)}: {why}")
     return agree
 
