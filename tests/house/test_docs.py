@@ -89,8 +89,8 @@ def commands() -> dict[str, set[str]]:
     make = (ROOT / "Makefile").read_text(encoding="utf-8")
     verbs = importlib.import_module("featurekit.cli.verbs").VERBS
     return {
-        "./run": set(re.findall(r"^([a-z-]+)(?: \|.*)?\)$", run, re.M)),
-        "make": set(re.findall(r"^([a-z-]+):", make, re.M)),
+        "./run": set(re.findall(r"^([a-z][a-z-]*)(?: \|.*)?\)$", run, re.M)),
+        "make": set(re.findall(r"^([a-z][a-z-]*):", make, re.M)),
         "featurekit": set(verbs),
     }
 
