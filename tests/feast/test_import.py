@@ -371,6 +371,41 @@ def test_aggregations_become_window_aggregates(tmp_path: Path) -> None:
     assert [(r["trips_4d"], r["best"]) for r in found] == [(32, 0.9), (None, None)]
 
 
+TRANSFORMED = """\
+from datetime import timedelta
+from feast import BatchFeatureView, Entity, FeatureView, Field, FileSource
+from feast.transformation.mode import TransformationMode
+from feast.types import Float64
+
+driver = Entity(name="driver", join_keys=["driver_id"])
+stats = FileSource(
+    name="stats", path="data/stats.parquet", timestamp_field="event_timestamp"
+)
+schema = [Field(name="rate", dtype=Float64)]
+
+
+def tenfold(frame):
+    return frame.assign(rate=frame["rate"] * 10)
+
+
+tens = BatchFeatureView(
+    name="tens", entities=[driver], source=stats, schema=schema, ttl=timedelta(days=1),
+    mode=TransformationMode.PANDAS, udf=tenfold, udf_string="tenfold",
+)
+plain = BatchFeatureView(name="plain", entities=[driver], source=stats, schema=schema)
+"""
+
+
+def test_a_view_whose_rows_a_function_makes_is_not_carried(tmp_path: Path) -> None:
+    old = write_feast(tmp_path / "old", TRANSFORMED)
+    done = import_feast(old, tmp_path / "new")
+    said = {one.name: one for one in done.report}
+    assert said["tens"].outcome == said["tens:rate"].outcome == "not carried"
+    assert said["plain"].outcome == "changed"
+    with FeatureStore(tmp_path / "new") as store:
+        assert [*store.repo.views] == ["plain"]
+
+
 TWICE = """\
 from datetime import timedelta
 from feast import Entity, FeatureService, FeatureView, Field, FileSource

@@ -138,6 +138,11 @@ def _view(draft: Draft, view: Any, told: Told) -> ViewDraft:
             "materialises them",
             "write FeatureView(…, source=that_view), whose events are the rows of that view",
         )
+    if getattr(view, "feature_transformation", None) is not None and not aggregations_of(view):
+        raise Lost(
+            "its rows are what its function makes of those of the source, and that is not carried",
+            "write what the function computes as @feature functions of the source's columns",
+        )
     if view.entities == [DUMMY_ENTITY_NAME]:
         raise Lost(
             "it has no entity, and a view here has one",
