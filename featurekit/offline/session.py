@@ -9,7 +9,6 @@ import socket
 import uuid
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from featurekit import aggregates
@@ -49,11 +48,12 @@ def connect(state_dir: Path, *, memory_limit: str | None = None) -> Any:
         raise
 
 
-def scratch_in(state_dir: Path) -> TemporaryDirectory[str]:
-    """A new folder in the state folder for one piece of work; where this process dies, a later one
-    removes it."""
-    make_folder(state_dir)
-    return TemporaryDirectory(prefix=f"{_spill_name()}-", dir=state_dir)
+def scratch_in(state_dir: Path) -> Path:
+    """A new folder in the state folder for one piece of work, which removes it; where this process
+    dies, a later one does."""
+    path = state_dir / _spill_name()
+    make_folder(path)
+    return path
 
 
 def _spill_name() -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -496,7 +497,7 @@ class _TrainingRun:
         self.con = owner._connect()
         self.state_dir = state_of(self.con)
         self.scratch: TemporaryDirectory[str] | None = None
-        self.exchanged: TemporaryDirectory[str] | None = None
+        self.exchanged: Path | None = None
         try:
             with explaining_memory(self.state_dir):
                 self._read()
@@ -511,9 +512,10 @@ class _TrainingRun:
 
     def __exit__(self, *_: object) -> None:
         self.con.close()
-        for folder in (self.scratch, self.exchanged):
-            if folder is not None:
-                folder.cleanup()
+        if self.scratch is not None:
+            self.scratch.cleanup()
+        if self.exchanged is not None:
+            shutil.rmtree(self.exchanged, ignore_errors=True)
 
     def _frame(self, events: Sequence[EventRows]) -> Any:
         """The frame that was given, or the path of the frame made for the grid."""
@@ -584,13 +586,13 @@ class _TrainingRun:
         `features`, all events count."""
         owner, engine = self.owner, elsewhere.engine()
         assert engine is not None  # "local" is no engine
-        scratch = self.exchanged = scratch_in(elsewhere.reader.folder)
+        self.exchanged = scratch_in(elsewhere.reader.folder)
         spread = Spread(
             engine,
             elsewhere.reader,
             dict(readings_of(self.con)),
             {name: snapshot.about.get("files") for name, snapshot in self._each().items()},
-            Path(scratch.name),
+            self.exchanged,
         )
 
         def make(v: int, labels: str, name: str) -> ViewSql:

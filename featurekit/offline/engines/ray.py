@@ -20,8 +20,12 @@ class RayEngine:
     connected to already is taken as it is. EngineError where none can be reached."""
 
     def __init__(self, address: str | None = None) -> None:
-        ray = _library()
-        self.name = "ray" if address is None else address
+        self.name, self._address = "ray" if address is None else address, address
+        self.workers = self._connected()
+
+    def _connected(self) -> int:
+        """Connect, unless this process is connected; how many processors the cluster has."""
+        ray, address = _library(), self._address
         try:
             if not ray.is_initialized():
                 _check_reached(address)
@@ -29,7 +33,7 @@ class RayEngine:
                     address=address, include_dashboard=False if address is None else None,
                     log_to_driver=False, logging_level="error",
                 )  # fmt: skip
-            self.workers = max(int(ray.cluster_resources().get("CPU", 1)), 1)
+            return max(int(ray.cluster_resources().get("CPU", 1)), 1)
         except Exception as error:
             raise EngineError(f"engine {self.name} cannot be reached: {error}") from error
 
@@ -41,6 +45,7 @@ class RayEngine:
     def run(self, work: Work, units: Sequence[bytes]) -> Iterator[bytes]:
         """As the protocol's. EngineError where a task failed as often as Ray runs it."""
         ray = _library()
+        self._connected()  # somebody may have ended the connection since
 
         def apply(unit: bytes) -> bytes:  # Ray takes no other callables than functions
             return work(unit)

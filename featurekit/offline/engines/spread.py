@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from featurekit.core.files import whole
+from featurekit.core.openness import make_folder
 from featurekit.core.sql import quote
 from featurekit.define.plan import View
 from featurekit.errors import EngineError
@@ -60,7 +62,7 @@ class Spread:
         """
         bare = name.strip('"')
         place = self.folder / bare
-        place.mkdir()
+        make_folder(place)
         span = find_span(con, labels)
         given: dict[int, int] = {}
         units = []
@@ -113,7 +115,7 @@ def _bucketed(
             f"SELECT * EXCLUDE (__bucket) FROM {split} WHERE __bucket = {bucket}"
         ).to_arrow_table()
         path = place / f"{bucket}.labels.arrow"
-        with pa.ipc.new_file(str(path), rows.schema) as writer:
+        with whole(path) as hidden, pa.ipc.new_file(str(hidden), rows.schema) as writer:
             writer.write_table(rows)
         yield bucket, rows.num_rows, path
     con.execute(f"DROP TABLE {split}")
