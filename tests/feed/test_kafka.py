@@ -315,8 +315,9 @@ def test_a_signal_ends_it_after_its_batch(
     clicks = [click(n) for n in range(6)]
     send(broker, topic, clicks)
     process = subprocess.Popen(
-        [sys.executable, "-m", "featurekit.cli", "consume", "clicks", "--from", url, "--json", "--idle", "6",
-         "--repo", str(store.path), "--redis-url", redis_url], stdout=subprocess.PIPE,
+        [sys.executable, "-m", "featurekit.cli", "consume", "clicks", "--from", url, "--json",
+         "--idle", "6", "--repo", str(store.path), "--redis-url", redis_url],
+        stdout=subprocess.PIPE,
     )  # fmt: skip
     for _ in range(600):
         if sum(done_of(broker, topic)) == 6:
