@@ -15,7 +15,7 @@ def lags_of(project: Project, config: WatchConfig) -> Callable[[], Lags]:
     """What looks at the streams and views that `featurekit: watch:` names. DefinitionError for a
     source that the repo does not define, or one without an event_id."""
     consumers = {
-        source: Consumer(project, source, stream=one.stream, url=one.url, group=one.group)
+        source: Consumer(project, source, stream=one.stream, url=one.stream_url, group=one.group)
         for source, one in config.consume.items()
     }
     wanted = set(config.materialize.views) if config.materialize is not None else set()

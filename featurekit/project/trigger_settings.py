@@ -348,39 +348,24 @@ class TriggerConfig(_Settings):
 
 class ConsumeConfig(_Settings):
     """A stream that `featurekit watch` takes events from; the settings are the options of
-    `featurekit consume`. `from` names the server: kafka://HOST:PORT/TOPIC, kafkas://… (TLS), or a
-    Redis, for which `stream_url` is another word. Where the stream is more than `lag` behind,
-    materialize waits for it."""
+    `featurekit consume`. `stream_url` names the server: a Redis, or kafka://HOST:PORT/TOPIC. Where
+    the stream is more than `lag` behind, materialize waits for it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
     stream: str | None = None
     stream_url: str | None = Field(default=None, repr=False)
-    from_: str | None = Field(default=None, alias="from", repr=False)
     kafka: KafkaConfig = Field(default_factory=KafkaConfig)
     group: str = "featurekit"
     batch: int = Field(default=500, ge=1)
     lag: Time | None = "5m"
 
     @model_validator(mode="after")
-    def _one_server(self) -> ConsumeConfig:
-        if self.from_ is not None and self.stream_url is not None:
-            raise ValueError("from and stream_url both name the server; keep one of them")
-        if is_kafka(self.from_ or self.stream_url):
-            if self.stream is not None:
-                raise ValueError(
-                    "stream is a key of Redis; write the topic into from, as in "
-                    "from: kafka://localhost:9092/orders"
-                )
-        elif "kafka" in self.model_fields_set:
+    def _one_name(self) -> ConsumeConfig:
+        if self.stream is not None and is_kafka(self.stream_url):
             raise ValueError(
-                "kafka is for a cluster of Kafka; write from: kafka://localhost:9092/orders"
+                "stream is a key of Redis; a topic stands in the URL, as in "
+                "stream_url: kafka://localhost:9092/orders"
             )
         return self
-
-    @property
-    def url(self) -> str | None:
-        """The server; None for the online store's Redis."""
-        return self.from_ or self.stream_url
 
 
 class MaterializeConfig(_Settings):
@@ -475,7 +460,6 @@ TRIGGER_EXAMPLES = {
     "watch.consume.*": "{lag: 5m}",
     "watch.consume.*.stream": '"shop:orders"',
     "watch.consume.*.stream_url": "redis://localhost:6379/1",
-    "watch.consume.*.from": "kafka://localhost:9092/orders",
     **{f"watch.consume.*.{place}": written for place, written in STREAM_EXAMPLES.items()},
     "watch.consume.*.group": "featurekit",
     "watch.consume.*.batch": "500",

@@ -224,7 +224,7 @@ def test_bad_messages_go_to_the_topic_of_dead_letters(
 ) -> None:
     dead = f"{topic}.dead"
     make_topic(broker, dead, 1)
-    store = make_store(text, f"{{from: {json.dumps(url)}, kafka: {{dead_letter: {dead}}}}}")
+    store = make_store(text, f"{{stream_url: {json.dumps(url)}, kafka: {{dead_letter: {dead}}}}}")
     good = [click(n) for n in range(8)]
     send(broker, topic, [*good[:4], *BAD, *good[4:]])
     assert run(store, url) == (13, 5)
@@ -235,11 +235,11 @@ def test_bad_messages_go_to_the_topic_of_dead_letters(
     )
     for letter in letters:
         about = {name: raw.decode() for name, raw in letter.headers()}
-        assert about["featurekit.topic"] == topic
-        number = 2 * int(about["featurekit.offset"]) + int(about["featurekit.partition"])
+        assert about["featurekit-topic"] == topic
+        number = 2 * int(about["featurekit-offset"]) + int(about["featurekit-partition"])
         sent = [*good[:4], *BAD, *good[4:]][number]
         assert letter.value() == (json.dumps(sent).encode() if isinstance(sent, dict) else sent)
-        assert about["featurekit.reason"]
+        assert about["featurekit-reason"]
 
 
 @pytest.mark.parametrize("text", [MODULE, WITHOUT_IDS], ids=["ids", "no ids"])

@@ -60,7 +60,7 @@ def consume(arguments: Namespace, screen: Screen) -> None:
             store.parts,
             arguments.source,
             stream=arguments.stream or settings.stream,
-            url=arguments.origin or arguments.stream_url or settings.url,
+            url=arguments.origin or arguments.stream_url or settings.stream_url,
             group=arguments.group or settings.group,
             name=arguments.name,
             batch=arguments.batch or settings.batch,

@@ -86,8 +86,8 @@ class KafkaStream:
         batch: int,
         idle_s: float,
     ) -> None:
-        self.kafka = _library()
         self.address, self.settings = Address.read(url), settings
+        self.kafka = _library()
         self.project, self.source = project, source
         self.topic, self.group, self.member = self.address.topic, group, member
         self.batch = batch
@@ -353,7 +353,7 @@ class KafkaStream:
             "offset": str(message.offset()),
         }
         headers = list(message.headers() or ())
-        headers += [(f"featurekit.{name}", text.encode()) for name, text in about.items()]
+        headers += [(f"featurekit-{name}", text.encode()) for name, text in about.items()]
         self._send(topic, message.key(), message.value(), headers)
         return True
 

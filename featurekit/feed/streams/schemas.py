@@ -189,7 +189,7 @@ class _Files:
 
 def _columns(message: Any) -> dict[str, Any]:
     """A message's fields. One that may be absent, and is, is None."""
-    found = {}
+    found = dict[str, Any]()
     for field in message.DESCRIPTOR.fields:
         value = getattr(message, field.name)
         if field.is_repeated:
