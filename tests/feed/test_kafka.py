@@ -288,23 +288,21 @@ def test_members_that_are_killed_lose_and_double_nothing(
     command = [sys.executable, "-m", "featurekit.cli", "consume", "clicks", "--from", url,
                "--repo", str(store.path), "--redis-url", redis_url, "--batch", "5",
                "--idle", "6"]  # fmt: skip
-    rng = random.Random(2)
-    clicks = [click(n) for n in range(600)]
+    rng, redis = random.Random(2), store.online.client  # type: ignore[attr-defined]
+    clicks = [click(n) for n in range(2_000)]
     send(broker, topic, clicks)
     for round_ in range(3):
+        before = redis.dbsize()
         process = subprocess.Popen([*command, "--name", f"m{round_}"])
-        before = sum(done_of(broker, topic))
-        for _ in range(600):  # until it is at work
-            if sum(done_of(broker, topic)) > before or process.poll() is not None:
-                break
-            time.sleep(0.01)
+        while redis.dbsize() == before and process.poll() is None:  # until it is at work
+            time.sleep(0.005)
         time.sleep(rng.uniform(0.0, 0.1))
         process.kill()
         process.wait()
-        assert sum(done_of(broker, topic)) < 600
+        assert sum(done_of(broker, topic)) < 2_000
     done = subprocess.run([*command, "--until-empty", "--json"], capture_output=True, check=True)
     assert json.loads(done.stdout)["entries"] > 0
-    assert done_of(broker, topic) == [300, 300]
+    assert done_of(broker, topic) == [1_000, 1_000]
     check(store, clicks)
 
 
