@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import socket
+import socketserver
+import struct
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -115,3 +118,47 @@ def done_of(address: str, topic: str, group: str = "featurekit") -> list[int]:
         return [max(one.offset, 0) for one in consumer.committed(asked, timeout=10)]
     finally:
         consumer.close()
+
+
+@contextmanager
+def sasl_server() -> Iterator[tuple[str, list[bytes]]]:
+    """The address of a server that asks for a login by SASL PLAIN and refuses it; and what it has
+    heard. It speaks as much of Kafka as that takes."""
+    heard: list[bytes] = []
+
+    def answer(key: int, body: bytes) -> bytes:
+        if key == _API_VERSIONS:
+            known = [(_API_VERSIONS, 0, 0), (_METADATA, 0, 1), (_HANDSHAKE, 0, 1), (_LOGIN, 0, 0)]
+            return struct.pack(">hi", 0, len(known)) + b"".join(
+                struct.pack(">hhh", *one) for one in known
+            )
+        if key == _HANDSHAKE:
+            return struct.pack(">hih", 0, 1, 5) + b"PLAIN"
+        assert key == _LOGIN
+        heard.append(body[4:])
+        said = b"who are you"
+        return struct.pack(">hh", _REFUSED, len(said)) + said + struct.pack(">i", 0)
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while head := self.rfile.read(4):
+                request = self.rfile.read(int.from_bytes(head, "big"))
+                key, version, number, name = struct.unpack(">hhih", request[:10])
+                if key == _API_VERSIONS and version > 0:
+                    body = struct.pack(">hi", _NOT_THIS_VERSION, 0)
+                else:
+                    body = answer(key, request[10 + max(name, 0) :])
+                reply = struct.pack(">i", number) + body
+                self.wfile.write(len(reply).to_bytes(4, "big") + reply)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"127.0.0.1:{server.server_address[1]}", heard
+        server.shutdown()
+        thread.join()
+
+
+_METADATA, _HANDSHAKE, _API_VERSIONS, _LOGIN = 3, 17, 18, 36
+_REFUSED, _NOT_THIS_VERSION = 58, 35

@@ -27,7 +27,7 @@ from featurekit.feed.consume import Consumer
 from featurekit.feed.streams.kafka import Address, KafkaStream
 from featurekit.log.writer import PushLog
 from tests.feed.test_consume import EMPTY, MODULE, check, click, raw_states
-from tests.kafka import done_of, make_topic, mock_cluster, read, send, tansu
+from tests.kafka import done_of, make_topic, mock_cluster, read, sasl_server, send, tansu
 
 WITHOUT_IDS = MODULE.replace(' event_id="click_id",\n    dedupe_within="2d",', "")
 Make = Callable[..., Path]
@@ -405,3 +405,28 @@ def test_a_url_names_servers_and_a_topic() -> None:
     assert Address.read("kafkas://a,b:1234,[::1]:9/t.x") == Address(
         "a:9092,b:1234,[::1]:9", True, "t.x"
     )
+
+
+def test_a_certificate_that_is_none_is_told(make_store: Any) -> None:
+    pytest.importorskip("confluent_kafka", reason="confluent-kafka is not installed")
+    store = make_store(MODULE, "{kafka: {ca_file: definitions.py}}")
+    with pytest.raises(ConfigError, match=r"settings of topic 't' .*: ssl\.ca\.location"):
+        store.consume("clicks", url="kafkas://127.0.0.1:1/t")
+
+
+def test_a_password_that_is_wrong_is_told_without_it(
+    make_store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that speaks SASL, as far as the client asks before it is refused."""
+    pytest.importorskip("confluent_kafka", reason="confluent-kafka is not installed")
+    monkeypatch.setattr("featurekit.feed.streams.kafka._PATIENCE_S", 2.0)
+    monkeypatch.setenv("CLICKS_PASSWORD", "s3cr3t")
+    login = "{username: me, password_env: CLICKS_PASSWORD, mechanism: PLAIN}"
+    store = make_store(MODULE, f"{{kafka: {login}}}")
+    with (
+        sasl_server() as (address, heard),
+        pytest.raises(StoreUnavailable, match="who are you") as caught,
+    ):
+        store.consume("clicks", url=f"kafka://{address}/clicks")
+    assert heard[0] == b"\0me\0s3cr3t"
+    assert "s3cr3t" not in str(caught.value)

@@ -128,8 +128,7 @@ class KafkaStream:
         )
 
     def _made_consumer(self) -> Any:
-        return self.kafka.Consumer({
-            **self._servers, **self._heard(),
+        return self._client(self.kafka.Consumer, {
             "group.id": self.group,
             "client.id": self.member,
             "enable.auto.commit": False,
@@ -143,8 +142,16 @@ class KafkaStream:
             "queued.max.messages.kbytes": _QUEUED_KB,
         })  # fmt: skip
 
-    def _heard(self) -> dict[str, Any]:
-        return {"error_cb": self._hear}
+    def _client(self, kind: Any, about: dict[str, Any]) -> Any:
+        """A client of the cluster. ConfigError where what is written for it is not fit, such as a
+        certificate that is none."""
+        try:
+            return kind({**self._servers, "error_cb": self._hear, **about})
+        except self.kafka.KafkaException as error:
+            raise ConfigError(
+                f"the settings of topic {self.topic!r} do not make a client of Kafka: "
+                f"{error.args[0].str()}"
+            ) from None
 
     def _hear(self, error: Any) -> None:
         """What the client says in the background: one broker that is lost is its own affair."""
@@ -156,6 +163,7 @@ class KafkaStream:
         try:
             found = client.list_topics(self.topic, timeout=_PATIENCE_S).topics[self.topic]
         except self.kafka.KafkaException as error:
+            client.poll(0)  # what was said in the background is heard then, as a wrong password
             raise self._unavailable(self._wrong or error.args[0].str()) from None
         if found.error is not None:
             raise DataError(
@@ -359,8 +367,7 @@ class KafkaStream:
 
     def _send(self, topic: str, key: Any, value: Any, headers: list[tuple[str, bytes]]) -> None:
         if self._producer is None:
-            self._producer = self.kafka.Producer({
-                **self._servers, **self._heard(),
+            self._producer = self._client(self.kafka.Producer, {
                 "client.id": self.member,
                 "enable.idempotence": True,
                 "message.max.bytes": _LARGEST,  # what came here may go on; the broker decides
