@@ -6,6 +6,9 @@ same keys and values, made beforehand, over a socket. It reads no file and no ol
 nothing and checks nothing, so it is the most that the server takes. The states after the increments
 are compared with those of a run that fills an empty Redis.
 
+*Kafka* is the client's own cluster, in this process, and its peer the client alone, which reads the
+same messages in the same batches and writes the offsets. Both are timed from their first batch on.
+
 *Pushes* and the *consumer* have the round trips and the log's record of such a push as their peer,
 sent anew with their bytes made beforehand, as in `online_writes`.
 """
@@ -13,11 +16,12 @@ sent anew with their bytes made beforehand, as in `online_writes`.
 from __future__ import annotations
 
 import datetime as dt
+import importlib.util
 import json
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -79,6 +83,8 @@ def results(size: str, runs: int) -> Iterator[Result]:
                     pushing.rates(n, pushes), TRIPS, note="the log is in memory",
                 )  # fmt: skip
     yield consumed(PUSHES[size])
+    if importlib.util.find_spec("confluent_kafka") is not None:
+        yield streamed(PUSHES[size])
 
 
 # --- increments -----------------------------------------------------------------------------------
@@ -183,3 +189,71 @@ def consumed(batches: int) -> Result:
         note=f"{n * batches / cpu:,.0f} entries a second of the client's CPU; the trips are those "
         f"of a push of {n}",
     )  # fmt: skip
+
+
+# --- Kafka ----------------------------------------------------------------------------------------
+
+CLIENT = "confluent-kafka alone"
+GOAL = 30_000
+
+
+def streamed(batches: int) -> Result:
+    """Messages a second of a consumer of Kafka, with ids and nine windows, in batches of 2,000."""
+    import confluent_kafka as kafka
+
+    n = 2_000
+    quiet = {"log_level": 0}
+    held = kafka.Producer({"bootstrap.servers": "127.0.0.1:1", "test.mock.num.brokers": 1, **quiet})
+    (broker,) = held.list_topics(timeout=10).brokers.values()
+    servers = {"bootstrap.servers": f"{broker.host}:{broker.port}", **quiet}
+    with Pushing(with_ids=True) as pushing:
+        producer = kafka.Producer(servers)
+        for row in pushing.batch(n * (batches + 1)):
+            shown = {**row, "event_timestamp": row["event_timestamp"].isoformat()}
+            producer.produce("orders", json.dumps(shown))
+            producer.poll(0)
+        assert producer.flush(30) == 0
+        url = f"kafka://{servers['bootstrap.servers']}/orders"
+        consumer = Consumer(pushing.store.parts, "orders", url=url, batch=n)
+        ours = _paced(
+            lambda tell: consumer.run(until_empty=True, progress=lambda d: tell(d.entries))
+        )
+        raw = _paced(lambda tell: _read_alone(kafka, servers, n, batches + 1, tell))
+    rate, cpu = ours
+    return Result(
+        "consume a topic of Kafka into nine windows, with an event_id", f"{n * batches:,} messages",
+        "1/s", {OURS: rate, CLIENT: raw[0]}, CLIENT,
+        note=f"batches of {n:,}; {cpu:,.0f} messages a second of the process's CPU, with the "
+        f"cluster's; {rate / GOAL:.0%} of {GOAL:,}",
+    )  # fmt: skip
+
+
+def _paced(work: Callable[[Callable[[int], None]], Any]) -> tuple[float, float]:
+    """Messages a second, and a second of CPU, from the first batch on that is told to the last."""
+    told: list[tuple[float, float, int]] = []
+    work(lambda done: told.append((time.perf_counter(), time.process_time(), done)))
+    (began, used, first), (ended, used_then, last) = told[0], told[-1]
+    return (last - first) / (ended - began), (last - first) / (used_then - used)
+
+
+def _read_alone(
+    kafka: Any, servers: dict[str, Any], n: int, batches: int, tell: Callable[[int], None]
+) -> None:
+    client = kafka.Consumer({
+        **servers, "group.id": "raw", "auto.offset.reset": "earliest", "enable.auto.commit": False,
+    })  # fmt: skip
+    client.subscribe(["orders"])
+    done = 0
+    while done < n * batches:
+        found = client.consume(n, 0.5)
+        if not found:
+            continue
+        assert all(message.error() is None for message in found)
+        ends = {message.partition(): message.offset() + 1 for message in found}
+        client.commit(
+            offsets=[kafka.TopicPartition("orders", *one) for one in ends.items()],
+            asynchronous=False,
+        )
+        done += len(found)
+        tell(done)
+    client.close()

@@ -626,6 +626,12 @@ COMMAND_MISTAKES = [
     command("parity_replay_without_a_log", "parity replay"),
     command("forget_an_unknown_entity", "forget custmer --key customer_id=1"),
     command("consume_a_source_without_ids", "consume orders --until-empty"),
+    command("consume_from_a_url_with_a_login", "consume orders --from kafka://me:pw@host/orders"),
+    command("consume_from_a_url_without_a_topic", "consume orders --from kafka://host:9092"),
+    command(
+        "consume_with_a_registry_that_has_a_login",
+        "consume orders --from kafka://host/orders --registry http://me:pw@host",
+    ),
     command("gc_of_an_unknown_version", "gc nothing"),
     command("init_where_something_is", "init ."),
     command("apply_of_a_folder", "apply ."),

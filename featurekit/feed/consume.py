@@ -1,12 +1,15 @@
-"""Pushes the events of a Redis stream, as a member of a consumer group; each event counts once.
+"""Pushes the events of a stream, as a member of a consumer group; each event counts once.
 
-Redis delivers an entry at least once: it delivers it again, to this member or to another, until it
-is acknowledged. An entry is acknowledged when its event is in both paths. The source's `event_id`
-makes one event of copies (T7), so the results are as if each entry had come exactly once.
+A stream delivers a message at least once: it delivers it again, to this member or to another, until
+it is told that the message is done. That is told when its event is in both paths. The source's
+`event_id` makes one event of copies (T7). Where the source has none, but messages are numbered,
+runs of them are taken under keys (`featurekit.feed.streams.runs`). So the results are as if each
+message had come exactly once.
 """
 
 from __future__ import annotations
 
+import itertools
 import socket
 import threading
 from collections.abc import Callable, Sequence
@@ -15,25 +18,19 @@ from typing import Any
 
 from featurekit.core.attributes import Named
 from featurekit.core.examples import assigned
-from featurekit.core.kept import Kept
-from featurekit.core.texts import lenient, loads, of_json
-from featurekit.define.definitions import EventSource
 from featurekit.errors import (
     BadRowError,
     ContractBroken,
-    DataError,
     DefinitionError,
     SourceError,
     StoreUnavailable,
 )
 from featurekit.feed.push import take
-from featurekit.online.store.url import without_secrets
+from featurekit.feed.streams.protocol import Stream
+from featurekit.feed.streams.redis import RedisStream
+from featurekit.feed.streams.runs import take_run
 from featurekit.project.project import Project
-from featurekit.sources.written import written_types
-
-_BLOCK_MS = 500
-Entry = tuple[bytes, dict[bytes, bytes] | None]
-"""An entry's id, and its fields; None where it was trimmed while it waited."""
+from featurekit.project.stream_settings import KafkaConfig, is_kafka
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +38,7 @@ class Consumed(Named):
     """What a consumer has done.
 
     `entries` were acknowledged. Of these, `taken_over` came from members that stopped answering,
-    `set_aside` were bad, and `trimmed` left the stream before they were read.
+    and `set_aside` were bad. `trimmed` left the stream before they were read.
     """
 
     entries: int = 0
@@ -51,16 +48,22 @@ class Consumed(Named):
 
 
 class Consumer:
-    """A member of `group` that pushes a stream's entries to `source`.
+    """A member of `group` that pushes a stream's messages to `source`.
 
-    An entry has a field for each column, as text (a `bytes` column as it is; an absent optional
-    column is None), or one field `json` with an object. `stream` is the source's name by default.
-    `url` names a Redis other than the online store's. `name` tells members apart: a member that
-    starts again under its name continues with what it had. Entries that another member has held for
-    `idle_s` seconds are taken over. That must be less than the source's `dedupe_within`, after
-    which a copy is a new event.
+    `url` names the server: kafka://HOST:PORT/TOPIC or kafkas://… (TLS) of a cluster of Kafka, or a
+    Redis other than the online store's. `stream` is the key of a Redis stream, by default the
+    source's name. `name` tells members apart: a member of a Redis stream that starts again under
+    its name continues with what it had. What a member has held for `idle_s` seconds without a sign
+    of life goes to another one.
 
-    DefinitionError for a source without an `event_id`.
+    An entry of Redis has a field for each column, as text (a `bytes` column as it is; an absent
+    optional column is None), or one field `json` with an object. A message of Kafka is such an
+    object, or what the schema of its `registry` says. `dead_letter` is the topic for messages that
+    cannot be taken. `registry`, `dead_letter` and what else a cluster asks for are by default those
+    of the settings, `featurekit: watch: consume: SOURCE: kafka:`.
+
+    DefinitionError for a source without an `event_id` where the stream is one of Redis; there,
+    `idle_s` must be less than the source's `dedupe_within`, after which a copy is a new event.
     """
 
     def __init__(
@@ -72,29 +75,33 @@ class Consumer:
         url: str | None = None,
         group: str = "featurekit",
         name: str | None = None,
-        batch: int = 500,
+        batch: int | None = None,
         idle_s: float = 60.0,
+        dead_letter: str | None = None,
+        registry: str | None = None,
     ) -> None:
-        from featurekit.online.store.redis import connect
-
         self.project, self.source = project, project.source(source)
-        if self.source.event_id is None:
-            raise DefinitionError(
-                f"source {source!r} has no event_id, and a stream delivers an entry again after a "
-                "crash, which would count twice; name the column that tells events apart, as "
-                f"in {assigned('EventSource', 'event_id')}"
-            )
-        self.stream, self.group = stream or source, group
-        self.name = name or socket.gethostname()
-        self.batch, self.idle_ms = batch, int(idle_s * 1000)
-        self.url = url
-        if url is None:  # a private server that died is started again by its store's own client
-            self.client = getattr(project.online, "client", None)
+        self.stream: Stream
+        name = name or socket.gethostname()
+        if is_kafka(url):
+            from featurekit.feed.streams.kafka import KafkaStream
+
+            assert url is not None
+            settings = _kafka_of(project, source).given(dead_letter, registry)
+            self.stream = KafkaStream(
+                project, self.source, url, settings,
+                group=group, member=name, batch=batch or 500, idle_s=idle_s,
+            )  # fmt: skip
         else:
-            self.client = connect(url, limits=project.config.limits())
-        if self.client is None:
-            raise StoreUnavailable("this online store is no Redis; pass the stream's url")
+            _check_ids(self.source)
+            self.stream = RedisStream(
+                _client(project, url), self.source, stream or source,
+                url=url, group=group, member=name, batch=batch or 500, idle_ms=int(idle_s * 1000),
+            )  # fmt: skip
         self.done = Consumed()
+        self._taken: dict[str, int] = {}
+        """For a part of the stream, the number up to which all is taken; an earlier run may have
+        had more messages than are at hand."""
 
     def run(
         self,
@@ -103,197 +110,126 @@ class Consumer:
         stop: threading.Event | None = None,
         progress: Callable[[Consumed], None] = lambda done: None,
     ) -> Consumed:
-        """Take entries until `stop` is set. With `until_empty`, stop when no entry is left that no
+        """Take messages until `stop` is set. With `until_empty`, stop when none is left that no
         other member holds.
 
-        FingerprintMismatch, before any entry is taken, on a platform that computes other floats
-        (R6). Where an entry is refused and the source has on_bad_row="error", SourceError or
-        BadRowError names it; and ContractBroken, where it breaks a rule of severity "fail",
-        whatever on_bad_row is (S5). The entry stays with this member, unacknowledged, and so do all
-        that came after it.
+        FingerprintMismatch, before any message is taken, on a platform that computes other floats
+        (R6). A message that is refused goes to the topic of dead letters, where there is one.
+        Without, where the source has on_bad_row="error", SourceError or BadRowError names it. In
+        any case ContractBroken does, where it breaks a rule of severity "fail" (S5). The message
+        stays with this member, unacknowledged, and so do all that came after it.
         """
         stop = stop or threading.Event()
         self.project.fed()  # raises on a platform that computes other floats
-        self._join()
-        while not stop.is_set():
-            found = self._mine() or self._left_by_others() or self._new(wait=not until_empty)
-            if found:
-                self._take(found)
-                progress(self.done)
-            elif until_empty:
-                break
+        self.stream.join()
+        try:
+            while not stop.is_set():
+                found = self.stream.read(wait=not until_empty)
+                if found.messages or found.gone:
+                    self._count(taken_over=found.taken_over, trimmed=found.gone)
+                    self._take(found.messages)
+                    progress(self.done)
+                elif until_empty and found.ended:
+                    break
+        finally:
+            self.stream.close()
         return self.done
 
-    # --- what to take -----------------------------------------------------------------------------
-
-    def _join(self) -> None:
-        from redis.exceptions import ResponseError
-
-        try:
-            self._ask("xgroup_create", self.stream, self.group, id="0", mkstream=True)
-        except ResponseError as error:
-            if "BUSYGROUP" not in str(error):  # another member has made it
-                raise DataError(f"stream {self.stream!r}: {error}") from None
-        self._pending = True
-
-    def _ask(self, command: str, *args: Any, **kwargs: Any) -> Any:
-        from redis.exceptions import ConnectionError, TimeoutError
-
-        try:
-            return getattr(self.client, command)(*args, **kwargs)
-        except (ConnectionError, TimeoutError, OSError) as error:
-            said = without_secrets(str(error), self.url)
-            raise StoreUnavailable(
-                f"the Redis of stream {self.stream!r} cannot be reached: {said}; what is not "
-                "acknowledged is delivered again"
-            ) from error
-
-    def _mine(self) -> list[Entry]:
-        """The entries that were delivered to a member of this name before it died."""
-        if not self._pending:
-            return []
-        found = self._read("0", block=None)
-        self._pending = bool(found)
-        return found
-
-    def _left_by_others(self) -> list[Entry]:
-        """The entries that another member has held for too long."""
-        found = self._ask(
-            "xautoclaim", self.stream, self.group, self.name, self.idle_ms, count=self.batch
-        )
-        entries = [(id_, fields) for id_, fields in found[1] if fields is not None]
-        self.done = replace(self.done, taken_over=self.done.taken_over + len(entries))
-        return entries
-
-    def _new(self, *, wait: bool) -> list[Entry]:
-        return self._read(">", block=_BLOCK_MS if wait else None)
-
-    def _read(self, after: str, *, block: int | None) -> list[Entry]:
-        found = self._ask(
-            "xreadgroup", self.group, self.name, {self.stream: after}, count=self.batch, block=block
-        )
-        if isinstance(found, dict):  # RESP3
-            return [entry for part in found.values() for group in part for entry in group]
-        return [entry for _, entries in found for entry in entries]
-
     def waiting(self) -> tuple[int | None, float]:
-        """How many entries of the stream the group has not acknowledged, None where the server does
-        not tell, and the age of the oldest of them in seconds, by the ids that the server gave; 0
-        where there is none."""
-        from redis.exceptions import ResponseError
-
-        try:
-            groups = self._ask("xinfo_groups", self.stream)
-            found = next((g for g in groups if _raw(g["name"]) == self.group.encode()), None)
-            if found is None:  # it will begin with the first entry
-                found = {"pending": 0, "last-delivered-id": "0-0"}
-                found["lag"] = self._ask("xlen", self.stream)
-            lag = found.get("lag")
-            entries = None if lag is None else int(lag) + int(found["pending"])
-            if found["pending"]:
-                oldest = self._ask("xpending", self.stream, self.group)["min"]
-            else:
-                last = _raw(found["last-delivered-id"]).decode()
-                left = self._ask("xrange", self.stream, min=f"({last}", count=1)
-                oldest = left[0][0] if left else None
-            if oldest is None:
-                return entries, 0.0
-            seconds, microseconds = self._ask("time")
-            added_s = int(_raw(oldest).split(b"-")[0]) / 1e3
-            return entries, max(0.0, seconds + microseconds / 1e6 - added_s)
-        except ResponseError:  # there is no such stream any more, or no such group
-            return 0, 0.0
+        """How many messages the group has not finished, None where the server does not tell, and
+        the age of the oldest of them in seconds; 0 where there is none."""
+        return self.stream.waiting()
 
     # --- taking it --------------------------------------------------------------------------------
 
-    def _take(self, entries: Sequence[Entry]) -> None:
-        """Push the entries and acknowledge them; one by one where they are refused together."""
-        held = [(id_, fields) for id_, fields in entries if fields]
-        aside = 0
+    def _take(self, messages: Sequence[Any]) -> None:
+        if not messages:
+            return
+        if self.source.event_id is not None:
+            self._together(messages, self._push)
+            return
+        part = self.stream.part
+        by_part = sorted(messages, key=part)  # within a part they stay in order
+        for _, run in itertools.groupby(by_part, key=part):
+            self._together(list(run), self._push_run)
+
+    def _together(self, messages: Sequence[Any], push: Callable[[Sequence[Any]], int]) -> None:
+        """Push the messages and finish them; in halves where they are refused together, in order,
+        so that what comes before a bad one is taken."""
         try:
-            rows = [row_of(self.source, fields) for _, fields in held if fields]
-            aside = take(self.project, self.source.name, rows).quarantined if rows else 0
+            aside = push(messages)
         except (SourceError, BadRowError, ContractBroken) as error:
-            if len(held) > 1:
-                for entry in held:
-                    self._take([entry])
-                held = []
-            elif self.source.on_bad_row == "quarantine" and not isinstance(error, ContractBroken):
-                self._set_aside(held[0], error)
-                aside = 1
-            else:
-                raise type(error)(
-                    f"stream {self.stream!r}, entry {_text(held[0][0])}: {error}"
-                ) from (None)
-        gone = [id_ for id_, fields in entries if not fields]
-        finished = [id_ for id_, _ in held] + gone
-        if finished:
-            self._ask("xack", self.stream, self.group, *finished)
-        self.done = replace(
-            self.done,
-            entries=self.done.entries + len(held),
-            set_aside=self.done.set_aside + aside,
-            trimmed=self.done.trimmed + len(gone),
+            if len(messages) > 1:
+                half = len(messages) // 2
+                self._together(messages[:half], push)
+                self._together(messages[half:], push)
+                return
+            self._refused(messages[0], error)
+            aside = 1
+        if self.stream.finish(messages):
+            self._count(entries=len(messages), set_aside=aside)
+
+    def _push(self, messages: Sequence[Any]) -> int:
+        """The number of rows that were set aside."""
+        rows = [self.stream.row(message) for message in messages]
+        return take(self.project, self.source.name, rows).quarantined
+
+    def _push_run(self, messages: Sequence[Any]) -> int:
+        """As `_push`, for messages of one part; those that were taken before are left out."""
+        stream, aside = self.stream, 0
+        part, number = stream.part(messages[0]), stream.number
+        while left := [m for m in messages if number(m) >= self._taken.get(part, 0)]:
+            rows = [stream.row(message) for message in left]
+            first = f"{part}/{number(left[0])}/{stream.digest(left[0])}"
+            done = take_run(self.project, self.source.name, first, [*map(number, left)], rows)
+            aside += done.set_aside
+            self._taken[part] = done.end
+        if self._taken.get(part, 0) <= number(messages[-1]) + 1:
+            self._taken.pop(part, None)  # a topic of that name may begin anew
+        return aside
+
+    def _refused(self, message: Any, error: Exception) -> None:
+        """Keep a message that cannot be taken where somebody finds it; raise where there is no such
+        place."""
+        if not isinstance(error, ContractBroken):
+            if self.stream.give_away(message, str(error)):
+                return
+            if self.source.on_bad_row == "quarantine":
+                from featurekit.sources.quarantine import set_aside
+
+                line = {"reason": str(error), **self.stream.shown(message)}
+                set_aside(self.source, self.project.state_dir, [line])
+                return
+        raise type(error)(f"{self.stream.where(message)}: {error}") from None
+
+    def _count(self, **more: int) -> None:
+        now = {name: getattr(self.done, name) + n for name, n in more.items()}
+        self.done = replace(self.done, **now)
+
+
+def _check_ids(source: Any) -> None:
+    if source.event_id is None:
+        raise DefinitionError(
+            f"source {source.name!r} has no event_id, and a Redis stream delivers an entry again "
+            "after a crash, which would count twice; name the column that tells events apart, as "
+            f"in {assigned('EventSource', 'event_id')}"
         )
 
-    def _set_aside(self, entry: Entry, error: Exception) -> None:
-        from featurekit.sources.quarantine import set_aside
 
-        id_, fields = entry
-        shown = {_text(k): _text(v) for k, v in (fields or {}).items()}
-        set_aside(
-            self.source,
-            self.project.state_dir,
-            [{"entry": _text(id_), "reason": str(error), "values": shown}],
-        )
+def _client(project: Project, url: str | None) -> Any:
+    """The Redis of a stream, by default the online store's own client, which starts a private
+    server again that died."""
+    from featurekit.online.store.redis import connect
 
-
-def row_of(source: EventSource, fields: dict[bytes, bytes]) -> dict[str, Any]:
-    """The row that an entry's fields stand for. SourceError for a field that is not text, or not a
-    JSON object.
-
-    A value that does not fit its column's type stays text: the push refuses it or sets it aside.
-    """
-    typed, absent = written_types(source), _absent_of(source)
-    if fields.keys() == {b"json"}:
-        try:
-            found = loads(fields[b"json"].decode())
-        except ValueError as error:
-            raise SourceError(f"its field 'json' is not JSON: {error}") from None
-        if not isinstance(found, dict):
-            raise SourceError("its field 'json' is no object; write an object of columns")
-        row = {k: of_json(v, typed[k]) if k in typed else v for k, v in found.items()}
-    else:
-        row = {}
-        for name, raw in fields.items():
-            column = _text(name)
-            type_ = typed.get(column)
-            if type_ is not None and type_.name == "bytes":
-                row[column] = raw
-                continue
-            try:
-                text = raw.decode()
-            except UnicodeDecodeError:
-                raise SourceError(f"its field {column!r} is not UTF-8") from None
-            row[column] = text if type_ is None else lenient(text, type_)
-    return absent | row
+    if url is not None:
+        return connect(url, limits=project.config.limits())
+    found = getattr(project.online, "client", None)
+    if found is None:
+        raise StoreUnavailable("this online store is no Redis; pass the stream's url")
+    return found
 
 
-def _may_be_absent(source: EventSource) -> dict[str, None]:
-    found = [name for name, type_ in source.schema.items() if type_.optional]
-    absent = dict.fromkeys(name for name in found if name != source.timestamp_field)
-    if source.created_timestamp_column is not None:
-        absent[source.created_timestamp_column] = None
-    return absent
-
-
-_absent_of = Kept(_may_be_absent)
-"""The columns that an entry may lack."""
-
-
-def _raw(found: bytes | str) -> bytes:
-    return found.encode() if isinstance(found, str) else found
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode(errors="backslashreplace")
+def _kafka_of(project: Project, source: str) -> KafkaConfig:
+    watch = project.config.featurekit.watch
+    found = None if watch is None else watch.consume.get(source)
+    return KafkaConfig() if found is None else found.kafka

@@ -166,8 +166,16 @@ class Once:
     def _at(self) -> bytes:
         return claim_key(self.project.name, self.source, self.key.id)
 
+    @property
+    def claimed(self) -> str | None:
+        """The body of the push that was claimed under this key before; None where none was."""
+        (value,) = self.project.online.read([self._at])
+        found = _read(self._at, value)
+        return None if found is None else found.body
+
     def look(self, rows: Any) -> None:
         """See whether the push was taken before, and bring an end to one that was left half way.
+        Without `rows`, the views of the source are then filled whole.
 
         RequestRefused where the key was used for another push.
         """
@@ -218,6 +226,10 @@ class Once:
         """Make the states of the rows' entities anew, from the files and the log."""
         self._settle(found)
         project, source = self.project, self.project.source(self.source)
+        if rows is None:
+            names_of_views = [v.name for v in project.fed() if self.source in v.source_names]
+            materialize(project, None, views=names_of_views)
+            return
         with tempfile.TemporaryDirectory() as aside:  # what was set aside is, by the first push
             pushed = read_rows(source, rows, state_dir=Path(aside)).pushed
         for view in project.fed():

@@ -20,6 +20,7 @@ from featurekit.core.cron import Cron
 from featurekit.core.durations import duration_us
 from featurekit.core.timezones import zone
 from featurekit.errors import DefinitionError
+from featurekit.project.stream_settings import STREAM_EXAMPLES, KafkaConfig, is_kafka
 
 Measure = Literal["psi", "jensen_shannon", "kolmogorov_smirnov", "wasserstein", "chi_squared",
                   "null_share", "error_share", "nan_share"]  # fmt: skip
@@ -347,13 +348,24 @@ class TriggerConfig(_Settings):
 
 class ConsumeConfig(_Settings):
     """A stream that `featurekit watch` takes events from; the settings are the options of
-    `featurekit consume`. Where it is more than `lag` behind, materialize waits for it."""
+    `featurekit consume`. `stream_url` names the server: a Redis, or kafka://HOST:PORT/TOPIC. Where
+    the stream is more than `lag` behind, materialize waits for it."""
 
     stream: str | None = None
     stream_url: str | None = Field(default=None, repr=False)
+    kafka: KafkaConfig = Field(default_factory=KafkaConfig)
     group: str = "featurekit"
     batch: int = Field(default=500, ge=1)
     lag: Time | None = "5m"
+
+    @model_validator(mode="after")
+    def _one_name(self) -> ConsumeConfig:
+        if self.stream is not None and is_kafka(self.stream_url):
+            raise ValueError(
+                "stream is a key of Redis; a topic stands in the URL, as in "
+                "stream_url: kafka://localhost:9092/orders"
+            )
+        return self
 
 
 class MaterializeConfig(_Settings):
@@ -448,6 +460,7 @@ TRIGGER_EXAMPLES = {
     "watch.consume.*": "{lag: 5m}",
     "watch.consume.*.stream": '"shop:orders"',
     "watch.consume.*.stream_url": "redis://localhost:6379/1",
+    **{f"watch.consume.*.{place}": written for place, written in STREAM_EXAMPLES.items()},
     "watch.consume.*.group": "featurekit",
     "watch.consume.*.batch": "500",
     "watch.consume.*.lag": "5m",

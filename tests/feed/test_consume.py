@@ -25,7 +25,9 @@ from featurekit.errors import (
     SourceError,
     StoreUnavailable,
 )
-from featurekit.feed.consume import Consumer, row_of
+from featurekit.feed.consume import Consumer
+from featurekit.feed.streams.fields import row_of_fields
+from featurekit.feed.streams.redis import RedisStream
 from featurekit.parity.compare import bits
 
 MODULE = """
@@ -122,8 +124,8 @@ def test_another_s_entries_are_taken_over_when_it_is_quiet(store: FeatureStore) 
     clicks = [click(n) for n in range(10)]
     add(store, clicks)
     lost = Consumer(store.parts, "clicks", name="lost", batch=6)
-    lost._join()
-    assert len(lost._new(wait=False)) == 6  # and then it dies
+    lost.stream.join()
+    assert len(lost.stream.read(wait=False).messages) == 6  # and then it dies
     assert store.consume("clicks", until_empty=True, name="other").entries == 4
     time.sleep(0.02)
     done = store.consume("clicks", until_empty=True, name="other", idle_s=0.01)
@@ -148,14 +150,14 @@ def test_a_push_that_is_not_acknowledged_is_done_again(
     clicks = [click(n) for n in range(12)]
     add(store, clicks)
     with monkeypatch.context() as patched:
-        ask = Consumer._ask
+        ask = RedisStream._ask
 
-        def dies(self: Consumer, command: str, *args: Any, **kwargs: Any) -> Any:
+        def dies(self: RedisStream, command: str, *args: Any, **kwargs: Any) -> Any:
             if command == "xack":
                 raise StoreUnavailable("gone")
             return ask(self, command, *args, **kwargs)
 
-        patched.setattr(Consumer, "_ask", dies)
+        patched.setattr(RedisStream, "_ask", dies)
         with pytest.raises(StoreUnavailable):
             store.consume("clicks", until_empty=True)
     before = raw_states(store)
@@ -249,7 +251,7 @@ def test_a_row_of_text_has_the_declared_types() -> None:
         schema={"i": int, "b": bool, "raw": bytes, "when": dt.datetime | None, "li": list[int]},
     )  # fmt: skip
     fields = {b"i": b"7", b"b": b"true", b"raw": b"\xff", b"li": b"[1, 2]", b"at": b"2024-01-01"}
-    row = row_of(source, fields)
+    row = row_of_fields(source, fields)
     assert row == {
         "i": 7, "b": True, "raw": b"\xff", "when": None, "li": [1, 2],
         "at": dt.datetime(2024, 1, 1),

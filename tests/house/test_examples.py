@@ -151,6 +151,14 @@ BESIDE: dict[tuple[str, str], dict[str, Any]] = {
     ("steps", "command"): {"name": "train"},
     ("airflow", "username"): {"url": "http://a", "dag_id": "d", "password_env": "P"},
     ("airflow", "password_env"): {"url": "http://a", "dag_id": "d", "username": "u"},
+    ("kafka", "username"): {"password_env": "P"},
+    ("kafka", "password_env"): {"username": "u"},
+    ("kafka", "password_file"): {"username": "u"},
+    ("kafka", "certificate_file"): {"key_file": "k"},
+    ("kafka", "key_file"): {"certificate_file": "c"},
+    ("registry", "username"): {"url": "http://a", "password_env": "P"},
+    ("registry", "password_env"): {"url": "http://a", "username": "u"},
+    ("registry", "password_file"): {"url": "http://a", "username": "u"},
 }
 """What alone stands beside a setting, by what it is in and its own name."""
 INSIDE: dict[str, dict[str, Any]] = {
@@ -169,6 +177,7 @@ INSIDE: dict[str, dict[str, Any]] = {
     "webhook": {"url": "http://a"},
     "tell": {"url": "http://a"},
     "airflow": {"url": "http://a", "dag_id": "d"},
+    "registry": {"url": "http://a"},
 }
 """What must stand beside any setting inside of these."""
 

@@ -1,4 +1,4 @@
-"""`featurekit consume`: takes events from a Redis stream."""
+"""`featurekit consume`: takes events from a Redis stream or a topic of Kafka."""
 
 from __future__ import annotations
 
@@ -17,14 +17,22 @@ if TYPE_CHECKING:
 
 
 @verb(
-    "Each entry counts once, whatever crashes: the source needs an event_id. Runs until it is "
-    "interrupted. An entry is a field for each column, or one field json with an object. Where "
+    "Each entry counts once, whatever crashes. A Redis stream needs a source with an event_id; an "
+    "entry is a field for each column, or one field json with an object. A message of Kafka is a "
+    "JSON object, or what the registry of schemas says. Runs until it is interrupted. Where "
     "`featurekit: watch: consume:` names the source, its settings are the defaults.",
     argument("source", metavar="SOURCE", help="the source's name"),
-    argument("--stream", metavar="KEY", help="the stream's key (default: the source's name)"),
     argument(
-        "--stream-url", metavar="URL", help="the stream's Redis (default: the online store's)"
+        "--from",
+        dest="origin",
+        metavar="URL",
+        help="the server: kafka://HOST:PORT/TOPIC, kafkas://HOST:PORT/TOPIC (TLS), or a Redis "
+        "(default: the online store's)",
     ),
+    argument("--stream", metavar="KEY", help="the stream's key (default: the source's name)"),
+    argument("--stream-url", metavar="URL", help="another word for --from"),
+    argument("--dead-letter", metavar="TOPIC", help="where messages of Kafka go that are bad"),
+    argument("--registry", metavar="URL", help="the registry of schemas of messages of Kafka"),
     argument("--group", metavar="NAME", help="the group (default: featurekit)"),
     argument("--name", metavar="NAME", help="this member of the group (default: the host's name)"),
     argument("--batch", type=positive, metavar="N", help="entries at once (default: 500)"),
@@ -39,7 +47,7 @@ if TYPE_CHECKING:
     *METRICS,
 )
 def consume(arguments: Namespace, screen: Screen) -> None:
-    """Take events from a Redis stream until it is interrupted, or nothing is left."""
+    """Take events from a stream until it is interrupted, or nothing is left."""
     from featurekit.feed.consume import Consumer
     from featurekit.project.trigger_settings import ConsumeConfig
 
@@ -52,11 +60,13 @@ def consume(arguments: Namespace, screen: Screen) -> None:
             store.parts,
             arguments.source,
             stream=arguments.stream or settings.stream,
-            url=arguments.stream_url or settings.stream_url,
+            url=arguments.origin or arguments.stream_url or settings.stream_url,
             group=arguments.group or settings.group,
             name=arguments.name,
             batch=arguments.batch or settings.batch,
             idle_s=arguments.idle,
+            dead_letter=arguments.dead_letter,
+            registry=arguments.registry,
         )
         with measured("consume", store, arguments, consumer=consumer) as tally:
             batches = _Batches(arguments.source, tally)

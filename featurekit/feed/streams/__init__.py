@@ -1,0 +1,1 @@
+"""The kinds of streams that events are taken from."""
