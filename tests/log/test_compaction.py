@@ -105,7 +105,7 @@ def test_readers_see_each_event_once_while_segments_are_joined(tmp_path: Path) -
         while not over.is_set():
             compact(tmp_path, "events", fan=3)
 
-    threads = [threading.Thread(target=t) for t in (read, read, join, join)]
+    threads = [threading.Thread(target=t, daemon=True) for t in (read, read, join, join)]
     for thread in threads:
         thread.start()
     for n in range(60):

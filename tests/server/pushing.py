@@ -9,7 +9,7 @@ import os
 import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +89,9 @@ def pusher(server: Served) -> int:
     while time.monotonic() < end:
         pid = server.process.pid
         for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            with_role = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
-            if b"push" in with_role:
-                return int(child)
+            with suppress(OSError):  # it has just died
+                if b"push" in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0"):
+                    return int(child)
         time.sleep(0.01)
     raise AssertionError("nobody pushes")
 

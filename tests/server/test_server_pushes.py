@@ -412,14 +412,16 @@ def test_a_pusher_that_is_killed_again_and_again_loses_and_doubles_nothing(pushe
 
     with ThreadPoolExecutor(6) as pool:
         pushed = [pool.submit(some, client) for client in range(6)]
-        for pause, how in ((0.4, signal.SIGKILL), (0.7, signal.SIGTERM)):
-            time.sleep(pause)
-            old = pushing.pusher(pushes.server)
-            kill(pushes.server, how)
-            while pushing.pusher(pushes.server) == old:
-                time.sleep(0.01)
-        time.sleep(1.0)
-        done.set()
+        try:
+            for pause, how in ((0.4, signal.SIGKILL), (0.7, signal.SIGTERM)):
+                time.sleep(pause)
+                old = pushing.pusher(pushes.server)
+                kill(pushes.server, how)
+                while pushing.pusher(pushes.server) == old:
+                    time.sleep(0.01)
+            time.sleep(1.0)
+        finally:  # otherwise the pool waits for clients that never end
+            done.set()
         wanted = [one.result() for one in pushed]
     assert counts(pushes.store, "clicks", range(20_000, 20_006)) == wanted
     assert min(wanted) > 0
