@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import socket
+import time
 import uuid
 from contextlib import suppress
 from pathlib import Path
@@ -14,12 +15,14 @@ from typing import Any
 from featurekit import aggregates
 from featurekit.aggregates import exact, since
 from featurekit.aggregates.sql import Finisher
+from featurekit.core.files import unwritten
 from featurekit.core.openness import make_folder
 from featurekit.core.sql import text_literal
 from featurekit.language.python_calls import create_function
 from featurekit.offline.instances import Session, take_instance
 
-_SPILL = "spill-"
+_SPILL, _EXCHANGE = "spill-", "exchange-"
+_OLD_S = 7 * 86_400.0
 _SLOW_OPTIMIZERS = ("projection_placement",)
 
 
@@ -50,10 +53,24 @@ def connect(state_dir: Path, *, memory_limit: str | None = None) -> Any:
 
 def scratch_in(state_dir: Path) -> Path:
     """A new folder in the state folder for one piece of work, which removes it; where this process
-    dies, a later one does."""
-    path = state_dir / _spill_name()
-    make_folder(path)
+    dies, one does a week later. WriteError where none can be made."""
+    path = state_dir / f"{_EXCHANGE}{uuid.uuid4().hex}"
+    try:
+        make_folder(path)
+        _remove_old(state_dir)
+    except OSError as error:
+        raise unwritten(path, error) from error
     return path
+
+
+def _remove_old(state_dir: Path) -> None:
+    """Remove what was exchanged by processes that died; workers may be on any machine, so only its
+    age tells."""
+    before = time.time() - _OLD_S
+    for path in state_dir.glob(f"{_EXCHANGE}*"):
+        with suppress(OSError):
+            if path.stat().st_mtime < before:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _spill_name() -> str:
@@ -75,8 +92,12 @@ def state_of(con: Any) -> Path | None:
 
 
 def _here() -> str:
-    """The name of this machine, as a part of a file's name."""
-    return re.sub(r"\W", "_", socket.gethostname())
+    """The name of this machine, as a part of a file's name; with what tells numbers of processes
+    apart that containers of one name have."""
+    space = ""
+    with suppress(OSError):
+        space = re.sub(r"\D", "", os.readlink("/proc/self/ns/pid"))  # noqa: PTH115
+    return re.sub(r"\W", "_", socket.gethostname()) + space
 
 
 def _remove_lost(state_dir: Path) -> None:

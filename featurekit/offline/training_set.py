@@ -35,7 +35,8 @@ from featurekit.errors import DataError, EntityFrameError, InstantsInFuture, Tra
 from featurekit.offline.buckets import explaining_memory
 from featurekit.offline.csv_file import CsvWriter
 from featurekit.offline.csv_frame import is_csv
-from featurekit.offline.engines.spread import BUCKETS_A_WORKER, Elsewhere, Spread
+from featurekit.offline.engines.spread import Elsewhere, Spread, buckets_for
+from featurekit.offline.engines.unit import what_was_read
 from featurekit.offline.events import EventRows, Snapshot
 from featurekit.offline.frame import load_frame
 from featurekit.offline.home import Home
@@ -591,7 +592,8 @@ class _TrainingRun:
             engine,
             elsewhere.reader,
             dict(readings_of(self.con)),
-            {name: snapshot.about.get("files") for name, snapshot in self._each().items()},
+            what_was_read(self.con, elsewhere.reader, self._each(), owner._known_at),
+            owner._known_at,
             self.exchanged,
         )
 
@@ -603,7 +605,7 @@ class _TrainingRun:
                 name,
                 known_at=None if v < features else owner._known_at,
                 statuses=owner._statuses or owner.profiled,
-                buckets=owner._buckets or engine.workers * BUCKETS_A_WORKER,
+                buckets=owner._buckets or buckets_for(engine),
             )
 
         return make

@@ -36,6 +36,9 @@ MODES = {
 gives the report. It is loaded when it is asked for."""
 
 
+_BY_ENGINE = ("history", "fuzz")
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """What a check was told: how much it may take, None for the mode's own default, the seed of its
@@ -66,6 +69,10 @@ class Check:
 
 def check_parity(project: Project, service: str, mode: str, check: Check) -> Report:
     """Compare online with offline in one mode; see `FeatureStore.check_parity`."""
+    if check.engine is not None and mode not in _BY_ENGINE:
+        raise DefinitionError(
+            f"check_parity: engine= is for the modes {' and '.join(_BY_ENGINE)}, not {mode!r}"
+        )
     compiled = project.service(service)
     module = MODES.get(mode)
     if module is None:
@@ -81,6 +88,8 @@ def check_parity(project: Project, service: str, mode: str, check: Check) -> Rep
 
 def check_operators(project: Project, check: Check) -> OperatorsReport:
     """Compare every row of the operator table and every aggregate, and keep the proof."""
+    if check.engine is not None:
+        raise DefinitionError('check_parity: engine= is for "history" and "fuzz"')
     found = prove(budget=check.most(1_000_000), seed=check.seed, progress=check.progress)
     keep_proof(found, project.state_dir)
     return found

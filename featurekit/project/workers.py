@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import threading
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from featurekit.core.sql import quote
+from featurekit.core.tables import fetch
+from featurekit.define.definitions import EventSource
 from featurekit.define.plan import View
 from featurekit.errors import ConfigError, EngineError
+from featurekit.log.relation import log_sql
+from featurekit.log.segments import segments
 from featurekit.offline.engines.named import LOCAL, check_engine, engine_of
 from featurekit.offline.engines.spread import Elsewhere
 from featurekit.offline.events import Snapshot
@@ -27,6 +34,9 @@ class RepoReader:
 
     path: Path
     state_dir: Path
+    registry: str
+    sources: tuple[tuple[str, str], ...]
+    """What tells the driver's registry and sources from others."""
 
     @property
     def folder(self) -> Path:
@@ -40,28 +50,73 @@ class RepoReader:
     def snapshot(self, con: Any, view: View) -> Snapshot:
         """As `Project.snapshot`. EngineError where the repo defines the view's sources otherwise
         than the driver."""
-        project = self._project()
-        if not project.readable(view):
+        project, known = self._project(), dict(self.sources)
+        names = {name for of in (view, *view.joined) for name in of.source_names}
+        same = project.readable(view) and all(
+            _told(project.source(name)) == known.get(name) for name in names
+        )
+        if not same:
             raise EngineError(
                 f"view {view.name!r}: the repo in {self.path} defines its sources otherwise for a "
                 "worker than for the driver; give both the same folder, and run this again"
             )
         return project.snapshot(con, view, repo=project.repo)
 
+    def logged(self, con: Any, source: str, until: int | None) -> tuple[int, int]:
+        """As the protocol's, of the log in the state folder."""
+        project = self._project()
+        found, definition = segments(project.state_dir, source), project.source(source)
+        if not found:
+            return 0, 0
+        columns = ", ".join(map(quote, [*definition.schema, "__ts", "__created"]))
+        arrived = "TRUE" if until is None else f"__created <= {until}"
+        sums = fetch(
+            con,
+            f"SELECT count(*), coalesce(sum(hash({columns})), 0) "
+            f"FROM {log_sql(con, found, definition)} WHERE {arrived}",
+        )
+        return int(sums[0][0]), int(sums[0][1])
+
     def _project(self) -> Project:
         with _lock:
             found = _projects.get(self.path)
-            if found is None:
+            if found is not None:
                 try:
-                    found = _projects[self.path] = Project(self.path)
-                except ConfigError as error:
-                    raise EngineError(
-                        f"a worker has no feature repo in {self.path} ({error}): workers read the "
-                        "repo's folder under the path that it has here, as on a file system that "
-                        "all of them share"
-                    ) from error
-            found.refresh()
+                    found.refresh()
+                except ConfigError:  # the settings are others now, and nobody can reload a worker
+                    found = None
+            if found is None:
+                found = _projects[self.path] = self._opened()
             return found
+
+    def _opened(self) -> Project:
+        try:
+            made = Project(self.path)
+        except ConfigError as error:
+            raise EngineError(
+                f"a worker has no feature repo in {self.path} ({error}): workers read the repo's "
+                "folder under the path that it has here, as on a file system that all of them share"
+            ) from error
+        if made.state_dir.resolve() != self.state_dir or _registry(made) != self.registry:
+            raise EngineError(
+                f"the settings in {self.path} name another state folder or registry for a worker "
+                "than for the driver, as where a variable of the environment has another value "
+                f"there; the driver's state folder is {self.state_dir}"
+            )
+        return made
+
+
+def _told(source: EventSource) -> str:
+    """What a source is read by; its rules are compared as they are compiled."""
+    fields = {f.name: getattr(source, f.name) for f in dataclasses.fields(source)}
+    del fields["expect"]
+    return hashlib.sha256(repr(sorted(fields.items())).encode()).hexdigest()
+
+
+def _registry(project: Project) -> str:
+    """What tells a project's registry from another one; its URL may hold a password."""
+    where = project.config.featurekit.registry or ""
+    return hashlib.sha256(where.encode()).hexdigest()
 
 
 def elsewhere(project: Project, engine: Any) -> Elsewhere | None:
@@ -82,4 +137,6 @@ def _reader(project: Project) -> RepoReader:
             "feature repo, and this store was given definitions without one; write them to a "
             "folder (featurekit init), or leave engine out"
         )
-    return RepoReader(project.path.resolve(), project.state_dir.resolve())
+    told = tuple((name, _told(source)) for name, source in sorted(project.repo.sources.items()))
+    state_dir = project.state_dir.resolve()
+    return RepoReader(project.path.resolve(), state_dir, _registry(project), told)

@@ -16,17 +16,24 @@ import pyarrow.parquet as pq
 import pytest
 from engines import Here, Pool
 from feature_repos import MakeRepo
-from repos import START, frame, made, write_repo
+from repos import DEFINITIONS, START, frame, made, write_repo
 
 from featurekit.define import proven
 from featurekit.define.repo import Repo, load_repo
-from featurekit.errors import ConfigError, DataError, EngineError, FeaturekitError
+from featurekit.errors import (
+    ConfigError,
+    DataError,
+    DefinitionError,
+    EngineError,
+    FeaturekitError,
+)
 from featurekit.offline.engines import unit as unit_module
 from featurekit.offline.engines.named import check_engine, engine_of
 from featurekit.offline.engines.protocol import Engine
 from featurekit.offline.engines.unit import Unit
 from featurekit.online.store.memory import MemoryStore
 from featurekit.parity.modes.fuzz.fuzz import Fuzzer
+from featurekit.project import workers
 from featurekit.store import FeatureStore
 from tests.planted.catch import REPO
 
@@ -70,7 +77,7 @@ def test_a_training_set_of_an_engine_has_the_same_manifest(repo: Path) -> None:
                 assert same["content_hash"] == told["content_hash"]
                 assert same["errors"] == told["errors"]
                 assert same["sources"] == told["sources"]
-    assert not list((repo / ".featurekit").glob("spill-*"))
+    assert not list((repo / ".featurekit").glob("e*change-*"))
 
 
 def test_processes_of_their_own_read_the_sources_themselves(repo: Path) -> None:
@@ -216,9 +223,90 @@ def test_files_that_a_worker_finds_changed_are_told(repo: Path) -> None:
 
     with (
         FeatureStore(repo) as store,
-        pytest.raises(EngineError, match="'clicks': a worker reads other"),
+        pytest.raises(EngineError, match="'clicks': a worker reads other rows"),
     ):
         made(store, Changed(later))
+
+
+def test_a_push_meanwhile_changes_nothing_or_is_told(repo: Path) -> None:
+    def pushing(created: dt.datetime | None) -> Changed:
+        def run(work: Any, units: Sequence[bytes]) -> Iterator[bytes]:
+            yield work(units[0])
+            row = {"user": "a", "x": 0.3, "n": 1, "id": "late", "at": START}
+            with FeatureStore(repo) as other:
+                other.push("clicks", [{**row, "created": created} if created else row])
+            yield from map(work, units[1:])
+
+        return Changed(run)
+
+    with FeatureStore(repo) as store:
+        store.apply()
+        _, told = made(store, None)
+        _, same = made(store, pushing(None))
+        assert same["content_hash"] == told["content_hash"]
+        with pytest.raises(EngineError, match="'clicks': a worker reads other rows"):
+            made(store, pushing(START + dt.timedelta(hours=1)))
+
+
+def test_who_is_forgotten_meanwhile_is_told(repo: Path) -> None:
+    def run(work: Any, units: Sequence[bytes]) -> Iterator[bytes]:
+        yield work(units[0])
+        with FeatureStore(repo) as other:
+            other.forget("user", {"user": "a"})
+        yield from map(work, units[1:])
+
+    with FeatureStore(repo) as store:
+        store.apply()
+        with pytest.raises(EngineError, match="'clicks': a worker reads other rows"):
+            made(store, Changed(run))
+
+
+@pytest.mark.parametrize("edit", ["null_values=['1.5']", "quote=None", "encoding='latin-1'"])
+def test_definitions_that_read_the_same_bytes_otherwise_are_told(
+    make_repo: MakeRepo, edit: str
+) -> None:
+    folder = make_repo(DEFINITIONS.replace("*.parquet", "*.csv"), {})
+    lines = ["user,x,n,id,at,created"]
+    at = START.isoformat()
+    lines += [f"{user},1.5,{n},i{user}{n},{at},{at}" for user in "abc" for n in range(3)]
+    (folder / "data" / "a.csv").write_text("\n".join(lines))
+
+    def later(work: Any, units: Sequence[bytes]) -> Iterator[bytes]:
+        path = folder / "definitions.py"
+        path.write_text(path.read_text().replace('event_id="id",', f'event_id="id", {edit},'))
+        return map(work, units)
+
+    with (
+        FeatureStore(folder) as store,
+        pytest.raises(EngineError, match="defines its sources otherwise"),
+    ):
+        made(store, Changed(later))
+
+
+def test_a_worker_with_another_state_folder_is_told(
+    repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = repo / "feature_store.yaml"
+    settings.write_text(settings.read_text() + "featurekit: {state_dir: '${STATE_OF_TEST}'}\n")
+    monkeypatch.setenv("STATE_OF_TEST", "here")
+
+    def elsewhere(work: Any, units: Sequence[bytes]) -> Iterator[bytes]:
+        monkeypatch.setenv("STATE_OF_TEST", "there")
+        monkeypatch.setattr(workers, "_projects", {})  # as in a process of its own
+        return map(work, units)
+
+    with FeatureStore(repo) as store, pytest.raises(EngineError, match="another state folder"):
+        made(store, Changed(elsewhere))
+
+
+def test_a_worker_that_lives_on_reads_settings_that_were_changed(repo: Path) -> None:
+    with FeatureStore(repo) as store:
+        _, told = made(store, Here())
+    settings = repo / "feature_store.yaml"
+    settings.write_text(settings.read_text() + "featurekit: {memory_limit: 1GB}\n")
+    with FeatureStore(repo) as store:
+        _, same = made(store, Here())
+    assert same["content_hash"] == told["content_hash"]
 
 
 def test_other_definitions_on_a_worker_are_told(repo: Path) -> None:
@@ -296,10 +384,52 @@ def test_a_worker_that_dies_is_an_error_and_leaves_nothing(repo: Path) -> None:
             made(store, dying)
         _, told = made(store, None)
     assert told["rows"] == 400
-    assert not list((repo / ".featurekit").glob("spill-*"))
+    assert not list((repo / ".featurekit").glob("e*change-*"))
 
 
-@pytest.mark.parametrize("given", ["sparc", "http://x", "", 3, object()])
+def cut(unit: Unit) -> Unit:
+    unit.labels.write_bytes(unit.labels.read_bytes()[:-9])
+    return unit
+
+
+def gone(unit: Unit) -> Unit:
+    unit.labels.unlink()
+    return unit
+
+
+@pytest.mark.parametrize("change", [cut, gone])
+def test_files_that_are_not_shared_are_told(repo: Path, change: Callable[[Unit], Unit]) -> None:
+    with FeatureStore(repo) as store, pytest.raises(EngineError, match="share"):
+        made(store, edited(change))
+
+
+@pytest.mark.parametrize("gives", [b"", b"garbage", None])
+def test_what_is_no_result_is_told(repo: Path, gives: Any) -> None:
+    with FeatureStore(repo) as store, pytest.raises(EngineError, match="engine changed: "):
+        made(store, Changed(lambda work, units: iter([gives])))
+
+
+@pytest.mark.parametrize("workers", [None, 0, -1, 2.5, "3"])
+def test_an_engine_says_how_many_workers_it_has(repo: Path, workers: Any) -> None:
+    engine = Changed(map, workers=workers)
+    with FeatureStore(repo) as store, pytest.raises(EngineError, match="workers is how many"):
+        made(store, engine)
+
+
+def test_an_engine_that_is_down_is_no_difference(repo: Path) -> None:
+    def down(work: Any, units: Sequence[bytes]) -> Iterator[bytes]:
+        raise EngineError("nobody answers")
+
+    with FeatureStore(repo) as store:
+        for mode in ("fuzz", "history"):
+            with pytest.raises(EngineError, match="nobody answers"):
+                store.check_parity("asked", mode=mode, values=500, engine=Changed(down))
+        for mode in ("sample", "replay"):
+            with pytest.raises(DefinitionError, match="engine= is for"):
+                store.check_parity("asked", mode=mode, engine=Here())
+
+
+@pytest.mark.parametrize("given", ["sparc", "http://x", "", 3, object(), Here])
 def test_what_is_no_engine_is_refused(repo: Path, given: Any) -> None:
     with FeatureStore(repo) as store, pytest.raises(ConfigError, match="engine"):
         made(store, given)

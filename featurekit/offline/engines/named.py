@@ -20,7 +20,9 @@ _SPARK_BEGINS = ("spark://", "local[", "k8s://", "sc://")
 
 def check_engine(given: Any) -> None:
     """ConfigError for what is neither an engine nor the name of one."""
-    if given is None or isinstance(given, Engine) or _is_session(given):
+    if given is None or _is_session(given):
+        return
+    if isinstance(given, Engine) and not isinstance(given, type):
         return
     if not isinstance(given, str):
         raise ConfigError(

@@ -47,3 +47,8 @@ class Reader(Protocol):
     def snapshot(self, con: Any, view: View) -> Snapshot:
         """The events of a view's sources, for a connection."""
         ...
+
+    def logged(self, con: Any, source: str, until: int | None) -> tuple[int, int]:
+        """How many rows of a source's log of pushes had arrived by `until`, or at all, and the sum
+        of their hashes."""
+        ...

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,14 @@ from featurekit.core.files import whole
 from featurekit.core.openness import make_folder
 from featurekit.core.sql import quote
 from featurekit.define.plan import View
-from featurekit.errors import EngineError
-from featurekit.offline.buckets import bucket_sql
+from featurekit.errors import EngineError, FeaturekitError
+from featurekit.offline.buckets import MOST_BUCKETS, bucket_sql
 from featurekit.offline.engines.protocol import Engine, Reader
-from featurekit.offline.engines.unit import Done, Failed, Unit, run_unit, versions
+from featurekit.offline.engines.unit import Done, Failed, Unit, run_unit, table_of, versions
 from featurekit.offline.view_result import Erred, ViewSql, add_erred, find_span
 from featurekit.sources.reading import Readings
 
-BUCKETS_A_WORKER = 2
+_BUCKETS_A_WORKER = 2
 """How many buckets there are for each worker, so that none waits long for the last one."""
 
 
@@ -32,15 +31,27 @@ class Elsewhere:
     reader: Reader
 
 
+def buckets_for(engine: Engine) -> int:
+    """How many buckets there are for an engine, where nobody says. EngineError where it does not
+    say how many workers it has."""
+    workers = engine.workers
+    if type(workers) is not int or workers < 1:
+        raise EngineError(
+            f"engine {engine.name}: workers is how many units run at once, found {workers!r}"
+        )
+    return min(workers * _BUCKETS_A_WORKER, MOST_BUCKETS)
+
+
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """One piece of work that an engine does: `files` are those that the driver read of each source,
-    and `folder` is where labels and results are meanwhile."""
+    """One piece of work that an engine does: `read` is what the driver read of each source, the log
+    of pushes up to `logged_until`, and `folder` is where labels and results are meanwhile."""
 
     engine: Engine
     reader: Reader
     readings: Readings
-    files: Mapping[str, Any]
+    read: Mapping[str, Any]
+    logged_until: int | None
     folder: Path
 
     def make(
@@ -58,7 +69,7 @@ class Spread:
         `name` does. Of the events, those count that had arrived by `known_at`.
 
         EngineError where a bucket does not come back, or comes back with other rows than it was
-        given; the error of the first bucket that has one.
+        given; the error of a bucket that has one.
         """
         bare = name.strip('"')
         place = self.folder / bare
@@ -70,8 +81,8 @@ class Spread:
             given[bucket] = rows
             units.append(
                 Unit(
-                    self.reader, view, bucket, buckets, known_at, span, statuses, self.readings,
-                    self.files, versions(), path, place,
+                    self.reader, view, bucket, buckets, known_at, self.logged_until, span,
+                    statuses, self.readings, self.read, versions(), path, place,
                 )
             )  # fmt: skip
         done = self._run(view, units)
@@ -82,11 +93,17 @@ class Spread:
         """What became of each unit, in their order; of two attempts at one, the first that is
         done."""
         found: dict[int, Done] = {}
-        for data in self.engine.run(run_unit, [pickle.dumps(unit) for unit in units]):
-            made: Done | Failed = pickle.loads(data)
-            if isinstance(made, Failed):
-                raise made.error
-            found.setdefault(made.bucket, made)
+        try:
+            for data in self.engine.run(run_unit, [pickle.dumps(unit) for unit in units]):
+                made: Done | Failed = pickle.loads(data)
+                if isinstance(made, Failed):
+                    raise made.error
+                found.setdefault(made.bucket, made)
+        except FeaturekitError:
+            raise
+        except Exception as error:
+            told = f"{type(error).__name__}: {error}"
+            raise EngineError(f"engine {self.engine.name}: {told}") from error
         lost = [unit.bucket for unit in units if unit.bucket not in found]
         if lost:
             raise EngineError(
@@ -139,15 +156,12 @@ def _check(view: View, given: Mapping[int, int], done: Sequence[Done]) -> None:
 
 def _together(con: Any, done: Sequence[Done], table: str) -> ViewSql:
     """The table of all results, in the types that the workers had."""
-    import pyarrow as pa
-
     given = f"{table.strip(chr(34))}_given"
     columns = ", ".join(f"{quote(name)}::{type_} AS {quote(name)}" for name, type_ in done[0].types)
     erred: dict[str, Erred] = {}
     for number, one in enumerate(done):
-        with ExitStack() as files:
-            file = files.enter_context(pa.memory_map(str(one.path)))
-            con.register(given, pa.ipc.open_file(file).read_all())
+        with table_of(one.path, one.bucket) as rows:
+            con.register(given, rows)
             into = f"CREATE TEMP TABLE {table} AS" if not number else f"INSERT INTO {table} BY NAME"
             con.execute(f"{into} SELECT {columns} FROM {quote(given)}")
             con.unregister(given)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import pickle
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from featurekit.errors import EngineError, FeaturekitError
 from featurekit.offline.buckets import bucket_sql, explaining_memory
 from featurekit.offline.counted_events import make_counted_view
 from featurekit.offline.engines.protocol import Reader
+from featurekit.offline.events import Snapshot
 from featurekit.offline.session import state_of
 from featurekit.offline.view_result import Erred, find_erred_slots
 from featurekit.offline.view_values import known_events, make_values
@@ -35,9 +37,9 @@ _LABELS, _EVENTS = "__unit_labels", "__unit_events"
 class Unit:
     """The labels of one bucket of a view's entities, and how they are joined.
 
-    `files` says for each source which files the driver has read, with their hashes, and `readings`
-    has those of origins. `span` is the first and last instant of all labels. `versions` are those
-    of what computes values.
+    `read` says for each source what the driver has read: files with their hashes, forgotten
+    entities, and the sum of the log of pushes. `readings` has the files of origins. `span` is the
+    first and last instant of all labels. `versions` are those of what computes values.
     """
 
     reader: Reader
@@ -45,10 +47,11 @@ class Unit:
     bucket: int
     buckets: int
     known_at: int | None
+    logged_until: int | None
     span: tuple[int, int]
     statuses: bool
     readings: Readings
-    files: Mapping[str, Any]
+    read: Mapping[str, Any]
     versions: Mapping[str, str]
     labels: Path
     results: Path
@@ -122,17 +125,19 @@ def _joined(con: Any, unit: Unit) -> Done:
     view = unit.view
     read_again(con, unit.readings)
     read = unit.reader.snapshot(con, view)
-    for name, snapshot in read.each(view.source.name).items():
-        if snapshot.about.get("files") != unit.files[name]:
+    for name, found in what_was_read(
+        con, unit.reader, read.each(view.source.name), unit.logged_until
+    ).items():
+        if found != unit.read[name]:
             raise EngineError(
-                f"source {name!r}: a worker reads other files than the driver; they have changed "
-                "meanwhile, or are not the same ones there: run this again"
+                f"source {name!r}: a worker reads other rows than the driver; files, the log of "
+                "pushes or who is forgotten have changed meanwhile, or are not the same ones "
+                "there: run this again"
             )
     events = known_events(con, view, read.events, unit.known_at)
     counted = make_counted_view(con, view, events)
     labels = quote(_LABELS)
-    with pa.memory_map(str(unit.labels)) as file:
-        given = pa.ipc.open_file(file).read_all()
+    with table_of(unit.labels, unit.bucket) as given:
         con.register(f"{_LABELS}_given", given)
         con.execute(f"CREATE TEMP TABLE {labels} AS SELECT * FROM {_LABELS}_given")
         con.unregister(f"{_LABELS}_given")
@@ -150,6 +155,34 @@ def _joined(con: Any, unit: Unit) -> Done:
             rows += batch.num_rows
     types = tuple((name, type_) for name, type_, *_ in described)
     return Done(unit.bucket, path, types, rows, made.erring, find_erred_slots(con, view, made))
+
+
+@contextmanager
+def table_of(path: Path, bucket: int) -> Iterator[Any]:
+    """The rows of a file that was exchanged; EngineError where it is not there or not whole."""
+    import pyarrow as pa
+
+    try:
+        file = pa.memory_map(str(path))
+        table = pa.ipc.open_file(file).read_all()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise EngineError(
+            f"bucket {bucket}: {path} cannot be read ({error}); the driver and the workers need "
+            "the state folder under one path, as on a file system that all of them share"
+        ) from error
+    with file:
+        yield table
+
+
+def what_was_read(
+    con: Any, reader: Reader, read: Mapping[str, Snapshot], until: int | None = None
+) -> dict[str, Any]:
+    """What decides the rows of each source. Joined segments of the log have the same rows."""
+    made = {}
+    for name, snapshot in read.items():
+        about = {what: told for what, told in snapshot.about.items() if what != "pushed_segments"}
+        made[name] = {**about, "logged": reader.logged(con, name, until)}
+    return made
 
 
 def _check_bucket(con: Any, unit: Unit, labels: str) -> None:

@@ -31,7 +31,7 @@ from featurekit.define.plan import RequestTransform, Service, Source, View
 from featurekit.define.published import plan_bytes
 from featurekit.define.repo import Repo
 from featurekit.define.union import bare_rows, taken_columns
-from featurekit.errors import OnlineError, StoreUnavailable
+from featurekit.errors import EngineError, OnlineError, StoreUnavailable
 from featurekit.feed.entity_events import events_of_entities
 from featurekit.offline.engines.protocol import Engine
 from featurekit.offline.engines.spread import Elsewhere
@@ -161,7 +161,7 @@ class _Play:
         """What a path raises is a difference, and the end of its world."""
         try:
             yield
-        except (OSError, MemoryError, StoreUnavailable):
+        except (OSError, MemoryError, StoreUnavailable, EngineError):
             raise  # says nothing of the path
         except Exception as error:
             self.failed = True

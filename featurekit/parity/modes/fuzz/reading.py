@@ -50,6 +50,10 @@ class WorldReader:
         """The events of a view's source."""
         return Snapshot(self.events(con, self.relations(con))[view.source.name], {})
 
+    def logged(self, con: Any, source: str, until: int | None) -> tuple[int, int]:
+        """A world has no log."""
+        return 0, 0
+
     def relations(self, con: Any) -> dict[str, str]:
         """The rows of each source as DuckDB reads them of its file, and those of unions, which have
         not taken anything yet (T11)."""
