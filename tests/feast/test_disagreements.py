@@ -266,6 +266,18 @@ def test_a_singleton_view_of_python_is_computed_for_each_row(repo: Repo) -> None
     agree(repo, ["made:y"], [1, 2], {"y": [50, 70]})
 
 
+def test_a_part_of_an_int_that_a_function_gives_is_an_error_on_both_paths(repo: Repo) -> None:
+    from feast.types import Int64
+
+    table = pa.table({"key": [1], "at": [NOW - DAY], "x": [5]})
+    repo.view("v", table, {"x": Int64})
+    repo.materialize()
+    _on_demand(repo, Int64, Int64, lambda row: {"y": row["x"] / 2}, mode="python", singleton=True)
+    for asking in (repo.offline, repo.online):
+        with pytest.raises(DataError, match=r"INT64.*2\.5 is no int"):
+            asking(["made:y"], [1])
+
+
 def test_a_null_key_spoils_no_run(repo: Repo) -> None:
     from feast.types import Int64
 
@@ -302,3 +314,14 @@ def test_teardown_leaves_a_project_whose_name_ends_alike(make_repo: Callable[...
         repo.materialize()
     repos[0].store.teardown()
     assert repos[1].online(["v:x"], [1]) == {"x": [5]}
+
+
+def test_a_null_beside_it_does_not_change_what_an_on_demand_view_is_given(repo: Repo) -> None:
+    from feast.types import Int64
+
+    big = 2**53 + 1
+    repo.view("v", rows(key=[1, 2], at=[NOW - DAY] * 2, x=[big, None]), {"x": Int64})
+    repo.materialize()
+    _on_demand(repo, Int64, Int64, lambda frame: pd.DataFrame({"y": frame["x"] - 1}))
+    agree(repo, ["made:y"], [1], {"y": [big - 1]})
+    agree(repo, ["made:y"], [2, 1], {"y": [None, big - 1]})

@@ -188,3 +188,14 @@ def test_a_pushed_row_is_the_one_of_the_file(repo: Repo) -> None:
     before = repo.online(["v:x"], [0])
     repo.materialize()
     assert exact(before) == exact(repo.online(["v:x"], [0])) == exact(repo.offline(["v:x"], [0]))
+
+
+def test_a_written_row_with_a_null_key_belongs_to_no_entity(make_repo: Any) -> None:
+    import pandas as pd
+    from feast.types import Int64
+
+    repo = make_repo()
+    repo.view("v", pa.table({"key": [1], "at": [NOW - DAY], "x": [5]}), {"x": Int64})
+    frame = pd.DataFrame({"key": [None, 2], "at": [NOW - DAY] * 2, "x": [6, 7]})
+    repo.store.write_to_online_store("v", frame)
+    assert repo.online(["v:x"], [2, None]) == {"x": [7, None]}

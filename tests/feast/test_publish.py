@@ -482,3 +482,18 @@ def test_teardown_of_feast_leaves_the_keys_of_others_and_our_states(make: Make) 
     after = [one.get_online_features("checkout", rows).columns for one in (store, other)]
     assert [columns(c, list(c)) for c in after] == [columns(c, list(c)) for c in before]
     assert ("add", "feature view", "windows") in done(store)
+
+
+def test_a_push_to_both_stores_asks_for_no_file_of_the_source(make: Make) -> None:
+    """Feast asks for the columns once the push is taken: an error then would have it sent again."""
+    from feast.data_source import PushMode
+
+    folder, store = make(definitions=DEFINITIONS.replace("orders.parquet", "orders.csv"))
+    pushed_row().assign(user_id=1).to_csv(folder / "data/orders.csv", index=False)
+    store.apply()
+    store.materialize()
+    feast_of(folder).push("orders_push", pushed_row(), to=PushMode.ONLINE_AND_OFFLINE)
+    assert known_now(store)["orders_7d"] == [1]
+    with pytest.raises(DefinitionError, match="none to the offline store alone"):
+        feast_of(folder).push("orders_push", pushed_row(), to=PushMode.OFFLINE)
+    assert known_now(store)["orders_7d"] == [1]

@@ -15,6 +15,8 @@ pytest.importorskip("feast.feature_store", reason="needs Feast (the extra featur
 
 from feast_repos import DAY, NOW, Repo
 
+from featurekit.errors import EntityFrameError
+
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
@@ -117,3 +119,39 @@ def test_logged_features_are_added_to_the_folder(repo: Repo) -> None:
             repo.store.config, pa.table({"x": [value]}), None, logging, repo.store.registry
         )
     assert sorted(pq.read_table(repo.folder / "log")["x"].to_pylist()) == [1, 2]
+
+
+def test_a_key_beside_a_null_is_exact_without_a_frame_and_in_a_query(make_repo: Any) -> None:
+    from feast.types import Int64
+
+    big, repo = 2**53 + 1, make_repo()
+    rows = pa.table({"key": [big, None, 1], "at": [NOW - DAY] * 3, "x": [5, 6, 7]})
+    repo.view("v", rows, {"x": Int64})
+    found = repo.store.get_historical_features(
+        None, ["v:x"], start_date=NOW - 2 * DAY, end_date=NOW
+    ).to_arrow()
+    assert (found["key"].to_pylist(), found["x"].to_pylist()) == ([1, big], [7, 5])
+    query = f"SELECT unnest([{big}, NULL]) AS key, now() AS event_timestamp"
+    asked = repo.store.get_historical_features(query, ["v:x"]).to_arrow()
+    assert (asked["key"].to_pylist(), asked["x"].to_pylist()) == ([big, None], [5, None])
+
+
+def test_a_query_that_does_not_run_is_an_error_of_the_frame(repo: Repo) -> None:
+    with pytest.raises(EntityFrameError, match="Table with name labels does not exist"):
+        repo.store.get_historical_features("SELECT * FROM labels", ["v:x"])
+
+
+def test_an_error_of_a_file_names_no_line_of_feast(make_repo: Any) -> None:
+    from feast.types import Int64, Map
+
+    from featurekit.errors import SourceError
+
+    repo = make_repo()
+    seen = pa.array([[("a", "1")]], pa.map_(pa.string(), pa.string()))
+    repo.view("m", pa.table({"key": [1], "at": [NOW - DAY], "seen": seen}), {"seen": Map})
+    repo.view("v", pa.table({"key": [1], "at": [NOW - DAY], "x": [5]}), {"x": Int64})
+    for name, feature in (("m", "seen"), ("v", "x")):
+        (repo.folder / f"{name}.parquet").unlink()
+        with pytest.raises(SourceError) as raised:
+            repo.offline([f"{name}:{feature}"], [1])
+        assert "site-packages" not in str(raised.value)

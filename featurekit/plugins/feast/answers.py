@@ -54,10 +54,14 @@ class Answering:
     def answer(self, store: OnlineStore, entities: Mapping[str, list[Any]]) -> Answered:
         """The features of each row as of the store's clock, in one round trip. An entity with a
         null key is not found (S2)."""
+        if not self.asked:
+            return Answered((), (), (), store.now_us())
         return run_at(self._steps(dict(entities)), store)
 
     async def answer_async(self, store: OnlineStore, entities: Mapping[str, list[Any]]) -> Answered:
         """As `answer`, without blocking the event loop while the store is read."""
+        if not self.asked:
+            return Answered((), (), (), store.now_us())
         return await run_async(self._steps(dict(entities)), store)
 
     def _steps(self, entities: dict[str, list[Any]]) -> StepsAtClock[Answered]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 from feast.data_format import DeltaFormat, ParquetFormat
 from feast.infra.offline_stores.file_source import FileSource
@@ -17,7 +18,7 @@ from featurekit.core.sql import quote, text_literal
 from featurekit.core.types import DATETIME, INT, STR
 from featurekit.define.definitions import EventSource
 from featurekit.define.origins import Delta
-from featurekit.errors import DataError, DefinitionError
+from featurekit.errors import DataError, DefinitionError, SourceError
 from featurekit.offline.events import EventRows, Snapshot
 from featurekit.plugins.feast.kinds import Kind, OpaqueKind
 from featurekit.plugins.feast.transformed import transformed, transforms
@@ -102,7 +103,13 @@ def _registered(con: Any, table: pa.Table) -> str:
 
 def _types(con: Any, rows: str) -> dict[str, str]:
     """The type of DuckDB of each column of a relation."""
-    found = con.execute(f"DESCRIBE SELECT * FROM {rows}").fetchall()
+    try:
+        found = con.execute(f"DESCRIBE SELECT * FROM {rows}").fetchall()
+    except duckdb.Error as error:
+        raise SourceError(
+            f"the files of a Feast source cannot be read ({str(error).splitlines()[0]}); write "
+            "them, or correct its path"
+        ) from None
     return {name: type_ for name, type_, *_ in found}
 
 
@@ -157,12 +164,14 @@ def _event_source(
     if made.created is not None:
         created = _created(source, back)
         schema.setdefault(created, DATETIME.or_none())
-    return EventSource(
+    made_of = EventSource(
         plain_name(view),
         schema=_with_null_keys(schema),
         timestamp_field=back.get(source.timestamp_field, source.timestamp_field),
         **_place(source, folder),
     )
+    object.__setattr__(made_of, "place", None)  # else errors name a line of Feast's own code
+    return made_of
 
 
 def _held(
@@ -185,6 +194,7 @@ def _held(
     made = EventSource(
         read.name, frame=table, schema=read.schema, timestamp_field=read.timestamp_field
     )
+    object.__setattr__(made, "place", None)
     weakref.finalize(con, lambda held: None, made)  # its rows lie in a file while it lives
     return made
 

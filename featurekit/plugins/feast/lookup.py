@@ -45,12 +45,16 @@ class Prepared:
     refs: Sequence[str]
     shown: frozenset[str]
     versions: Sequence[tuple[str, int]]
+    full: bool
+    full_names: Sequence[str]
 
     def rows(self, given: Any) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
         """The join keys and the request fields of a request, by column, each of its type. Other
         columns are left out."""
         columns = native_columns(given)
         lengths = {len(column) for column in columns.values()}
+        if lengths in (set(), {0}):
+            raise EntityFrameError("entity rows: there is none; give at least one")
         if len(lengths) != 1:
             raise EntityFrameError("entity rows: the columns have other numbers of values")
         n = lengths.pop()
@@ -98,19 +102,15 @@ class Prepared:
 
     def _on_demand(self, given: Sequence[Column], looked: Sequence[Column]) -> list[Column]:
         fields, arrays = [], []
-        for column in [*given, *looked]:
-            role = {"role": "key"} if column.name in self.keys else None
+        names = [*(column.name for column in given), *self.full_names]
+        for name, column in zip(names, [*given, *looked], strict=True):
+            role = {"role": "key"} if name in self.keys else None
             arrays.append(column.arrow())
-            fields.append(pa.field(column.name, arrays[-1].type, metadata=role))
+            fields.append(pa.field(name, arrays[-1].type, metadata=role))
         table = pa.Table.from_arrays(arrays, schema=pa.schema(fields))
-        full = any("__" in name for name in self.names) and not self.shown.isdisjoint(
-            {f"{v.projection.name_to_use()}__{f.name}" for v in self.on_demand for f in v.features}
-        )
-        made = on_demand_columns(self.on_demand, table, self.refs, full=full, stored=True)
-        types = {f.name: f.dtype for view in self.on_demand for f in view.features}
+        made = on_demand_columns(self.on_demand, table, self.refs, full=self.full, stored=True)
         columns = []
-        for name, array in made:
-            kind = kind_of(types[name.split("__", 1)[1] if full else name], what=name)
+        for name, kind, array in made:
             values = array.to_pylist()
             statuses = [NULL_VALUE if value is None else PRESENT for value in values]
             columns.append(Column(name, kind, values, statuses))
@@ -149,7 +149,8 @@ def prepared(
     ]
     return Prepared(
         Answering(project, asked), names, kinds, of_view, keys, fields, dict(entities), on_demand,
-        list(refs), shown, versions,
+        list(refs), shown, versions, full,
+        [f"{one.title}__{feature}" for one in asked for feature in one.features],
     )  # fmt: skip
 
 

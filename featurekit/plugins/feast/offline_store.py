@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
+import duckdb
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset
@@ -25,12 +26,12 @@ from feast.utils import compute_non_entity_date_range
 from featurekit.core.files import whole
 from featurekit.core.sql import quote
 from featurekit.core.types import micros
-from featurekit.errors import DataError, DefinitionError
+from featurekit.errors import DataError, DefinitionError, EntityFrameError
 from featurekit.offline.session import connect
 from featurekit.plugins.feast.events import file_rows, folder_of, state_folder, view_rows
 from featurekit.plugins.feast.monitoring import Monitored
-from featurekit.plugins.feast.published import all_published, historical_job
-from featurekit.plugins.feast.pushes import is_push, settle_offline
+from featurekit.plugins.feast.published import all_published, historical_job, is_published
+from featurekit.plugins.feast.pushes import is_push, pushed_columns, settle_offline
 from featurekit.plugins.feast.retrieval import (
     TableJob,
     column_names,
@@ -78,9 +79,12 @@ class FeaturekitOfflineStore(Monitored, OfflineStore):
             )  # fmt: skip
         asked = [
             (view, wanted(view, features), names)
-            for view, features, names in column_names(
-                feature_views, feature_refs, full=full_feature_names
-            )
+            for view, features, names in column_names(feature_views, feature_refs, full=True)
+        ]
+        shown = [
+            name
+            for _, _, names in column_names(feature_views, feature_refs, full=full_feature_names)
+            for name in names
         ]
         if entity_df is None:
             frame = _of_range(config, asked, options)
@@ -98,6 +102,7 @@ class FeaturekitOfflineStore(Monitored, OfflineStore):
             config,
             make,
             full_feature_names=full_feature_names,
+            shown=shown,
             on_demand=OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry),
             metadata=RetrievalMetadata(
                 features=feature_refs,
@@ -178,6 +183,16 @@ class FeaturekitOfflineStore(Monitored, OfflineStore):
             existing_data_behavior="overwrite_or_ignore",
         )
 
+    def get_table_column_names_and_types_from_data_source(
+        self, config: Any, data_source: Any
+    ) -> Iterable[tuple[str, str]]:
+        """The columns of a source. Those of a published one are what a push to it has, whatever its
+        files have: Feast asks once the push was taken."""
+        if not is_published(data_source):
+            found: Iterable[tuple[str, str]] = data_source.get_table_column_names_and_types(config)
+            return found
+        return pushed_columns(config, data_source)
+
     @staticmethod
     def offline_write_batch(
         config: Any,
@@ -257,15 +272,21 @@ def _rows_job(config: Any, source: Any, columns: Sequence[str], rest: str) -> Ta
 def _of_sql(config: Any, query: str) -> pd.DataFrame:
     """The rows of an entity frame that a query of DuckDB gives."""
     with closing(connect(state_folder(config))) as con:
-        return con.execute(query).to_arrow_table().to_pandas()
+        try:
+            return _frame(con.execute(query).to_arrow_table())
+        except duckdb.Error as error:
+            raise EntityFrameError(
+                f"entity frame: DuckDB does not run its query ({str(error).splitlines()[0]}); name "
+                "files in it, as in read_parquet('labels.parquet'), or give a frame"
+            ) from None
 
 
 def _of_range(
     config: Any, asked: Sequence[tuple[Any, Wanted, Sequence[str]]], options: dict[str, Any]
 ) -> pd.DataFrame:
     """The entity rows of a request without a frame: a row for each entity and instant of which some
-    view has a row in the interval, in the order of the instants. A view without one of the join
-    keys gives null for it."""
+    view has a row in the interval, in the order of the instants and then of the keys. A view
+    without one of the join keys gives null for it. A row with a null key is of no entity (S2)."""
     views = [view for view, _, _ in asked]
     start, end = compute_non_entity_date_range(
         views, start_date=options.get("start_date"), end_date=options.get("end_date")
@@ -280,9 +301,16 @@ def _of_range(
             ]
             shown = ", ".join([*columns, "make_timestamptz(__ts) AS event_timestamp"])
             rows = view_rows(con, config, view).events.relation
-            parts.append(
-                f"SELECT {shown} FROM {rows} WHERE __ts BETWEEN {micros(start)} AND {micros(end)}"
-            )
+            known = [f"{quote(one.mapped.keys[key])} IS NOT NULL" for key in one.columns]
+            within = f"__ts BETWEEN {micros(start)} AND {micros(end)}"
+            parts.append(f"SELECT {shown} FROM {rows} WHERE {' AND '.join([within, *known])}")
         united = " UNION BY NAME ".join(parts)
-        found = con.execute(f"SELECT * FROM ({united}) ORDER BY event_timestamp")
-        return found.to_arrow_table().to_pandas()
+        names = dict.fromkeys(name for _, one, _ in asked for name in one.columns.values())
+        order = ["event_timestamp", *(quote(name) for name in names if name != NO_ENTITY)]
+        found = con.execute(f"SELECT * FROM ({united}) ORDER BY {', '.join(order)}")
+        return _frame(found.to_arrow_table())
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    """The rows as a frame, in which an int beside a null is no double: it would be another key."""
+    return table.to_pandas(integer_object_nulls=True)

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from featurekit.errors import DataError
-from featurekit.plugins.feast.kinds import kind_of
+from featurekit.core.types import INT
+from featurekit.errors import DataError, DefinitionError, EntityFrameError
+from featurekit.plugins.feast.kinds import Kind, kind_of
 
-Columns = list[tuple[str, pa.Array]]
+Columns = list[tuple[str, Kind, pa.Array]]
 
 
 def on_demand_columns(
@@ -36,16 +38,69 @@ def on_demand_columns(
         wanted = list(dict.fromkeys(wanted))
         if not wanted or (stored and view.write_to_online_store):
             continue
-        made = _made(view, _given(view, table))
+        if getattr(view, "aggregations", None):
+            raise DefinitionError(
+                f"on-demand view {view.name!r} has aggregations of Feast's, over the rows of a "
+                "request; write them as a featurekit view"
+            )
         kinds = {field.name: field.dtype for field in view.features}
+        given = _given(view, table)
+        parts = _by_nulls(given) if view.mode != "python" else [np.arange(table.num_rows)]
+        order = pa.array(np.argsort(np.concatenate(parts), kind="stable"))
+        mades = [
+            (_made(view, given if len(parts) == 1 else given.take(pa.array(part))), len(part))
+            for part in parts
+        ]
         for name in wanted:
             what = f"on-demand view {view.name!r}, feature {name!r}"
-            column = made.get(name)
-            if column is None:
-                raise DataError(f"{what}: its function gives {', '.join(made)}; give {name!r} too")
+            columns = []
+            for made, rows in mades:
+                if made.get(name) is None:
+                    raise DataError(
+                        f"{what}: its function gives {', '.join(made)}; give {name!r} too"
+                    )
+                columns.append(_typed(made[name], kinds[name], rows, what))
             shown = f"{title}__{name}" if full else name
-            found.append((shown, _typed(column, kinds[name], table.num_rows, what)))
+            kind = kind_of(kinds[name], what=what)
+            column = columns[0] if len(parts) == 1 else pa.chunked_array(columns).take(order)
+            found.append((shown, kind, column))
     return found
+
+
+def _by_nulls(table: pa.Table) -> list[Any]:
+    """The numbers of the rows, in groups in which each column of ints or bools is null everywhere
+    or nowhere. Pandas has a null in such a column change the values beside it: so what a function
+    is given of a row does not depend on the other rows of a request."""
+    some = [
+        column.is_null().to_numpy()
+        for column in table.columns
+        if (pa.types.is_integer(column.type) or pa.types.is_boolean(column.type))
+        and 0 < column.null_count < table.num_rows
+    ]
+    if not some:
+        return [np.arange(table.num_rows)]
+    groups, of = np.unique(np.stack(some, axis=1), axis=0, return_inverse=True)
+    return [np.flatnonzero(of.ravel() == group) for group in range(len(groups))]
+
+
+def _field(column: Any, dtype: Any, name: str) -> Any:
+    """A request field in its declared type, which a training frame may have in another width."""
+    kind = kind_of(dtype, what=f"request field {name!r}")
+    if kind.opaque or pa.types.is_null(column.type):
+        return column if kind.opaque else column.cast(kind.arrow)
+    text, flag = pa.types.is_string, pa.types.is_boolean
+    other = any(of(column.type) != of(kind.arrow) for of in (text, flag))
+    instant = pa.types.is_timestamp(column.type) and pa.types.is_timestamp(kind.arrow)
+    try:
+        if not other:
+            return column.cast(kind.arrow, safe=not instant)
+        why = f"found {column.type}"
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        why = str(error)
+    raise EntityFrameError(
+        f"entity frame: the request field {name!r} is {kind.value_type.name} ({why}); give values "
+        "of that type"
+    )
 
 
 def _given(view: Any, table: pa.Table) -> pa.Table:
@@ -62,7 +117,7 @@ def _given(view: Any, table: pa.Table) -> pa.Table:
     for source in view.source_request_sources.values():
         for field in source.schema:
             if field.name in others:
-                columns[field.name] = table[field.name]
+                columns[field.name] = _field(table[field.name], field.dtype, field.name)
     for name in table.column_names:
         if (table.schema.field(name).metadata or {}).get(b"role") == b"key":
             columns.setdefault(name, table[name])
@@ -78,7 +133,9 @@ def _made(view: Any, table: pa.Table) -> dict[str, Any]:
     if not view.singleton:
         return dict(udf(table.to_pydict()))
     rows = [udf(row) for row in table.to_pylist()]
-    return {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
+    if not rows:
+        return {field.name: [] for field in view.features}
+    return {name: [row.get(name) for row in rows] for name in rows[0]}
 
 
 def _typed(column: Any, dtype: Any, rows: int, what: str) -> pa.Array:
@@ -88,8 +145,13 @@ def _typed(column: Any, dtype: Any, rows: int, what: str) -> pa.Array:
         if isinstance(column, (pa.Array, pa.ChunkedArray)):
             made = column.cast(kind.arrow)
         else:
-            made = kind.array(list(column))
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError) as error:
+            values = list(column)
+            parts = [v for v in values if isinstance(v, float) and v % 1 > 0]
+            if kind.type == INT and parts:
+                raise TypeError(f"{parts[0]!r} is no int")
+            made = kind.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError,
+            OverflowError) as error:  # fmt: skip
         raise DataError(
             f"{what} is declared {kind.value_type.name}, and its function gives other values "
             f"({error}); declare the type that it gives"

@@ -35,7 +35,14 @@ from featurekit.plugins.feast.published import (
 from featurekit.plugins.feast.pushes import is_push, push_rows
 from featurekit.plugins.feast.response import FeaturekitResponse
 from featurekit.plugins.feast.schemas import known, note
-from featurekit.plugins.feast.views import Mapped, mapped, plain_name, renamed, wanted
+from featurekit.plugins.feast.views import (
+    NO_ENTITY,
+    Mapped,
+    mapped,
+    plain_name,
+    renamed,
+    wanted,
+)
 from featurekit.project.config import connection_url
 
 _CHUNK = 500
@@ -115,6 +122,8 @@ class FeaturekitOnlineStore(OnlineStore):
         rows: dict[bytes, list[Event]] = {}
         for key, values, happened, created in data:
             entity = _entity(made, key)
+            if entity is None:
+                continue
             event = _event(made, values, happened, created, now)
             rows.setdefault(state_key(prefix, entity), []).append(event)
         keys = list(rows)
@@ -309,8 +318,16 @@ def _read_key(kind: Kind, proto: Any, name: str) -> Any:
     return kind.read(proto, name)
 
 
-def _entity(made: Mapped, key: Any) -> bytes:
+def _entity(made: Mapped, key: Any) -> bytes | None:
+    """The entity of a key; None for one with a null, as for a row of a file (S2)."""
     values = _key_values(made, key)
+    if NO_ENTITY in made.keys.values() and None in values:
+        raise DefinitionError(
+            f"view {made.view.name!r} is written to the online store and names no entities, so "
+            "that its rows have no keys; give it entities=[…]"
+        )
+    if None in values:
+        return None
     types = [param.type for param in made.view.join_keys]
     return entity_key(list(zip(types, values, strict=True)))
 

@@ -59,6 +59,16 @@ def push_rows(
         progress(len(rows))
 
 
+def pushed_columns(config: Any, source: Any) -> list[tuple[str, str]]:
+    """The columns of a push to a published source, with their types in words."""
+    made = project_of(config).source(source.tags[OF])
+    found = {name: str(type_) for name, type_ in made.schema.items()}
+    for instant in (made.timestamp_field, made.created_timestamp_column):
+        if instant is not None:
+            found.setdefault(instant, "datetime")
+    return list(found.items())
+
+
 def settle_offline(config: Any, view: Any, table: pa.Table) -> None:
     """The offline half of a push to both stores, whose rows were taken just before: there is
     nothing to do. DefinitionError, with nothing taken, for a push to the offline store alone."""

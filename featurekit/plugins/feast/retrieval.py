@@ -40,11 +40,13 @@ class TableJob(RetrievalJob):
         make: Callable[[], pa.Table],
         *,
         full_feature_names: bool = False,
+        shown: Sequence[str] = (),
         on_demand: Sequence[Any] = (),
         metadata: RetrievalMetadata | None = None,
     ) -> None:
         self._config, self._make = config, make
         self._full_names, self._on_demand = full_feature_names, list(on_demand)
+        self._shown = list(shown)
         self._metadata = metadata
 
     @property
@@ -70,9 +72,18 @@ class TableJob(RetrievalJob):
             made = on_demand_columns(
                 self._on_demand, table, refs, full=self._full_names, stored=False
             )
-            for name, column in made:
+            table = self._named(table)
+            for name, _, column in made:
                 table = table.append_column(name, column)
+        else:
+            table = self._named(table)
         return table
+
+    def _named(self, table: pa.Table) -> pa.Table:
+        """The table whose last columns, named in full as on-demand views read them, have the names
+        that are asked for."""
+        own = table.num_columns - len(self._shown)
+        return table.rename_columns([*table.column_names[:own], *self._shown])
 
     def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
         return self._to_arrow_internal(timeout).to_pandas()
@@ -124,6 +135,11 @@ def historical(
     service = service_of([one for _, one, _ in asked])
     by_view = dict(zip(service.views, [view for view, _, _ in asked], strict=True))
     keys = [key for key in service.join_keys if key != NO_ENTITY]
+    if lacking := [key for key in keys if key not in frame.columns]:
+        raise EntityFrameError(
+            f"entity frame: there is no column {lacking[0]!r}; it has "
+            f"{', '.join(map(repr, frame.columns))}"
+        )
     rows = frame[keys].reset_index(drop=True)
     for _, one, _ in asked:
         for key, name in one.columns.items():
@@ -132,6 +148,10 @@ def historical(
     if NO_ENTITY in service.join_keys:
         rows = rows.assign(**{NO_ENTITY: ""})
     instant = str(asked_at.name)
+    if not asked:  # on-demand views of request fields alone
+        table, place = carried(frame, []), list(frame.columns).index(instant)
+        at = pc.cast(pa.array(asked_at), pa.timestamp("us", tz="UTC"), safe=False)
+        return table.set_column(place, instant, at)
     instants = pc.cast(pa.array(asked_at), pa.timestamp("us", tz="UTC"), safe=False)
     rows = rows.assign(**{_INSTANT: instants.to_numpy(zero_copy_only=False)})
 
