@@ -135,16 +135,7 @@ def historical(
     service = service_of([one for _, one, _ in asked])
     by_view = dict(zip(service.views, [view for view, _, _ in asked], strict=True))
     keys = [key for key in service.join_keys if key != NO_ENTITY]
-    if lacking := [key for key in keys if key not in frame.columns]:
-        raise EntityFrameError(
-            f"entity frame: there is no column {lacking[0]!r}; it has "
-            f"{', '.join(map(repr, frame.columns))}"
-        )
-    rows = frame[keys].reset_index(drop=True)
-    for _, one, _ in asked:
-        for key, name in one.columns.items():
-            if name in keys:
-                rows[name] = digits(rows[name], one.mapped.key_kinds[key])
+    rows = _key_rows(frame, keys, [one for _, one, _ in asked])
     if NO_ENTITY in service.join_keys:
         rows = rows.assign(**{NO_ENTITY: ""})
     instant = str(asked_at.name)
@@ -179,6 +170,22 @@ def historical(
             table = table.append_column(name, column)
             number += 1
     return table
+
+
+def _key_rows(frame: pd.DataFrame, keys: Sequence[str], asked: Sequence[Wanted]) -> pd.DataFrame:
+    """The join keys of a frame's rows, as the views take them. EntityFrameError where one is
+    absent."""
+    if lacking := [key for key in keys if key not in frame.columns]:
+        raise EntityFrameError(
+            f"entity frame: there is no column {lacking[0]!r}; it has "
+            f"{', '.join(map(repr, frame.columns))}"
+        )
+    rows = frame[list(keys)].reset_index(drop=True)
+    for one in asked:
+        for key, name in one.columns.items():
+            if name in keys:
+                rows[name] = digits(rows[name], one.mapped.key_kinds[key])
+    return rows
 
 
 def digits(given: pd.Series, kind: Kind) -> pd.Series:
