@@ -99,15 +99,15 @@ def counted(repo: Path) -> list[int]:
 
 
 def children(watch: Watching) -> list[int]:
-    """The consumers that run, by what the system says."""
-    found = []
+    """The consumers of its repo that run, by what the system says: tests beside have others."""
+    found, repo = [], str(watch.folder).encode()
     for path in Path("/proc").iterdir():
         if path.name.isdigit():
             try:
                 words = (path / "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if b"featurekit.cli" in words and b"consume" in words and b"-I" not in words:
+            if {b"featurekit.cli", b"consume", repo} <= {*words} and b"-I" not in words:
                 found.append(int(path.name))
     return found
 

@@ -65,6 +65,7 @@ class Watching:
     """`featurekit watch` in a process of its own, whose lease is short."""
 
     def __init__(self, folder: Path, *options: str, env: dict[str, str] | None = None) -> None:
+        self.folder = folder
         command = [sys.executable, "-c", RUN, "--repo", str(folder), "--json", "watch",
                    "--port", "0", *options]  # fmt: skip
         self.process = Forked(
