@@ -299,6 +299,18 @@ class FeaturekitConfig(BaseModel):
             )
         return given
 
+    @field_validator("engine")
+    @classmethod
+    def _an_engine(cls, given: str | None) -> str | None:
+        if given is not None:  # who names none loads nothing for it
+            from featurekit.offline.engines.named import check_engine
+
+            try:
+                check_engine(given)
+            except ConfigError as error:
+                raise ValueError(str(error).removeprefix("engine: ")) from None
+        return given
+
     @field_validator("clock_tolerance")
     @classmethod
     def _a_duration(cls, written: str) -> str:

@@ -435,6 +435,19 @@ def test_what_is_no_engine_is_refused(repo: Path, given: Any) -> None:
         made(store, given)
 
 
+def test_settings_name_an_engine(repo: Path) -> None:
+    settings = repo / "feature_store.yaml"
+    written = settings.read_text()
+    with FeatureStore(repo) as store:
+        _, told = made(store, None)
+    settings.write_text(written + "featurekit: {engine: local}\n")
+    with FeatureStore(repo) as store:
+        assert made(store, None)[1]["content_hash"] == told["content_hash"]
+    settings.write_text(written + "featurekit: {engine: sparc}\n")
+    with pytest.raises(ConfigError, match=r"engine: 'sparc' is none; write local, ray"):
+        FeatureStore(repo)
+
+
 def test_a_repo_without_a_folder_has_no_workers(repo: Path) -> None:
     definitions = list(load_repo(repo).services.values())
     with (

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from featurekit.errors import ConfigError
-from featurekit.offline.engines.protocol import Engine
+
+if TYPE_CHECKING:
+    from featurekit.offline.engines.protocol import Engine
 
 LOCAL = "local"
 _FORMS = (
@@ -20,18 +22,14 @@ _SPARK_BEGINS = ("spark://", "local[", "k8s://", "sc://")
 
 def check_engine(given: Any) -> None:
     """ConfigError for what is neither an engine nor the name of one."""
-    if given is None or _is_session(given):
-        return
-    if isinstance(given, Engine) and not isinstance(given, type):
-        return
-    if not isinstance(given, str):
+    if isinstance(given, str):
+        if not (given == LOCAL or _is_ray(given) or _is_spark(given)):
+            raise ConfigError(f"engine: {given!r} is none; write {_FORMS}")
+    elif not (given is None or _is_session(given) or _is_engine(given)):
         raise ConfigError(
             f"engine is a name, a Spark session or an object with name, workers and run, found "
             f"{type(given).__name__}; names are {_FORMS}"
         )
-    if given == LOCAL or _is_ray(given) or _is_spark(given):
-        return
-    raise ConfigError(f"engine: {given!r} is none; write {_FORMS}")
 
 
 def engine_of(given: Any) -> Engine | None:
@@ -45,8 +43,9 @@ def engine_of(given: Any) -> Engine | None:
         return None
     if isinstance(given, str):
         return _opened(given, os.getpid())
-    if isinstance(given, Engine):
-        return given
+    if not _is_session(given):
+        made: Engine = given
+        return made
     from featurekit.offline.engines.spark import SparkEngine
 
     return SparkEngine(given)
@@ -69,6 +68,14 @@ def _is_ray(name: str) -> bool:
 
 def _is_spark(name: str) -> bool:
     return name in _SPARK or name.startswith(_SPARK_BEGINS)
+
+
+def _is_engine(given: Any) -> bool:
+    from featurekit.offline.engines.protocol import (
+        Engine,
+    )  # settings are read without what it needs
+
+    return isinstance(given, Engine) and not isinstance(given, type)
 
 
 def _is_session(given: Any) -> bool:
