@@ -7,8 +7,10 @@ import pickle
 import random
 import signal
 import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from featurekit.offline.engines.unit import Unit, run_unit
 
@@ -34,3 +36,22 @@ class Dying:
         made = run_unit(data)
         signal.pause()  # a unit that was faster dies when it is done, before it tells
         return made
+
+
+@dataclass(frozen=True)
+class Chaos:
+    """An engine whose workers are killed."""
+
+    engine: Any
+    dying: Dying
+
+    @property
+    def name(self) -> str:
+        return str(self.engine.name)
+
+    @property
+    def workers(self) -> int:
+        return int(self.engine.workers)
+
+    def run(self, work: Any, units: Sequence[bytes]) -> Iterator[bytes]:
+        return self.engine.run(self.dying, units)  # type: ignore[no-any-return]

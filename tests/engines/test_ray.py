@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from dying import Dying
+from dying import Chaos, Dying
 from feature_repos import MakeRepo
 from repos import made, write_repo
 
@@ -30,17 +29,6 @@ def engine() -> Iterator[RayEngine]:
     )  # fmt: skip
     yield RayEngine()
     ray.shutdown()
-
-
-class Chaos:
-    """An engine whose workers are killed."""
-
-    def __init__(self, engine: Any, dying: Dying) -> None:
-        self.engine, self.dying = engine, dying
-        self.name, self.workers = engine.name, engine.workers
-
-    def run(self, work: Any, units: Sequence[bytes]) -> Iterator[bytes]:
-        return self.engine.run(self.dying, units)
 
 
 def test_ray_gives_the_bits_of_this_process(make_repo: MakeRepo, engine: RayEngine) -> None:

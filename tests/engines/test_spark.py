@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dying import Dying
+from dying import Chaos, Dying
 from feature_repos import MakeRepo
 from repos import made, write_repo
 
@@ -45,17 +45,6 @@ def session() -> Iterator[Any]:
         made_session.sparkContext.setLogLevel("OFF")
         yield made_session
         made_session.stop()
-
-
-class Chaos:
-    """An engine whose workers are killed."""
-
-    def __init__(self, engine: SparkEngine, dying: Dying) -> None:
-        self.engine, self.dying = engine, dying
-        self.name, self.workers = engine.name, engine.workers
-
-    def run(self, work: Any, units: Any) -> Any:
-        return self.engine.run(self.dying, units)
 
 
 def test_spark_gives_the_bits_of_this_process(make_repo: MakeRepo, session: Any) -> None:
