@@ -6,7 +6,6 @@ A form times a type is a `Space`, with a service of its own.
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -229,5 +228,3 @@ def shown(event: Kind) -> str:
     id = "" if event.id is None else f" id {event.id}"
     return f"{event.value!r} at {second} s{id}{'' if event.op is None else f' {event.op}'}"
 
-
-__all__ = ["FORMS", "VALUES", "Form", "Kind", "Space", "dt", "shown", "spaces"]
