@@ -66,6 +66,10 @@ class Aggregate(metaclass=Defined):
     # Whether it is computed from the instants of the events, in microseconds, instead of its
     # inputs.
     of_instants: ClassVar[bool] = False
+    # Whether it is computed from pairs, each of an event's instant in microseconds and its input.
+    timed: ClassVar[bool] = False
+    # Whether it takes two inputs, as one that is a list of both.
+    paired: ClassVar[bool] = False
     # The sums that can replace the inputs of a part of a window, in `over_sums`.
     adds: ClassVar[tuple[SumField, ...]] = ()
     # Whether the value over a part of a window can replace the inputs of that part, in `over`.
@@ -153,6 +157,14 @@ class Aggregate(metaclass=Defined):
         return None
 
     @property
+    def inputs(self) -> tuple[Any, ...]:
+        """What it takes of an event: one column or transform, two if it is `paired`, or none if it
+        counts rows."""
+        if self.input is None:
+            return ()
+        return self.input if self.paired and isinstance(self.input, tuple) else (self.input,)
+
+    @property
     def params(self) -> tuple[tuple[str, Any], ...]:
         """The aggregate's own parameters, by name. They decide values, so every fingerprint
         includes them (F1)."""
@@ -183,7 +195,8 @@ class Aggregate(metaclass=Defined):
         """The value over `values`, inputs of type `item` that are not None, in the order of T6.
         None if the window's value is None. ArithmeticError for the third state of R3.
 
-        If the aggregate is `of_instants`, `values` are the microseconds of the events.
+        If the aggregate is `of_instants`, `values` are the microseconds of the events; if it is
+        `timed`, they are pairs of these and the inputs.
         """
         raise NotImplementedError
 

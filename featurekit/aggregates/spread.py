@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from featurekit.aggregates import exact
+from featurekit.aggregates import exact, roots
 from featurekit.aggregates.base import Aggregate
 from featurekit.aggregates.spreads import spreads
 from featurekit.aggregates.sql import (
@@ -43,26 +43,7 @@ def spread(
     else:
         denominator <<= -2 * exponent
     # int / int is correctly rounded in CPython.
-    return _root(numerator, denominator) if root else numerator / denominator
-
-
-def _root(n: int, m: int) -> float:
-    """The square root of n / m, correctly rounded.
-
-    It takes an integer root of at least 55 bits, and makes it odd if it is not exact. That integer
-    lies on the same side of every double and of every half-way point as the real root, so rounding
-    it gives the same double.
-    """
-    if n == 0:
-        return 0.0
-    shift = (n.bit_length() - m.bit_length() - 109) // 2
-    if shift < 0:
-        n <<= -2 * shift
-    else:
-        m <<= 2 * shift
-    root = math.isqrt(n // m)
-    root |= root * root * m != n
-    return root / (1 << -shift) if shift < 0 else (root << shift) / 1
+    return roots.root(numerator, denominator) if root else numerator / denominator
 
 
 def spread_of(values: Sequence[Any], *, ddof: int, root: bool) -> float | None:

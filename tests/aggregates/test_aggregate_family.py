@@ -32,7 +32,7 @@ from agreeing import (
     rich,
     view,
 )
-from family import FAMILY, HINTS, PLAIN, W, each, lists, shown
+from family import FAMILY, HINTS, PLAIN, W, each, inputs, lists, shown
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from oracle import bits
@@ -45,16 +45,25 @@ from featurekit.aggregates import (
     All,
     ApproxCountDistinct,
     ApproxQuantile,
+    BitAnd,
+    BitOr,
+    Correlation,
     Count,
+    Covariance,
+    ExponentialDecay,
     First,
     FirstN,
+    Kurtosis,
     LastN,
+    LinearTrend,
     Max,
     Mean,
     Min,
     Quantile,
+    Skew,
     StdDev,
     Sum,
+    SumOfSquares,
     TimeSince,
     TopK,
     ValueCounts,
@@ -62,7 +71,7 @@ from featurekit.aggregates import (
     exact,
     hyperloglog,
     quantiles,
-    spread,
+    roots,
 )
 from featurekit.aggregates import Any as AnyOf
 from featurekit.aggregates.hyperloglog import HyperLogLog
@@ -110,10 +119,10 @@ def test_neither_order_nor_grouping_leaves_a_trace(one, type_):
     """Of inputs, of sums of some beside others, and of values over some in the place of these."""
 
     @settings(max_examples=max(10, EXAMPLES // 4))
-    @given(lists(type_), st.randoms(use_true_random=False))
+    @given(inputs(one, type_), st.randoms(use_true_random=False))
     def check(values, shuffler):
         expected = told(lambda: oracle._finish(one, values))
-        assert told(lambda: one.over(values, type_)) == expected
+        assert told(lambda: one.as_of(one.over(values, type_), 0)) == expected
         first, last = sorted(shuffler.randint(0, len(values)) for _ in range(2))
         groups = [values[:first], values[first:last], values[last:]]
         if one.chooses:
@@ -137,7 +146,7 @@ def test_neither_order_nor_grouping_leaves_a_trace(one, type_):
                     assert told(lambda t=tally: one.over_tally(t, type_)) == expected
                 assert form.encode(form.merged(some)) == bytes_
         shuffler.shuffle(values)
-        assert told(lambda: one.over(values, type_)) == expected
+        assert told(lambda: one.as_of(one.over(values, type_), 0)) == expected
 
     check()
 
@@ -282,7 +291,7 @@ def assert_spread(values: list[Any], ddof: int) -> None:
 @example(n=(2**53 + 1) ** 2 + 1, m=4)
 @example(n=(2**53 + 1) ** 2 - 1, m=4)
 def test_a_root_is_rounded_to_the_nearest_double(n, m):
-    root = spread._root(n, m)
+    root = roots.root(n, m)
     if root == 0.0:
         assert Fraction(n, m) <= Fraction(TINY) ** 2 / 4
         return
@@ -451,6 +460,25 @@ NUMERIC = {
     "mean": Mean(ratio, windows=["1h", "1d"], default=0.0),
     "or_zero": Variance("amount", window="1h", default=0.0),
 }
+EXACT = {
+    **of("squares", *numbers[1:], "flag", kind=SumOfSquares),
+    **of("skew", *numbers, kind=Skew),
+    **of("skew_p", *numbers[::-1], "flag", kind=Skew, params={"ddof": 0}),
+    **of("kurtosis", *numbers[::-1], "flag", kind=Kurtosis),
+    **of("kurtosis_p", *numbers, kind=Kurtosis, params={"ddof": 0}),
+    **of("trend", *numbers, "flag", kind=LinearTrend),
+    **of("decay", *numbers, "flag", kind=ExponentialDecay, params={"half_life": "90m"}),
+    **of("decay_fast", *numbers[1:], kind=ExponentialDecay, params={"half_life": "13s"}),
+    **of("common", "qty", quotient, "qty", "qty", kind=BitAnd),
+    **of("bits", "qty", "qty", quotient, "qty", kind=BitOr),
+    "covariance": Covariance("amount", "qty", window="8d"),
+    "covariance_p": Covariance("qty", "amount", window="1d", ddof=0, hop="7h", default=-0.0),
+    "covariance_n": Covariance("qty", quotient, window="8d", where="flag"),
+    "covariance_x": Covariance("amount", ratio, window="8d", offset="1h"),
+    "correlation": Correlation("amount", "qty", window="8d"),
+    "correlation_b": Correlation("flag", "qty", windows=["1h", "8d"], default=0.0),
+    "correlation_r": Correlation(ratio, "amount", window="8d", where="flag"),
+}
 VALUES = {
     **of("first", *everything, kind=First),
     **of("firsts", *everything, kind=FirstN, params={"n": 2}),
@@ -482,6 +510,8 @@ RICH_VALUES = {
 SERVICES = {
     "numbers of late events": service_of(view("numbers", PAIR, late, NUMERIC)),
     "numbers of prompt events": service_of(view("numbers", PAIR, prompt, NUMERIC)),
+    "exact values of late events": service_of(view("exact", PAIR, late, EXACT)),
+    "exact values of prompt events": service_of(view("exact", PAIR, prompt, EXACT)),
     "values of late events": service_of(view("values", PAIR, late, VALUES)),
     "values of numbered events": service_of(view("values", PAIR, numbered, VALUES)),
     "values of prompt events": service_of(view("values", PAIR, prompt, VALUES)),

@@ -11,10 +11,12 @@ import functools
 import hashlib
 import inspect
 import math
+import operator
 import re
 import statistics
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal, localcontext
 from fractions import Fraction
 from typing import Any, get_type_hints
 
@@ -23,18 +25,27 @@ from featurekit.aggregates import (
     All,
     ApproxCountDistinct,
     ApproxQuantile,
+    BitAnd,
+    BitOr,
+    Correlation,
     Count,
     CountDistinct,
+    Covariance,
+    ExponentialDecay,
     First,
     FirstN,
+    Kurtosis,
     Last,
     LastN,
+    LinearTrend,
     Max,
     Mean,
     Min,
     Quantile,
+    Skew,
     StdDev,
     Sum,
+    SumOfSquares,
     TimeSince,
     TopK,
     ValueCounts,
@@ -361,21 +372,29 @@ def _over_window(aggregate: Aggregate, source: EventSource, known: list[Event], 
                 continue
             if aggregate.where is not None and _read(aggregate.where, event) is not True:
                 continue
-            found = True if aggregate.input is None else _read(aggregate.input, event)
+            if isinstance(aggregate, PAIRED):
+                found = tuple(_read(one, event) for one in aggregate.input)
+                found = None if None in found else found
+            else:
+                found = True if aggregate.input is None else _read(aggregate.input, event)
         except Erred:
             continue
         if found is not None:
-            inputs.append(found)
+            inputs.append((event["__ts"], found) if isinstance(aggregate, TIMED) else found)
             instants.append(event["__ts"])
     if isinstance(aggregate, TimeSince):
         result = _seconds(aggregate, instants, t)
     else:
-        result = _finish(aggregate, inputs)
+        result = _finish(aggregate, inputs, t)
     return _declared(aggregate.default, _result(aggregate, source)) if result is None else result
 
 
-def _finish(aggregate: Aggregate, values: list[Any]) -> Any:
-    """The table "Aggregates over a window", over inputs that are not None in the order of T6."""
+PAIRED, TIMED = (Covariance, Correlation), (LinearTrend, ExponentialDecay)
+
+
+def _finish(aggregate: Aggregate, values: list[Any], t: int = 0) -> Any:
+    """The table "Aggregates over a window", over inputs that are not None in the order of T6, as of
+    `t`. Those of the PAIRED are pairs, those of the TIMED each with the microseconds before it."""
     if isinstance(aggregate, Count):
         return len(values)
     if isinstance(aggregate, CountDistinct):
@@ -411,6 +430,20 @@ def _finish(aggregate: Aggregate, values: list[Any]) -> Any:
         return False not in values
     if isinstance(aggregate, (Variance, StdDev)):
         return _spread(aggregate, values)
+    if isinstance(aggregate, BitAnd):
+        return functools.reduce(operator.and_, values)
+    if isinstance(aggregate, BitOr):
+        return functools.reduce(operator.or_, values)
+    if isinstance(aggregate, SumOfSquares):
+        return _squares(values)
+    if isinstance(aggregate, (Skew, Kurtosis)):
+        return _shape(aggregate, values)
+    if isinstance(aggregate, (Covariance, Correlation)):
+        return _together(aggregate, values)
+    if isinstance(aggregate, LinearTrend):
+        return _trend(values)
+    if isinstance(aggregate, ExponentialDecay):
+        return _decayed(values, _us(aggregate.half_life), t)
     if isinstance(aggregate, Quantile):
         return math.nan if nan else _between(sorted(values, key=_order), aggregate.q)
     if isinstance(aggregate, ApproxQuantile):
@@ -451,6 +484,106 @@ def _spread(aggregate: Variance | StdDev, values: list[Any]) -> float | None:
         return float(squares / (len(values) - aggregate.ddof))
     except OverflowError as error:
         raise Erred from error
+
+
+def _squares(values: list[Any]) -> int | float:
+    if all(map(math.isfinite, values)):
+        values = [Fraction(v) if isinstance(v, float) else int(v) for v in values]
+    else:
+        values = [abs(v) for v in values if not math.isfinite(v)]
+        return sum(values)
+    total = sum(v * v for v in values)
+    return _rounded(total) if isinstance(total, Fraction) else _total([total], int64=True)
+
+
+def _deviations(values: Sequence[Any]) -> list[Fraction]:
+    exact = [Fraction(v) for v in values]
+    mean = sum(exact) / len(exact)
+    return [v - mean for v in exact]
+
+
+def _shape(aggregate: Skew | Kurtosis, values: list[Any]) -> float | None:
+    """By the textbook: Fisher and Pearson's, or with `ddof` the estimates G1 and G2 of a sample."""
+    n, fewest = len(values), 3 if isinstance(aggregate, Skew) else 4
+    if n < (fewest if aggregate.ddof else 2):
+        return None
+    if not all(map(math.isfinite, values)):
+        return math.nan
+    d = _deviations(values)
+    if not any(d):
+        return None
+    m2, m3, m4 = (sum(x**k for x in d) / n for k in (2, 3, 4))
+    if isinstance(aggregate, Skew):
+        factor = Fraction(n * (n - 1), (n - 2) ** 2) if aggregate.ddof else 1
+        return _signed_root(m3, m3**2 / m2**3 * factor)
+    if not aggregate.ddof:
+        return _rounded(m4 / m2**2 - 3)
+    s2 = sum(x**2 for x in d) / (n - 1)
+    fourths = sum(x**4 for x in d) / s2**2
+    estimate = fourths * n * (n + 1) / ((n - 1) * (n - 2) * (n - 3))
+    return _rounded(estimate - Fraction(3 * (n - 1) ** 2, (n - 2) * (n - 3)))
+
+
+def _together(aggregate: Covariance | Correlation, pairs: list[Any]) -> float | None:
+    if len(pairs) < (2 if isinstance(aggregate, Correlation) else aggregate.ddof + 1):
+        return None
+    if not all(math.isfinite(v) for pair in pairs for v in pair):
+        return math.nan
+    dx, dy = (_deviations([pair[i] for pair in pairs]) for i in (0, 1))
+    both = sum(x * y for x, y in zip(dx, dy, strict=True))
+    if isinstance(aggregate, Covariance):
+        return _rounded(both / (len(pairs) - aggregate.ddof))
+    spreads = sum(x * x for x in dx) * sum(y * y for y in dy)
+    return _signed_root(both, both * both / spreads) if spreads else None
+
+
+def _trend(timed: list[Any]) -> float | None:
+    """The slope of the least-squares line, per day."""
+    if len(timed) < 2:
+        return None
+    if not all(math.isfinite(v) for _, v in timed):
+        return math.nan
+    days = _deviations([Fraction(us, 86_400_000_000) for us, _ in timed])
+    values = [Fraction(v) for _, v in timed]
+    if not any(days):
+        return None
+    rise = sum(day * v for day, v in zip(days, values, strict=True))
+    return _rounded(rise / sum(day * day for day in days))
+
+
+def _decayed(timed: list[Any], half_life: int, t: int) -> float:
+    if not all(math.isfinite(v) for _, v in timed):
+        return math.nan
+    total = Fraction(0)
+    for us, v in timed:
+        j = 1024 * t // half_life - 1024 * us // half_life
+        if j < 1000 * 1024:
+            total += Fraction(v) * Fraction(_weight(j % 1024)) / 2 ** (j // 1024)
+    return _rounded(total)
+
+
+@functools.cache
+def _weight(i: int) -> float:
+    """The double nearest to 2**(-i / 1024), by way of 60 digits."""
+    with localcontext() as context:
+        context.prec = 60
+        return float(Decimal(2) ** (Decimal(-i) / 1024))
+
+
+def _rounded(x: Fraction | int) -> float:
+    try:
+        return float(x)
+    except OverflowError as error:
+        raise Erred from error
+
+
+def _signed_root(sign: Fraction, x: Fraction) -> float:
+    """The root of `x`, correctly rounded: of its first bits the last is set where more follow."""
+    bits = 2 * 1100
+    whole, rest = divmod(x.numerator << 2 * bits, x.denominator)
+    root = math.isqrt(whole)
+    found = _rounded(Fraction(2 * root + (rest != 0 or root * root != whole), 1 << (bits + 1)))
+    return -found if sign < 0 else found
 
 
 def _between(ordered: list[Any], q: float) -> float:
@@ -540,13 +673,15 @@ def _result(aggregate: Aggregate, source: EventSource) -> Type:
     """The type that a default takes (A3)."""
     if isinstance(aggregate, (Count, CountDistinct, ApproxCountDistinct)):
         return Type("int")
-    if isinstance(aggregate, (Mean, Variance, StdDev, Quantile, ApproxQuantile, TimeSince)):
+    floats = (Mean, Variance, StdDev, Quantile, ApproxQuantile, TimeSince, Skew, Kurtosis)
+    if isinstance(aggregate, (*floats, *PAIRED, *TIMED)):
         return Type("float")
     if isinstance(aggregate.input, str):
         type_ = source.schema[aggregate.input]
     else:
         type_ = _returns(aggregate.input)
-    return Type("int") if isinstance(aggregate, Sum) and type_.name == "bool" else type_
+    adds = isinstance(aggregate, (Sum, SumOfSquares))
+    return Type("int") if adds and type_.name == "bool" else type_
 
 
 def _us(duration: str | dt.timedelta) -> int:

@@ -36,6 +36,9 @@ def inputs(
     if feature.slot is None:
         return chosen
     column = read.column(feature.slot)
+    if aggregate.timed:
+        given = ((read.ts[k], column[k]) for k in chosen)
+        return [pair for pair in given if pair[1] is not None and pair[1] is not ERROR]
     values = [column[k] for k in chosen] if filtered else column[i:j]
     if not read.complete(feature.slot):
         values = [v for v in values if v is not None and v is not ERROR]

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from featurekit.aggregates import BY_NAME, Aggregate
-from featurekit.core.types import BOOL, FLOAT, INT, INT_MAX, Type
+from featurekit.aggregates.listed import NUMBERS
+from featurekit.core.types import BOOL, FLOAT, INT, INT_MAX, Type, list_of
 from featurekit.core.values import ERROR
 from featurekit.define.compile_service import compile_service
 from featurekit.define.definitions import Entity, EventSource, FeatureService, FeatureView
@@ -59,6 +60,7 @@ class _Event:
     ts: int
     created: int
     value: Any
+    other: Any
     kept: bool | None
 
 
@@ -101,11 +103,25 @@ def worlds() -> Iterator[World]:
 def takes(kind: type[Aggregate], world: World) -> bool:
     """Whether the aggregate is defined over such inputs."""
     try:
-        one = kind("x", window="1s", **SAMPLES.get(kind.__name__, ({},))[0])
-        one.result(world.type)
+        one = _made(kind, {"window": "1s", **SAMPLES.get(kind.__name__, ({},))[0]})
+        one.result(_item(kind, world.type))
     except DefinitionError:
         return False
     return True
+
+
+def _made(kind: type[Aggregate], options: dict[str, Any]) -> Aggregate:
+    """The aggregate of the column of values or, if it is paired, of both columns."""
+    return kind(("x", "y") if kind.paired else "x", **options)
+
+
+def _item(kind: type[Aggregate], type_: Type) -> Type:
+    """The type of its inputs. Those of a pair are lists."""
+    if not kind.paired:
+        return type_
+    if type_ not in NUMBERS:
+        raise DefinitionError(f"{kind.__name__} takes pairs of numbers, found {type_}")
+    return list_of(FLOAT if type_ == FLOAT else INT)
 
 
 def _check(
@@ -128,7 +144,8 @@ def _check(
         mine = of_key.get(entity, [])
         for key, feature, found in zip(keys, view.features, row, strict=True):
             values = _inputs(feature, view, mine, t)
-            wanted = _value(feature, values, t, world.type)
+            kind = type(feature.implementation())
+            wanted = _value(feature, values, t, _item(kind, world.type))
             report = reports[key]
             report.inputs += 1
             report.errors += wanted is ERROR
@@ -141,7 +158,7 @@ def _view(world: World, kinds: dict[str, type[Aggregate]]) -> tuple[View, list[s
     source = EventSource(
         "events",
         path="events.parquet",
-        schema={"k": int, "x": world.hint | None, "kept": bool | None},
+        schema={"k": int, "x": world.hint | None, "y": world.hint | None, "kept": bool | None},
         timestamp_field="at",
         created_timestamp_column="came" if world.late else None,
     )
@@ -150,7 +167,7 @@ def _view(world: World, kinds: dict[str, type[Aggregate]]) -> tuple[View, list[s
     for key, kind in kinds.items():
         ways = itertools.product(SAMPLES.get(kind.__name__, ({},)), _WINDOWS)
         for params, window in ways:
-            features[f"f{len(keys)}"] = kind("x", **params, **window)
+            features[f"f{len(keys)}"] = _made(kind, {**params, **window})
             keys.append(key)
         if kind.counts_rows:
             features[f"f{len(keys)}"] = kind(window="10s")
@@ -166,7 +183,8 @@ def _events(world: World, rng: random.Random) -> Iterator[_Event]:
 
     def event(key: int, ts: int, value: Any) -> _Event:
         late = rng.choice((0, 0, 0, 0, 1, 3, 15)) * _SECOND if world.late else 0
-        return _Event(key, ts, ts + late, value, rng.choice((True, True, False, None)))
+        other = value if rng.random() < 0.1 else drawn()
+        return _Event(key, ts, ts + late, value, other, rng.choice((True, True, False, None)))
 
     def drawn() -> Any:
         return None if rng.random() < 0.2 else rng.choice(world.values)
@@ -203,6 +221,7 @@ def _in_duckdb(
     given = {
         "k": pa.array([e.key for e in events], pa.int64()),
         "x": pa.array([stored(e.value) for e in events], arrow(world.type)),
+        "y": pa.array([stored(e.other) for e in events], arrow(world.type)),
         "kept": pa.array([e.kept for e in events], pa.bool_()),
         "__ts": pa.array([e.ts for e in events], pa.int64()),
         "__created": pa.array([e.created for e in events], pa.int64()),
@@ -240,14 +259,21 @@ def _inputs(feature: Feature, view: View, events: Sequence[_Event], t: int) -> l
     counted = [
         e
         for e in events
-        if low < e.ts <= high
-        and e.created <= t
-        and (feature.where is None or e.kept)
-        and (feature.slot is None or e.value is not None)
+        if low < e.ts <= high and e.created <= t and (feature.where is None or e.kept)
     ]
-    if feature.implementation().of_instants:
-        return [e.ts for e in counted]
-    return [e.value if feature.slot is not None else True for e in counted]
+    aggregate = feature.implementation()
+    if feature.slot is None:
+        return [e.ts if aggregate.of_instants else True for e in counted]
+    given = [e for e in counted if e.value is not None]
+    if aggregate.of_instants:
+        return [e.ts for e in given]
+    if aggregate.paired:
+        return [[_number(e.value), _number(e.other)] for e in given if e.other is not None]
+    return [(e.ts, e.value) if aggregate.timed else e.value for e in given]
+
+
+def _number(value: Any) -> Any:
+    return int(value) if isinstance(value, bool) else value
 
 
 def _value(feature: Feature, values: Sequence[Any], t: int, type_: Type) -> Any:
