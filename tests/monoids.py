@@ -27,9 +27,11 @@ from featurekit.aggregates import (
     Count,
     CountDistinct,
     Covariance,
+    Entropy,
     ExponentialDecay,
     First,
     FirstN,
+    GeometricMean,
     Kurtosis,
     Last,
     LastN,
@@ -105,6 +107,12 @@ def monoid_of(aggregate: Aggregate) -> Monoid:
             return _of_sums(lambda state: _spread(aggregate, *state))
         case SumOfSquares():
             return _of_sums(lambda state: _squares(*state))
+        case Entropy():
+            return _of_counts(
+                lambda counts: oracle._entropy([n for _, n in counts.values()]) if counts else None
+            )
+        case GeometricMean():
+            return _of_logs()
         case BitAnd() | BitOr():
             return _of_one(operator.and_ if isinstance(aggregate, BitAnd) else operator.or_)
         case Skew() | Kurtosis():
@@ -368,3 +376,24 @@ def _of_steps(half_life: int) -> Monoid:
         return _rounded(total)
 
     return Monoid({}, one, merge, finish)
+
+
+def _of_logs() -> Monoid:
+    """The state has how many inputs there are, the sum of the logarithms of those above 0, and what
+    others there are."""
+
+    def one(order: Any, value: Any) -> Any:
+        if not math.isfinite(value) or value < 0:
+            return 1, Fraction(0), frozenset({"nan"})
+        return 1, oracle._log2(value) if value else Fraction(0), frozenset() if value else {"zero"}
+
+    def merge(a: Any, b: Any) -> Any:
+        return a[0] + b[0], a[1] + b[1], a[2] | b[2]
+
+    def finish(state: Any) -> float | None:
+        n, total, others = state
+        if not n or others:
+            return (math.nan if "nan" in others else 0.0) if n else None
+        return oracle._power_of_two(total / n)
+
+    return Monoid((0, Fraction(0), frozenset()), one, merge, finish)

@@ -13,12 +13,14 @@ How each aggregate is computed, and where:
 | TopK                | tiled join       |           | tally  |       |
 | ValueCounts         | tiled join       |           | tally  |       |
 | ExponentialDecay    | tiled join       | value     | inputs |       |
+| Entropy             | tiled join       | value     | tally  |       |
 | Max                 | running extremes |           | value  | high  |
 | Min                 | running extremes |           | value  | low   |
+| GeometricMean       | tiled join       | value     | sums   |       |
 | ApproxCountDistinct | tiled join       | value     | tally  |       |
-| Kurtosis            | tiled join       | value     | inputs |       |
-| Skew                | tiled join       | value     | inputs |       |
-| SumOfSquares        | tiled join       | value     | inputs |       |
+| Kurtosis            | tiled join       | value     | sums   |       |
+| Skew                | tiled join       | value     | sums   |       |
+| SumOfSquares        | tiled join       | value     | sums   |       |
 | First               | tiled join       |           | value  |       |
 | FirstN              | tiled join       |           | ends   |       |
 | Last                | tiled join       |           | value  |       |
@@ -62,8 +64,10 @@ if typing.TYPE_CHECKING:
     from featurekit.aggregates.counting import TopK as TopK
     from featurekit.aggregates.counting import ValueCounts as ValueCounts
     from featurekit.aggregates.decay import ExponentialDecay as ExponentialDecay
+    from featurekit.aggregates.entropy import Entropy as Entropy
     from featurekit.aggregates.extremes import Max as Max
     from featurekit.aggregates.extremes import Min as Min
+    from featurekit.aggregates.geometric import GeometricMean as GeometricMean
     from featurekit.aggregates.hyperloglog import ApproxCountDistinct as ApproxCountDistinct
     from featurekit.aggregates.moments import Kurtosis as Kurtosis
     from featurekit.aggregates.moments import Skew as Skew

@@ -24,8 +24,7 @@ class _Bits(Aggregate):
         return INT.or_none()
 
     def over(self, values: Sequence[Any], item: Type | None) -> int | None:
-        found: int = functools.reduce(type(self).together, values) if values else None
-        return found
+        return functools.reduce(type(self).together, values) if values else None
 
     def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None

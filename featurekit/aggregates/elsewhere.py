@@ -30,6 +30,8 @@ _CALLED = {
     "Correlation": "corr corrcoef pearson pearsonr",
     "LinearTrend": "slope trend regrslope linearregressionslope",
     "ExponentialDecay": "ewma ema ewm decayedsum exponentialmovingaverage exponentialdecayed",
+    "GeometricMean": "geomean gmean",
+    "Entropy": "shannonentropy entropybits",
     "BitAnd": "bitwiseand bitandagg",
     "BitOr": "bitwiseor bitoragg",
 }

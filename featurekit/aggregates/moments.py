@@ -12,6 +12,7 @@ from featurekit.aggregates.listed import NUMBERS, Listed, finishers_for, number
 from featurekit.aggregates.roots import signed_root
 from featurekit.aggregates.sql import Finisher
 from featurekit.aggregates.summing import int64
+from featurekit.aggregates.sums import SumField, Sums
 from featurekit.core.types import FLOAT, INT, Type
 
 
@@ -23,6 +24,7 @@ class SumOfSquares(Listed):
     """
 
     __slots__ = ()
+    adds: ClassVar[tuple[SumField, ...]] = ("count", "total", "squares", "nans", "plus", "minus")
     raises: ClassVar[bool] = True
     finishers: ClassVar[tuple[Finisher, ...]] = (
         *finishers_for(INT, FLOAT),
@@ -33,15 +35,18 @@ class SumOfSquares(Listed):
         return FLOAT.or_none() if number(self, item) == FLOAT else INT.or_none()
 
     def over(self, values: Sequence[Any], item: Type | None) -> Any:
-        if not values:
+        return self.over_sums(Sums(), values, item)
+
+    def over_sums(self, sums: Sums, values: Sequence[Any], item: Type | None) -> Any:
+        if not sums.number + len(values):
             return None
-        if item != FLOAT:
-            return int64(sum(x * x for x in values))
-        special = exact.non_finite_sum(map(abs, values))
+        special = exact.non_finite_sum(map(abs, [*sums.specials, *values]))
         if special is not None:
             return special
-        exponent, wholes = exact.as_wholes(values)
-        return exact.rounded(sum(whole * whole for whole in wholes), 1, 2 * exponent)
+        exponent, (_, squares) = sums.powers(values, item, 2)
+        if item == FLOAT:
+            return exact.rounded(squares, 1, 2 * exponent)
+        return int64(squares << (2 * exponent))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,9 @@ class _Shape(Listed):
     ddof: int = field(default=1, kw_only=True)
 
     fewest: ClassVar[int]
+    adds: ClassVar[tuple[SumField, ...]] = (
+        "count", "total", "squares", "cubes", "fourths", "nans", "plus", "minus",
+    )  # fmt: skip
     finishers: ClassVar[tuple[Finisher, ...]] = finishers_for(*NUMBERS, gives=FLOAT)
 
     def check(self) -> None:
@@ -60,14 +68,16 @@ class _Shape(Listed):
         return FLOAT.or_none()
 
     def over(self, values: Sequence[Any], item: Type | None) -> float | None:
-        n = len(values)
+        return self.over_sums(Sums(), values, item)
+
+    def over_sums(self, sums: Sums, values: Sequence[Any], item: Type | None) -> float | None:
+        n = sums.number + len(values)
         if n < (self.fewest if self.ddof else 2):
             return None
-        if not all(map(math.isfinite, values)):
+        if sums.specials or not all(map(math.isfinite, values)):
             return math.nan
-        wholes = exact.as_wholes(values)[1] if item == FLOAT else values
         # What follows has no unit, so the exponent of the whole numbers does not matter.
-        one, two, three, four = (sum(x**k for x in wholes) for k in range(1, 5))
+        _, (one, two, three, four) = sums.powers(values, item, 4)
         spread = n * two - one * one  # n² times the variance
         if not spread:
             return None

@@ -219,12 +219,7 @@ class _Spread(Aggregate):
             return None
         if sums.nans[0] or sums.plus[0] or sums.minus[0] or not all(map(math.isfinite, values)):
             return math.nan
-        exponent, wholes = exact.as_wholes(values) if item == FLOAT else (0, values)
-        low = min(exponent, sums.total[1], sums.squares[1] // 2)
-        up = exponent - low
-        total = (sums.total[0] << (sums.total[1] - low)) + (sum(wholes) << up)
-        squares = sums.squares[0] << (sums.squares[1] - 2 * low)
-        squares += sum(whole * whole for whole in wholes) << (2 * up)
+        low, (total, squares) = sums.powers(values, item, 2)
         return spread(count, total, squares, exponent=low, ddof=self.ddof, root=self.root)
 
     def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:

@@ -69,6 +69,7 @@ EXAMPLES: dict[str, str] = {
     "q": "0.95",
     "since": '"last"',
     "ddof": "1",
+    "half_life": '"7d"',
     # calls
     "redis_url": '"redis://localhost:6379/0"',
     "url": '"redis://localhost:6379/0"',

@@ -50,9 +50,11 @@ from featurekit.aggregates import (
     Correlation,
     Count,
     Covariance,
+    Entropy,
     ExponentialDecay,
     First,
     FirstN,
+    GeometricMean,
     Kurtosis,
     LastN,
     LinearTrend,
@@ -92,6 +94,7 @@ from featurekit.define.definitions import EventSource, FeatureView
 from featurekit.define.published import plan_bytes, read_plan
 from featurekit.errors import DefinitionError
 from featurekit.language import wire as ir
+from featurekit.language.transform import feature
 from featurekit.online.state.codec import encode_column, raw_column
 
 NAN, INF, MAX_DOUBLE, TINY = math.nan, math.inf, 1.7976931348623157e308, 5e-324
@@ -434,6 +437,11 @@ def test_a_distinct_estimate_is_near(n):
 # --- three ways -----------------------------------------------------------------------------------
 
 
+@feature
+def size(amount: float) -> float:
+    return abs(amount) + 1.0
+
+
 def of(name: str, made: Any, *more: Any, **options: Any) -> dict[str, Aggregate]:
     """One aggregate of each of the columns, by turns with hops, offsets and conditions."""
     ways = ({}, {"hop": "7h"}, {"offset": "1h"}, {"where": "flag"})
@@ -466,6 +474,9 @@ EXACT = {
     **of("skew_p", *numbers[::-1], "flag", kind=Skew, params={"ddof": 0}),
     **of("kurtosis", *numbers[::-1], "flag", kind=Kurtosis),
     **of("kurtosis_p", *numbers, kind=Kurtosis, params={"ddof": 0}),
+    **of("geometric", *numbers, "flag", kind=GeometricMean),
+    **of("geometric_of_few", size, "qty", size, kind=GeometricMean),
+    **of("entropy", *everything, kind=Entropy),
     **of("trend", *numbers, "flag", kind=LinearTrend),
     **of("decay", *numbers, "flag", kind=ExponentialDecay, params={"half_life": "90m"}),
     **of("decay_fast", *numbers[1:], kind=ExponentialDecay, params={"half_life": "13s"}),
@@ -724,10 +735,10 @@ def test_parameters_are_part_of_a_feature_its_json_and_its_fingerprint():
         )
     ]
     assert len({f.fingerprint for f in made}) == len(made)
-    for feature in made:
-        again = ir.from_json(ir.to_json(feature))
-        assert again == feature
-        assert again.implementation().params == feature.params
+    for one in made:
+        again = ir.from_json(ir.to_json(one))
+        assert again == one
+        assert again.implementation().params == one.params
     assert made[0].params == (("n", 2),)
 
 

@@ -31,9 +31,11 @@ from featurekit.aggregates import (
     Count,
     CountDistinct,
     Covariance,
+    Entropy,
     ExponentialDecay,
     First,
     FirstN,
+    GeometricMean,
     Kurtosis,
     Last,
     LastN,
@@ -438,6 +440,10 @@ def _finish(aggregate: Aggregate, values: list[Any], t: int = 0) -> Any:
         return _squares(values)
     if isinstance(aggregate, (Skew, Kurtosis)):
         return _shape(aggregate, values)
+    if isinstance(aggregate, GeometricMean):
+        return _geometric_mean(values)
+    if isinstance(aggregate, Entropy):
+        return _entropy([count for _, count in _ranking(values)])
     if isinstance(aggregate, (Covariance, Correlation)):
         return _together(aggregate, values)
     if isinstance(aggregate, LinearTrend):
@@ -570,6 +576,33 @@ def _weight(i: int) -> float:
         return float(Decimal(2) ** (Decimal(-i) / 1024))
 
 
+def _log2(x: float) -> Fraction:
+    """The base-2 logarithm, rounded to 2**-60 by way of 80 digits."""
+    with localcontext() as context:
+        context.prec = 80
+        units = Decimal(x).ln() / Decimal(2).ln() * 2**60
+        return Fraction(int(units.to_integral_value()), 2**60)
+
+
+def _geometric_mean(values: list[Any]) -> float:
+    if not all(map(math.isfinite, values)) or min(values) < 0:
+        return math.nan
+    if 0 in values:
+        return 0.0
+    return _power_of_two(sum(map(_log2, values)) / len(values))
+
+
+def _power_of_two(x: Fraction) -> float:
+    with localcontext() as context:
+        context.prec = 80
+        return float(Decimal(2) ** (Decimal(x.numerator) / x.denominator))
+
+
+def _entropy(counts: list[int]) -> float:
+    n = sum(counts)
+    return _rounded((n * _log2(n) - sum(c * _log2(c) for c in counts)) / n)
+
+
 def _rounded(x: Fraction | int) -> float:
     try:
         return float(x)
@@ -674,6 +707,7 @@ def _result(aggregate: Aggregate, source: EventSource) -> Type:
     if isinstance(aggregate, (Count, CountDistinct, ApproxCountDistinct)):
         return Type("int")
     floats = (Mean, Variance, StdDev, Quantile, ApproxQuantile, TimeSince, Skew, Kurtosis)
+    floats += (GeometricMean, Entropy)
     if isinstance(aggregate, (*floats, *PAIRED, *TIMED)):
         return Type("float")
     if isinstance(aggregate.input, str):

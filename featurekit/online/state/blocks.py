@@ -25,7 +25,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, TypeGuard
 
-from featurekit.aggregates.sums import ZERO, Scaled, SumField, Sums, reduced, sums_of
+from featurekit.aggregates.sums import FIELDS, ZERO, Scaled, SumField, Sums, reduced, sums_of
 from featurekit.aggregates.tally import TallyKind
 from featurekit.core.kept import Kept
 from featurekit.core.status import NEVER_VISIBLE
@@ -177,8 +177,7 @@ class Layout:
             self.counts_of.append(counts)
             self.choice_of.append(choice)
         self.sums = [
-            (feature, tuple(f for f in _FIELDS if f in fields[of]))
-            for of, feature in summed.items()
+            (feature, tuple(f for f in FIELDS if f in fields[of])) for of, feature in summed.items()
         ]
         self.chosen = list(chosen.values())
 
@@ -241,7 +240,6 @@ def _tallies(view: View, version: int) -> tuple[list[int | None], list[tuple[Fea
 _Of = tuple[int | None, int | None]
 """The slot of a feature, and that of its condition."""
 _COUNTED: tuple[SumField, ...] = ("count",)
-_FIELDS: tuple[SumField, ...] = ("count", "total", "squares", "nans", "plus", "minus")
 
 
 @dataclass(slots=True)
