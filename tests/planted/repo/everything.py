@@ -11,18 +11,29 @@ from featurekit.aggregates import (
     Any,
     ApproxCountDistinct,
     ApproxQuantile,
+    BitAnd,
+    BitOr,
+    Correlation,
     Count,
     CountDistinct,
+    Covariance,
+    Entropy,
+    ExponentialDecay,
     First,
     FirstN,
+    GeometricMean,
+    Kurtosis,
     Last,
     LastN,
+    LinearTrend,
     Max,
     Mean,
     Min,
     Quantile,
+    Skew,
     StdDev,
     Sum,
+    SumOfSquares,
     TimeSince,
     TopK,
     ValueCounts,
@@ -124,6 +135,24 @@ windows = FeatureView(
         "tips": Count("tip", window="7d"),
         "count_large": Count(window="7d", where=is_large),
         "since": TimeSince(window="30d"),
+    },
+)
+shapes = FeatureView(
+    "shapes",
+    entities=[customer],
+    source=payments,
+    features={
+        "squares": SumOfSquares("amount", window="7d"),
+        "skew": Skew("amount", window="30d"),
+        "kurtosis": Kurtosis("pieces", window="30d"),
+        "covariance": Covariance("amount", "tip", window="30d"),
+        "correlation": Correlation("pieces", "tip", window="30d"),
+        "trend": LinearTrend("pieces", window="30d"),
+        "decay": ExponentialDecay("tip", half_life="1d", window="30d"),
+        "geometric": GeometricMean("pieces", window="30d"),
+        "entropy": Entropy("word", window="30d"),
+        "common": BitAnd("pieces", window="7d"),
+        "bits": BitOr("pieces", window="7d", where=is_large),
     },
 )
 values = FeatureView(
@@ -319,6 +348,7 @@ def with_tip(amount: float | None, tip: float | None, basket: float) -> float:
 
 sums = FeatureService("sums", features=[windows])
 sets = FeatureService("sets", features=[values])
+shapes_of_customers = FeatureService("shapes", features=[shapes])
 rows = FeatureService("rows", features=[latest, per_piece, with_tip], request={"basket": float})
 ids = FeatureService("ids", features=[order_windows, order_latest, click_windows])
 instants = FeatureService("instants", features=[reading])
