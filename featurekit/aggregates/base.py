@@ -87,9 +87,12 @@ class Aggregate(metaclass=Defined):
     def __post_init__(self) -> None:
         what = type(self).__name__
         if self.input is None and not self.counts_rows:
+            some, given = "an input:", '"amount"'
+            if self.paired:
+                some, given = "two inputs, each", '"amount", "quantity"'
             raise DefinitionError(
-                f"{what} needs an input: a column's name or a @feature, as in "
-                f'{what}("amount", window="7d")'
+                f"{what} needs {some} a column's name or a @feature, as in "
+                f'{what}({given}, window="7d")'
             )
         if isinstance(self.windows, str) or (self.windows and self.window != ""):
             raise DefinitionError(

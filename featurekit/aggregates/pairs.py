@@ -39,7 +39,7 @@ class _Paired(Listed):
         for one in fields(self):
             object.__setattr__(self, one.name, given.pop(one.name, one.default))
         if given:
-            known = ", ".join(f.name for f in fields(self) if f.init)
+            known = ", ".join(["input, other", *(f.name for f in fields(self)[1:] if f.init)])
             raise DefinitionError(
                 f"{type(self).__name__} has no parameter {next(iter(given))!r}; it has {known}"
             )

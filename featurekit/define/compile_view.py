@@ -192,7 +192,7 @@ def _takers(item: Type | None) -> list[str]:
             object.__new__(kind).result(item)
         except DefinitionError:
             continue
-        if not kind.of_instants:
+        if not kind.of_instants and not kind.paired:
             found.append(name)
     return found
 

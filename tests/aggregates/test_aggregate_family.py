@@ -655,7 +655,8 @@ def test_half_bits_hold_the_products_of_the_largest_values():
 
 shop = EventSource(
     "shop", path="shop.parquet", timestamp_field="at",
-    schema={"key": int, "key2": str, "x": float, "s": str, "ok": bool, "xs": list[float]},
+    schema={"key": int, "key2": str, "x": float, "s": str, "ok": bool, "xs": list[float],
+            "a b": float},
 )  # fmt: skip
 
 
@@ -699,6 +700,24 @@ def test_one_of_windows_is_the_feature_written_alone():
         ),
         (lambda: ApproxQuantile(**W, q=NAN), "found nan"),
         (lambda: Variance(**W, ddof=2), r"Variance\(ddof=…\) is 1 .* or 0 .*, found 2"),
+        (lambda: Skew(**W, ddof=2), r"Skew\(ddof=…\) is 1 .* or 0 .*, found 2"),
+        (lambda: Covariance("x", "key", window="1d", ddf=0), "no parameter 'ddf'; it has input, o"),
+        (lambda: Covariance("x", "key", window="1d", ddof=True), "found True"),
+        (
+            lambda: Correlation(window="1d"),
+            r"two inputs, each a column.*\(\"amount\", \"quantity\"",
+        ),
+        (lambda: Correlation("x", "1d"), "Correlation needs a window"),
+        (lambda: compiled(a=Correlation("x", window="1d")), "Correlation takes two inputs, as in"),
+        (lambda: compiled(a=Covariance("x", "s", window="1d")), "bool, found str for 's'"),
+        (lambda: compiled(a=Covariance("x", "y", window="1d")), "has no column 'y'"),
+        (lambda: compiled(a=Covariance("xs", "x", window="1d")), r"found list\[float\] for 'xs'"),
+        (lambda: compiled(a=Covariance("x", "a b", window="1d")), "'a b' is no name of Python"),
+        (lambda: compiled(a=Sum("xs", window="1d")), "are Count, First, FirstN, Last, LastN$"),
+        (lambda: compiled(a=BitOr("x", window="1d")), "BitOr takes int, found float"),
+        (lambda: compiled(a=Entropy("xs", window="1d")), "plain values, found list"),
+        (lambda: ExponentialDecay(**W, half_life=7), r"half_life=…\): 7 is not a duration"),
+        (lambda: ExponentialDecay(**W, half_life="0s"), "must be positive"),
         (lambda: TimeSince(window="1d", since="then"), 'is "last" or "first", found \'then\''),
         (lambda: compiled(a=Variance("s", window="1d")), "takes int, float or bool, found str"),
         (lambda: compiled(a=Quantile("ok", q=0.5, window="1d")), "takes int or float, found bool"),
@@ -740,6 +759,23 @@ def test_parameters_are_part_of_a_feature_its_json_and_its_fingerprint():
         assert again == one
         assert again.implementation().params == one.params
     assert made[0].params == (("n", 2),)
+
+
+def test_a_half_life_is_one_however_it_is_written():
+    ways = ("7d", "168h", dt.timedelta(days=7))
+    made = [compiled(f=ExponentialDecay("x", half_life=w, window="9d")).features[0] for w in ways]
+    assert made == [made[0]] * 3
+    assert made[0].params == (("half_life", "1w"),)
+
+
+def test_two_inputs_are_one_slot_for_all_that_take_them():
+    made = compiled(
+        a=Covariance("x", "key", windows=["1d", "2d"]),
+        b=Correlation("x", "key", window="1d", where="ok"),
+        c=Covariance("key", "ok", window="1d"),
+    )
+    assert [f.slot for f in made.features] == [0, 0, 0, 2]
+    assert [str(made.slots[i].type) for i in (0, 2)] == ["list[float]", "list[int]"]
 
 
 def test_a_q_of_1_is_1_0():
