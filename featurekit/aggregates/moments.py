@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 
 from featurekit.aggregates import exact
 from featurekit.aggregates.listed import NUMBERS, Listed, finishers_for, number
-from featurekit.aggregates.roots import signed_root
 from featurekit.aggregates.sql import Finisher
 from featurekit.aggregates.summing import int64
 from featurekit.aggregates.sums import SumField, Sums
+from featurekit.core.roots import signed_root
 from featurekit.core.types import FLOAT, INT, Type
 
 

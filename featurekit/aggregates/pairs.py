@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 from featurekit.aggregates import exact
 from featurekit.aggregates.listed import Listed, finishers_for
-from featurekit.aggregates.roots import signed_root
 from featurekit.aggregates.sql import Finisher
+from featurekit.core.roots import signed_root
 from featurekit.core.types import FLOAT, INT, Type, list_of
 from featurekit.errors import DefinitionError
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from featurekit.aggregates import exact, roots
+from featurekit.aggregates import exact
 from featurekit.aggregates.base import Aggregate
 from featurekit.aggregates.spreads import spreads
 from featurekit.aggregates.sql import (
@@ -20,6 +20,7 @@ from featurekit.aggregates.sql import (
     present,
 )
 from featurekit.aggregates.sums import SumField, Sums
+from featurekit.core import roots
 from featurekit.core.types import BOOL, FLOAT, INT, Type
 
 _BITS = exact.SQUARED_BITS

@@ -73,7 +73,6 @@ from featurekit.aggregates import (
     exact,
     hyperloglog,
     quantiles,
-    roots,
 )
 from featurekit.aggregates import Any as AnyOf
 from featurekit.aggregates.hyperloglog import HyperLogLog
@@ -81,6 +80,7 @@ from featurekit.aggregates.quantiles import BucketCounts
 from featurekit.aggregates.sql import InputColumn
 from featurekit.aggregates.sums import sums_of
 from featurekit.aggregates.tallies import Form
+from featurekit.core import roots
 from featurekit.core.types import (
     BOOL,
     FLOAT,

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any
 
+from featurekit.core.roots import signed_root
 from featurekit.core.types import (
     BOOL,
     BYTES,
@@ -53,6 +54,32 @@ def norm(values: list[float]) -> float:
     return math.hypot(*values)
 
 
+def cosine(a: list[float], b: list[float]) -> float:
+    """The cosine of the angle between two vectors, from -1.0 to 1.0: the exact dot product over the
+    exact product of their lengths, correctly rounded. NaN where a number is not finite.
+
+    ValueError where the lengths of the lists differ; ZeroDivisionError where a vector is zero, or
+    has no numbers.
+    """
+    if len(a) != len(b):
+        raise ValueError("lists of different lengths")
+    if not all(map(math.isfinite, a)) or not all(map(math.isfinite, b)):
+        return math.nan
+    xs, ys = _wholes(a), _wholes(b)
+    both = sum(x * y for x, y in zip(xs, ys, strict=True))
+    lengths = sum(x * x for x in xs) * sum(y * y for y in ys)
+    if not lengths:
+        raise ZeroDivisionError("a vector of length zero has no direction")
+    return signed_root(both, both * both, lengths)
+
+
+def _wholes(values: list[float]) -> list[int]:
+    """Ints in the proportions of the numbers, exactly."""
+    ratios = [value.as_integer_ratio() for value in values]
+    divisor = max((below for _, below in ratios), default=1)  # each is a power of two
+    return [above * (divisor // below) for above, below in ratios]
+
+
 # In Python `in`, `==`, `count` and `index` hold an object for equal to itself, so whether they find
 # a NaN depends on where it came from. Here a NaN equals nothing, as everywhere (R4).
 
@@ -80,7 +107,7 @@ def _prod(values: list[float]) -> float:
     return math.prod(values, start=1.0)
 
 
-NAMESPACE |= {"exact_sum": exact_sum, "dot": dot, "norm": norm, "among": _among}
+NAMESPACE |= {"exact_sum": exact_sum, "dot": dot, "cosine": cosine, "norm": norm, "among": _among}
 NAMESPACE |= {"float_product": _prod, "equal": _equal, "count": _count, "index": _index}
 
 _ELEMENTS = (BOOL, INT, FLOAT, STR, BYTES, DATETIME, DATE, TIMEDELTA)
@@ -223,5 +250,13 @@ register(
     Op("math.dist", (_FLOATS, _FLOATS), FLOAT, "math.dist({0}, {1})", raises=True, edges=_OFTEN),
     Op("math.hypot*", (_FLOATS,), FLOAT, "norm({0})", platform="libm"),
     Op("featurekit.dot", (_FLOATS, _FLOATS), FLOAT, "dot({0}, {1})", raises=True, edges=_OFTEN),
+    Op(
+        "featurekit.cosine",
+        (_FLOATS, _FLOATS),
+        FLOAT,
+        "cosine({0}, {1})",
+        raises=True,
+        edges=(*_OFTEN, ([0.0, -0.0], [1.0, 2.0]), ([5e-324], [-1e308]), ([3.0, 4.0], [4.0, -3.0])),
+    ),
     Op("featurekit.norm", (_FLOATS,), FLOAT, "norm({0})", platform="libm"),
 )
