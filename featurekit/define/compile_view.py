@@ -10,13 +10,14 @@ from typing import Any
 
 from featurekit.aggregates import Aggregate
 from featurekit.core.calls import found, near
-from featurekit.core.durations import duration_us, window_us
+from featurekit.core.durations import duration_us
 from featurekit.core.types import BOOL, DATETIME, FLOAT, INT, Type
 from featurekit.core.written import Place, place_of, placed
 from featurekit.define.arrivals import text_of
 from featurekit.define.contracts.compiled import deciding_checks
 from featurekit.define.definitions import EventSource, FeatureView, Joined, Union
 from featurekit.define.explode import POSITION
+from featurekit.define.frame import frame_of, length_us
 from featurekit.define.identity import ViewIdentity, nameless
 from featurekit.define.parameters import misfit, read_transform, shadowed
 from featurekit.define.plan import Ahead, Asked, Feature, Join, Part, Slot, Source, View
@@ -165,7 +166,7 @@ def _reach(feature: Feature) -> int:
     """How far from an instant its window reaches: back or, that of a label, ahead."""
     if feature.ahead is not None:
         return feature.window_us
-    return feature.window_us + feature.offset_us + feature.hop_us
+    return feature.farthest_us
 
 
 def _takers(item: Type | None) -> list[str]:
@@ -507,7 +508,7 @@ class _ViewCompiler:
         if default is not None:
             default = self._default(name, what, default, result.base)
             result = result.base
-        window, offset = window_us(aggregate.window, what="window"), aggregate.offset
+        window, offset = length_us(aggregate), aggregate.offset
         offset_us, ahead = duration_us(offset or "0s", what="offset", zero=True), None
         if aggregate.ahead:
             self.label_types[name] = result
@@ -528,6 +529,7 @@ class _ViewCompiler:
             default=default,
             params=aggregate.params,
             ahead=ahead,
+            frame=frame_of(aggregate),
         )
 
     def _with_transforms(self, labels: Sequence[Feature]) -> list[Feature]:

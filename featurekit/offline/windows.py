@@ -29,6 +29,7 @@ from featurekit.offline.view_result import (
 )
 from featurekit.offline.window_plans.choose import group_windows
 from featurekit.offline.window_plans.parts import WindowParts, high_sql
+from featurekit.offline.window_plans.periods import with_periods
 
 _PLANNED_AT_ONCE = 100
 """A view of more windows than this writes the results of so many at a time to a table. DuckDB plans
@@ -106,7 +107,8 @@ def _windows_sql(
     those that have an `x` column. `first` joins `k.__first`, where that is read."""
     numbers = [*chosen, *range(len(view.features), len(asked))]
     parts = [asked[i] for i in numbers]
-    found = group_windows(con, view, parts, table=table, labels=labels, prompt=prompt)
+    framed = with_periods(con, [a.feature for a in parts], labels, table)
+    found = group_windows(con, view, parts, table=table, labels=framed, prompt=prompt)
     finished = _finished_sql({i: asked[i] for i in numbers})
     # A label without an event in reach may have no group. Its parts are NULL then, and so are those
     # of a window without events: the value and the error of NULLs are what an empty window has.

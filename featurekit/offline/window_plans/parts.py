@@ -52,14 +52,40 @@ def terms_of(asked: WindowParts) -> list[tuple[str, WindowTerm]]:
 
 
 def low_sql(feature: Feature) -> str:
-    """The open end of the feature's window at label `l` (T4, T5)."""
+    """The open end of the feature's window at label `l` (T4, T5, T10)."""
+    frame = feature.frame
+    if frame is not None and frame.calendar is not None:
+        begins, _ = period_columns(feature)
+        return f"l.{quote(begins)} - 1"
+    if frame is not None and frame.ends is not None:
+        return f"{_last_hop_sql(feature)} - {feature.window_us}"
     low = f"l.__t - {feature.offset_us + feature.window_us}"
     return f"fk_hop({low}, {feature.hop_us})" if feature.hop_us else low
 
 
 def high_sql(feature: Feature) -> str:
-    """The closed end of the feature's window at label `l` (T4)."""
-    return f"l.__t - {feature.offset_us}"
+    """The closed end of the feature's window at label `l` (T4, T10)."""
+    frame, latest = feature.frame, f"l.__t - {feature.nearest_us}"
+    if frame is not None and frame.periods is not None:
+        _, ends = period_columns(feature)
+        return f"l.{quote(ends)} - 1"
+    if frame is not None and frame.ends is not None:
+        return f"least({_last_hop_sql(feature)}, {latest})"
+    return latest
+
+
+def _last_hop_sql(feature: Feature) -> str:
+    """The last multiple of the feature's hop at label `l`."""
+    return f"fk_hop(l.__t - {feature.offset_us}, {feature.hop_us})"
+
+
+def period_columns(feature: Feature) -> tuple[str, str]:
+    """The columns of labels in which the first of the feature's periods begins and the
+    running one does; `periods` makes them."""
+    frame = feature.frame
+    assert frame is not None
+    about = f"{frame.calendar} {frame.timezone} {feature.offset_us}"
+    return f"__begins {frame.periods or 0} {about}", f"__begins 0 {about}"
 
 
 def shortest_us(asked: Sequence[WindowParts]) -> int:
@@ -87,8 +113,7 @@ def reach_sql(view: View, asked: Sequence[WindowParts], lateness: int) -> str:
 
 def ends_us(asked: Sequence[WindowParts]) -> tuple[int, int]:
     """How far back from an instant the windows end and begin, in microseconds."""
-    nearest = min(a.feature.offset_us for a in asked)
-    return nearest, max(a.feature.offset_us + a.feature.window_us + a.feature.hop_us for a in asked)
+    return min(a.feature.nearest_us for a in asked), max(a.feature.farthest_us for a in asked)
 
 
 def same_keys_sql(view: View, alias: str = "e") -> str:

@@ -115,7 +115,7 @@ class Asked:
     def __init__(self, view: View, features: Iterable[int]) -> None:
         self.features = sorted(features)
         some = [view.features[f] for f in self.features if view.kind == "window"]
-        bounds = [(f.window_us, f.offset_us, f.hop_us) for f in some]
+        bounds = [(f.window_us, f.offset_us, f.hop_us, f.frame) for f in some]
         distinct = list(dict.fromkeys(bounds))
         self.windows = [some[bounds.index(one)] for one in distinct]
         self.of = [distinct.index(one) for one in bounds]

@@ -1,0 +1,116 @@
+"""Checks what an aggregate says of the events that count, beside its window's length (T10)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from featurekit.core.durations import duration_us
+from featurekit.core.periods import CALENDARS
+from featurekit.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from featurekit.aggregates.base import Aggregate
+
+FRAMES = ("exclude", "ends", "calendar", "timezone", "running", "periods")
+"""The parameters that choose among events, by which a label cannot be said."""
+_MOST_PERIODS = 10_000
+
+
+def check_frame(aggregate: Aggregate) -> None:
+    """DefinitionError for parameters that contradict each other, or have no meaning together."""
+    what = type(aggregate).__name__
+    if aggregate.ahead:
+        _check_label(aggregate, what)
+    _check_ends(aggregate, what)
+    _check_calendar(aggregate, what)
+    _check_exclude(aggregate, what)
+
+
+def _check_label(aggregate: Aggregate, what: str) -> None:
+    for name in FRAMES:
+        if getattr(aggregate, name) not in (None, False):
+            raise DefinitionError(
+                f"{what}: {name}= chooses among events up to the instant, and a label's window is "
+                f"(t, t + window]; leave {name}= out"
+            )
+
+
+def _check_ends(aggregate: Aggregate, what: str) -> None:
+    if aggregate.ends is None:
+        return
+    if aggregate.ends != "hop":
+        raise aggregate.refuse_param("ends", '"hop", or left out')
+    if aggregate.hop is None:
+        raise DefinitionError(
+            f'{what}: ends="hop" ends the window at a multiple of the hop, and there is none; '
+            'write it, as in hop="1h"'
+        )
+
+
+def _check_calendar(aggregate: Aggregate, what: str) -> None:
+    calendar = aggregate.calendar
+    if not isinstance(aggregate.running, bool):
+        raise aggregate.refuse_param("running", "True for the running period, or False")
+    if calendar is None:
+        for name in ("timezone", "running", "periods"):
+            if getattr(aggregate, name) not in (None, False):
+                raise DefinitionError(
+                    f"{what}: {name}= is about the periods of a calendar; write one, as in "
+                    f'calendar="day", or leave {name}= out'
+                )
+        return
+    if calendar not in CALENDARS:
+        raise aggregate.refuse_param("calendar", '"day", "week" or "month"')
+    if aggregate.window != "" or aggregate.windows:
+        raise DefinitionError(
+            f'{what}: calendar="{calendar}" says how long the window is; leave window= out, or '
+            "write two features"
+        )
+    for name in ("hop", "ends"):
+        if getattr(aggregate, name) is not None:
+            raise DefinitionError(
+                f'{what}: {name}= moves the ends of a window, and calendar="{calendar}" says '
+                f"where they are; leave {name}= out"
+            )
+    if aggregate.timezone is None:
+        raise DefinitionError(
+            f'{what}: calendar="{calendar}" needs to know where midnight is; write the zone, as '
+            'in timezone="Europe/London", or timezone="UTC"'
+        )
+    from featurekit.core.timezones import zone
+
+    zone(aggregate.timezone)
+    periods = aggregate.periods
+    if periods is None:
+        return
+    if aggregate.running:
+        raise DefinitionError(
+            f"{what}: running=True is the one period that has begun, and periods= a number of "
+            "full ones; leave one of the two out"
+        )
+    if type(periods) is not int or not 1 <= periods <= _MOST_PERIODS:
+        raise aggregate.refuse_param("periods", f"an int from 1 to {_MOST_PERIODS:,}")
+
+
+def _check_exclude(aggregate: Aggregate, what: str) -> None:
+    if aggregate.exclude is None:
+        return
+    if aggregate.exclude != "instant":
+        raise aggregate.refuse_param("exclude", '"instant", or left out')
+    already = None
+    if aggregate.offset is not None and duration_us(aggregate.offset, what="offset", zero=True):
+        already = f"with offset={aggregate.offset!r} the window"
+    elif aggregate.calendar is not None and not aggregate.running:
+        already = f'the last full {aggregate.calendar} of calendar="{aggregate.calendar}"'
+    if already is not None:
+        raise DefinitionError(
+            f'{what}: exclude="instant" leaves out the events at the instant, and {already} ends '
+            "before it; leave exclude= out"
+        )
+
+
+def needs_window(aggregate: Aggregate) -> bool:
+    """Whether nothing else says which events the aggregate is over."""
+    return aggregate.calendar is None
+
+

@@ -1,0 +1,68 @@
+"""What decides which events count in a window, beside its length, its offset and its hop (T10)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from featurekit.aggregates import Aggregate
+from featurekit.core.durations import window_us
+from featurekit.core.periods import Calendar, begin_us, longest_us, period_at
+from featurekit.core.types import OPTIONAL
+from featurekit.language import wire
+
+
+@wire.portable
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Where a window ends and begins, where T4 and T5 do not say it.
+
+    `exclude` leaves out the events at the instant asked. With `ends` the window ends at a multiple
+    of the feature's hop, and is as long as it says. With a `calendar` it consists of periods in the
+    zone `timezone`: of the last full ones, as many as `periods` says, or where this is None of the
+    running one up to the instant.
+    """
+
+    exclude: Literal["instant"] | None = field(default=None, metadata=OPTIONAL)
+    ends: Literal["hop"] | None = field(default=None, metadata=OPTIONAL)
+    calendar: Calendar | None = field(default=None, metadata=OPTIONAL)
+    timezone: str | None = field(default=None, metadata=OPTIONAL)
+    periods: int | None = field(default=None, metadata=OPTIONAL)
+
+    @property
+    def steady(self) -> bool:
+        """Whether the ends of the window are those of T4 and T5, but for the events that `exclude`
+        leaves out."""
+        return self.ends is None and self.calendar is None
+
+    def bounds(self, t: int, window_us: int, hop_us: int) -> tuple[int, int]:
+        """The window (low, high] in microseconds as of `t`, which is the instant asked less the
+        offset; `exclude` is not applied."""
+        if self.calendar is None:
+            high = t // hop_us * hop_us
+            return high - window_us, high
+        assert self.timezone is not None
+        running = period_at(self.calendar, self.timezone, t)
+        begin = begin_us(self.calendar, self.timezone, running)
+        if self.periods is None:
+            return begin - 1, t
+        return begin_us(self.calendar, self.timezone, running - self.periods) - 1, begin - 1
+
+
+def frame_of(aggregate: Aggregate) -> Frame | None:
+    """The frame of an aggregate as it is written; None where its window is all that it says."""
+    periods = aggregate.periods
+    if aggregate.calendar is not None and not aggregate.running:
+        periods = periods or 1
+    made = Frame(
+        aggregate.exclude, aggregate.ends, aggregate.calendar, aggregate.timezone, periods
+    )
+    return None if made == Frame() else made
+
+
+def length_us(aggregate: Aggregate) -> int:
+    """The length of an aggregate's window in microseconds; of periods one that is never less."""
+    if aggregate.calendar is None:
+        return window_us(aggregate.window, what="window")
+    full = 0 if aggregate.running else aggregate.periods or 1
+    return longest_us(aggregate.calendar, full + 1)
