@@ -1,22 +1,22 @@
-"""Checks what an aggregate says of the events that count, beside its window's length (T10)."""
+"""Checks what an aggregate says of the events that count, beside its window's length (T10).
+
+The aggregates themselves are not imported: they import this.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from featurekit.core.durations import duration_us
 from featurekit.core.periods import CALENDARS
 from featurekit.errors import DefinitionError
 
-if TYPE_CHECKING:
-    from featurekit.aggregates.base import Aggregate
-
 FRAMES = ("exclude", "ends", "calendar", "timezone", "running", "periods")
 """The parameters that choose among events, by which a label cannot be said."""
-_MOST_PERIODS = 10_000
+MOST_PERIODS = 10_000
 
 
-def check_frame(aggregate: Aggregate) -> None:
+def check_frame(aggregate: Any) -> None:
     """DefinitionError for parameters that contradict each other, or have no meaning together."""
     what = type(aggregate).__name__
     if aggregate.ahead:
@@ -26,7 +26,7 @@ def check_frame(aggregate: Aggregate) -> None:
     _check_exclude(aggregate, what)
 
 
-def _check_label(aggregate: Aggregate, what: str) -> None:
+def _check_label(aggregate: Any, what: str) -> None:
     for name in FRAMES:
         if getattr(aggregate, name) not in (None, False):
             raise DefinitionError(
@@ -35,7 +35,7 @@ def _check_label(aggregate: Aggregate, what: str) -> None:
             )
 
 
-def _check_ends(aggregate: Aggregate, what: str) -> None:
+def _check_ends(aggregate: Any, what: str) -> None:
     if aggregate.ends is None:
         return
     if aggregate.ends != "hop":
@@ -47,7 +47,7 @@ def _check_ends(aggregate: Aggregate, what: str) -> None:
         )
 
 
-def _check_calendar(aggregate: Aggregate, what: str) -> None:
+def _check_calendar(aggregate: Any, what: str) -> None:
     calendar = aggregate.calendar
     if not isinstance(aggregate.running, bool):
         raise aggregate.refuse_param("running", "True for the running period, or False")
@@ -88,11 +88,11 @@ def _check_calendar(aggregate: Aggregate, what: str) -> None:
             f"{what}: running=True is the one period that has begun, and periods= a number of "
             "full ones; leave one of the two out"
         )
-    if type(periods) is not int or not 1 <= periods <= _MOST_PERIODS:
-        raise aggregate.refuse_param("periods", f"an int from 1 to {_MOST_PERIODS:,}")
+    if type(periods) is not int or not 1 <= periods <= MOST_PERIODS:
+        raise aggregate.refuse_param("periods", f"an int from 1 to {MOST_PERIODS:,}")
 
 
-def _check_exclude(aggregate: Aggregate, what: str) -> None:
+def _check_exclude(aggregate: Any, what: str) -> None:
     if aggregate.exclude is None:
         return
     if aggregate.exclude != "instant":
@@ -109,8 +109,6 @@ def _check_exclude(aggregate: Aggregate, what: str) -> None:
         )
 
 
-def needs_window(aggregate: Aggregate) -> bool:
+def needs_window(aggregate: Any) -> bool:
     """Whether nothing else says which events the aggregate is over."""
     return aggregate.calendar is None
-
-

@@ -479,14 +479,11 @@ class _ViewCompiler:
                 write = (
                     f'write {what}("amount", …) for a column, or {what}(amount, …) for a @feature'
                 )
+                how = f"{write}, which is not called here"
+                how = "write @feature above its def" if callable(given) else how
                 raise self.fail(
                     name,
-                    f"{what}'s {role} is a column's name or a @feature, found {shown}; "
-                    + (
-                        "write @feature above its def"
-                        if callable(given)
-                        else f"{write}, which is not called here"
-                    ),
+                    f"{what}'s {role} is a column's name or a @feature, found {shown}; {how}",
                 )
         slot = None if aggregate.input is None else self._slot(aggregate.input, name)
         where = None if aggregate.where is None else self._slot(aggregate.where, name)

@@ -30,6 +30,27 @@ class Frame:
     periods: int | None = field(default=None, metadata=OPTIONAL)
 
     @property
+    def written(self) -> dict[str, str]:
+        """What it says, by the names under which it is written."""
+        running = self.calendar is not None and self.periods is None
+        said = {
+            "exclude": self.exclude,
+            "ends": self.ends,
+            "calendar": self.calendar,
+            "timezone": self.timezone,
+            "running": "True" if running else None,
+            "periods": None if self.periods is None else str(self.periods),
+        }
+        return {name: text for name, text in said.items() if text is not None}
+
+    @property
+    def said(self) -> list[str]:
+        """What it says beside the length of the window, for people."""
+        found = [] if self.timezone is None else [f"in {self.timezone}"]
+        found += [] if self.ends is None else ["ending at a step"]
+        return found + ([] if self.exclude is None else ["without the instant itself"])
+
+    @property
     def steady(self) -> bool:
         """Whether the ends of the window are those of T4 and T5, but for the events that `exclude`
         leaves out."""
@@ -54,9 +75,7 @@ def frame_of(aggregate: Aggregate) -> Frame | None:
     periods = aggregate.periods
     if aggregate.calendar is not None and not aggregate.running:
         periods = periods or 1
-    made = Frame(
-        aggregate.exclude, aggregate.ends, aggregate.calendar, aggregate.timezone, periods
-    )
+    made = Frame(aggregate.exclude, aggregate.ends, aggregate.calendar, aggregate.timezone, periods)
     return None if made == Frame() else made
 
 

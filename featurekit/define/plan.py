@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from featurekit import aggregates
-from featurekit.core.durations import LIFETIME_US
+from featurekit.core.durations import LIFETIME, LIFETIME_US, duration_text
 from featurekit.core.types import OPTIONAL, Type
 from featurekit.define.frame import Frame
 from featurekit.language import ir, wire
@@ -196,6 +196,16 @@ class Feature:
     def lifetime(self) -> bool:
         """Whether the window has no beginning."""
         return self.window_us == LIFETIME_US
+
+    @property
+    def span(self) -> str:
+        """How long the window is, for people: "7d", "lifetime", "the running month"."""
+        if self.frame is not None and self.frame.calendar is not None:
+            periods, calendar = self.frame.periods, self.frame.calendar
+            if periods is None:
+                return f"the running {calendar}"
+            return f"the last full {calendar}" if periods == 1 else f"{periods} full {calendar}s"
+        return LIFETIME if self.lifetime else duration_text(self.window_us)
 
     @property
     def nearest_us(self) -> int:

@@ -518,10 +518,7 @@ def test_an_instant_of_another_type_is_refused() -> None:
     "frame",
     [
         {"rows": 3},
-        {"calendar": "day"},
-        {"ends": "hop"},
         {"session": "30m"},
-        {"exclude": "instant"},
         {"include_request": True},
     ],
     ids=str,

@@ -56,4 +56,3 @@ def _begun(
         of_columns = (begin_us(kind, timezone, index - back) for back in columns.values())
         found[begin_us(kind, timezone, index)] = tuple(of_columns)
     return [(begins, *more) for begins, more in found.items()]
-

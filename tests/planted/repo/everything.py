@@ -151,6 +151,22 @@ values = FeatureView(
     ttl="90d",
 )
 
+framed = FeatureView(
+    "framed",
+    entities=[customer],
+    source=payments,
+    features={
+        "before": Sum("amount", window="7d", exclude="instant"),
+        "before_last": Last("pieces", window="7d", exclude="instant"),
+        "hourly": Sum("amount", window="2h", hop="1h", ends="hop"),
+        "by_5h": Count(window="12h", hop="5h", ends="hop"),
+        "yesterday": Sum("pieces", calendar="day", timezone="America/Havana"),
+        "today": Count(calendar="day", timezone="America/Havana", running=True),
+        "week": Max("tip", calendar="week", timezone="Europe/London"),
+        "months": Mean("amount", calendar="month", timezone="Asia/Tokyo", periods=2),
+    },
+)
+
 # ── Latest rows ───────────────────────────────────────────────────────────────────────────────────
 
 
@@ -319,6 +335,7 @@ def with_tip(amount: float | None, tip: float | None, basket: float) -> float:
 
 sums = FeatureService("sums", features=[windows])
 sets = FeatureService("sets", features=[values])
+frames = FeatureService("frames", features=[framed])
 rows = FeatureService("rows", features=[latest, per_piece, with_tip], request={"basket": float})
 ids = FeatureService("ids", features=[order_windows, order_latest, click_windows])
 instants = FeatureService("instants", features=[reading])

@@ -1,0 +1,251 @@
+"""T10: which events count where a window says more than its length."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from oracle import NOT_FOUND, PRESENT
+
+from featurekit import Entity, EventSource, FeatureService, FeatureView
+from featurekit.aggregates import Aggregate, Count, LastN, Sum
+from featurekit.errors import DefinitionError
+from featurekit.testing import assert_parity
+
+H, D = dt.timedelta(hours=1), dt.timedelta(days=1)
+US = dt.timedelta(microseconds=1)
+NOON = dt.datetime(2024, 5, 1, 12, tzinfo=dt.UTC)  # a Wednesday
+user = Entity("user", {"key": int})
+source = EventSource(
+    "events",
+    path="events.parquet",
+    schema={"key": int, "n": int | None, "good": bool | None},
+    timestamp_field="at",
+    created_timestamp_column="arrived",
+)
+LATE = 30 * D
+
+
+def counted(
+    aggregate: Aggregate,
+    events: Sequence[dt.datetime | tuple[dt.datetime, dt.datetime]],
+    at: dt.datetime = NOON,
+) -> Any:
+    """The value at an instant, over events that happened, or happened and arrived, then. Their `n`
+    are 1, 10, 100 and so on."""
+    rows = []
+    for number, one in enumerate(events):
+        happened, arrived = one if isinstance(one, tuple) else (one, one)
+        rows.append({"key": 1, "n": 10**number, "good": None, "at": happened, "arrived": arrived})
+    return over(aggregate, rows, at)[0]
+
+
+def over(aggregate: Aggregate, rows: Any, at: dt.datetime) -> tuple[Any, str]:
+    """The value and its status at an instant, over rows of entity 1."""
+    view = FeatureView("view", entities=[user], source=source, features={"x": aggregate})
+    service = FeatureService("service", features=[view])
+    found = assert_parity(service, {"events": rows}, [{"key": 1, "event_timestamp": at}])
+    return found[0]["x"], found.statuses[0]["x"]
+
+
+# --- the current row ------------------------------------------------------------------------------
+
+
+def test_events_at_the_instant_are_left_out() -> None:
+    events = [NOON - H, NOON - H + US, NOON - US, NOON]
+    assert counted(Sum("n", window="1h"), events) == 1110
+    assert counted(Sum("n", window="1h", exclude="instant"), events) == 110
+    assert counted(Sum("n", window="lifetime", exclude="instant"), events) == 111
+
+
+def test_an_event_that_happened_before_and_arrived_at_the_instant_counts() -> None:
+    assert counted(Sum("n", window="1h", exclude="instant"), [(NOON - US, NOON)]) == 1
+    assert counted(Sum("n", window="1h", exclude="instant"), [(NOON - US, NOON + US)]) is None
+
+
+def test_an_entity_of_which_all_events_are_left_out_is_known() -> None:
+    rows = [{"key": 1, "n": 1, "good": True, "at": NOON, "arrived": NOON}]
+    assert over(Count(window="1h", exclude="instant"), rows, NOON) == (0, PRESENT)
+    assert over(Count(window="1h", exclude="instant"), rows, NOON - US) == (0, NOT_FOUND)
+
+
+# --- ends -----------------------------------------------------------------------------------------
+
+
+def test_a_window_may_end_at_the_last_multiple_of_its_hop() -> None:
+    at = NOON + 35 * dt.timedelta(minutes=1)
+    events = [NOON - H, NOON - H + US, NOON, NOON + US]
+    assert counted(Sum("n", window="1h", hop="1h", ends="hop"), events, at) == 110
+    assert counted(Sum("n", window="1h", hop="1h"), events, at) == 1110
+
+
+def test_at_a_multiple_the_window_ends_at_the_instant() -> None:
+    events = [NOON - H, NOON]
+    assert counted(Sum("n", window="1h", hop="1h", ends="hop"), events) == 10
+    assert counted(Sum("n", window="1h", hop="1h", ends="hop"), events, NOON - US) == 1
+    assert counted(
+        Sum("n", window="1h", hop="1h", ends="hop", exclude="instant"), events
+    ) is None  # fmt: skip
+
+
+def test_the_window_is_as_long_as_it_says_whatever_its_hop() -> None:
+    # 5 h do not divide a day, and multiples are counted from 1970 on.
+    last = dt.datetime(2024, 5, 1, 9, tzinfo=dt.UTC)
+    events = [last - 12 * H, last - 12 * H + US, last, last + US]
+    assert counted(Sum("n", window="12h", hop="5h", ends="hop"), events) == 110
+
+
+def test_before_1970_the_last_multiple_is_the_earlier_one() -> None:
+    at = dt.datetime(1969, 12, 31, 23, 30, tzinfo=dt.UTC)
+    events = [at - 3 * H / 2, at - 3 * H / 2 + US, at - H / 2, at - H / 2 + US]
+    assert counted(Sum("n", window="1h", hop="1h", ends="hop"), events, at) == 110
+
+
+def test_an_event_that_arrived_after_the_end_counts_from_its_arrival_on() -> None:
+    hourly = Sum("n", window="1h", hop="1h", ends="hop")
+    event = [(NOON, NOON + H / 4)]
+    assert counted(hourly, event, NOON + H / 4) == 1
+    assert counted(hourly, event, NOON + H / 4 - US) is None
+
+
+# --- periods --------------------------------------------------------------------------------------
+
+
+def midnight(day: int, month: int = 5, *, summer: bool = True) -> dt.datetime:
+    """A midnight of London in 2024."""
+    return dt.datetime(2024, month, day, tzinfo=dt.UTC) - (H if summer else 0 * H)
+
+
+LONDON = {"timezone": "Europe/London"}
+
+
+def test_the_last_full_day_is_that_before_the_one_of_the_instant() -> None:
+    events = [midnight(30, 4) - US, midnight(30, 4), midnight(1) - US, midnight(1)]
+    assert counted(Sum("n", calendar="day", **LONDON), events) == 110
+    assert counted(Sum("n", calendar="day", **LONDON), events, midnight(1)) == 110
+    assert counted(Sum("n", calendar="day", **LONDON), events, midnight(1) - US) == 1
+
+
+def test_an_event_that_is_stamped_with_a_date_lies_in_its_own_day() -> None:
+    assert counted(Count(calendar="day", **LONDON), [midnight(30, 4)], midnight(1)) == 1
+    assert counted(Count(calendar="day", **LONDON), [midnight(1)], midnight(1)) == 0
+
+
+def test_the_running_period_is_that_of_the_instant_up_to_it() -> None:
+    events = [midnight(1) - US, midnight(1), NOON, NOON + US]
+    running = {"running": True, **LONDON}
+    assert counted(Sum("n", calendar="day", **running), events) == 110
+    assert counted(Sum("n", calendar="day", exclude="instant", **running), events) == 10
+    assert counted(Sum("n", calendar="month", **running), events) == 110
+    assert counted(Sum("n", calendar="week", **running), events) == 111
+
+
+def test_a_week_begins_on_monday() -> None:
+    events = [midnight(22, 4) - US, midnight(22, 4), midnight(29, 4) - US, midnight(29, 4)]
+    assert counted(Sum("n", calendar="week", **LONDON), events) == 110
+
+
+def test_a_month_has_the_length_of_the_calendar() -> None:
+    march, april = midnight(1, 3, summer=False), midnight(1, 4)
+    events = [march - US, march, april - US, april]
+    assert april - march == 31 * D - H  # the clock went forward
+    at = dt.datetime(2024, 4, 30, tzinfo=dt.UTC)
+    assert counted(Sum("n", calendar="month", **LONDON), events, at) == 110
+    assert counted(Sum("n", calendar="month", periods=2, **LONDON), events, at) == 111
+
+
+def test_several_full_periods_follow_one_another() -> None:
+    events = [midnight(28, 4) - US, midnight(28, 4), midnight(30, 4), midnight(1)]
+    assert counted(Sum("n", calendar="day", periods=3, **LONDON), events) == 110
+
+
+def test_an_empty_period_counts() -> None:
+    apia = {"calendar": "day", "timezone": "Pacific/Apia"}
+    skipped = dt.datetime(2011, 12, 30, 10, tzinfo=dt.UTC)  # from the 29th on to the 31st
+    events = [skipped - D, skipped - US, skipped, skipped + US]
+    assert counted(Sum("n", **apia), events, skipped + H) is None
+    assert counted(Sum("n", periods=2, **apia), events, skipped + H) == 11
+    assert counted(Sum("n", running=True, **apia), events, skipped + H) == 1100
+
+
+def test_a_day_whose_midnight_comes_twice_begins_with_the_first() -> None:
+    havana = {"calendar": "day", "timezone": "America/Havana"}
+    first = dt.datetime(2023, 11, 5, 4, tzinfo=dt.UTC)
+    events = [first - US, first, first + H, first + 25 * H]
+    assert counted(Sum("n", **havana), events, first + 25 * H) == 110
+
+
+def test_an_event_of_a_period_counts_from_its_arrival_on() -> None:
+    late = [(midnight(30, 4), NOON)]
+    assert counted(Count(calendar="day", **LONDON), late, NOON - US) == 0
+    assert counted(Count(calendar="day", **LONDON), late, NOON) == 1
+
+
+def test_an_offset_takes_the_period_of_an_earlier_instant() -> None:
+    a_day_before = Sum("n", calendar="day", offset="24h", **LONDON)
+    events = [midnight(29, 4), midnight(30, 4), (midnight(29, 4), NOON)]
+    assert counted(a_day_before, events) == 101
+    assert counted(a_day_before, events, NOON - US) == 1
+
+
+def test_periods_at_the_ends_of_the_calendar() -> None:
+    first = dt.datetime.min.replace(tzinfo=dt.UTC)
+    last = dt.datetime.max.replace(tzinfo=dt.UTC)
+    for zone in ("UTC", "Asia/Tokyo", "America/New_York"):
+        for calendar in ("day", "week", "month"):
+            of = {"calendar": calendar, "timezone": zone}
+            assert counted(Count(**of, running=True), [first], first) == 1
+            assert counted(Count(**of, periods=3), [first], first) == 0
+            assert counted(Count(**of, running=True), [last - US, last], last) == 2
+            assert counted(Count(**of), [last - 32 * D, last], last) in (0, 1)
+
+
+# --- what has no meaning is refused ---------------------------------------------------------------
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"window": "1d", "exclude": "row"}, "exclude"),
+    ({"window": "1d", "exclude": "instant", "offset": "1h"}, "ends before it"),
+    ({"calendar": "day", "timezone": "UTC", "exclude": "instant"}, "ends before it"),
+    ({"window": "1d", "exclude": "instant", "ahead": True}, "exclude= chooses among events"),
+    ({"window": "1d", "ends": "hop"}, "hop"),
+    ({"window": "1d", "ends": "day", "hop": "1h"}, "ends"),
+    ({"window": "lifetime", "ends": "hop", "hop": "1h"}, "lifetime"),
+    ({"window": "1d", "ends": "hop", "hop": "1h", "ahead": True}, "ends= chooses among"),
+    ({"calendar": "year", "timezone": "UTC"}, '"day", "week" or "month"'),
+    ({"calendar": "day"}, "where midnight is"),
+    ({"calendar": "day", "timezone": "Europe/Londn"}, "Europe/London"),
+    ({"calendar": "day", "timezone": "UTC", "window": "1d"}, "leave window= out"),
+    ({"calendar": "day", "timezone": "UTC", "windows": ["1d"]}, "leave window= out"),
+    ({"calendar": "day", "timezone": "UTC", "hop": "1h"}, "leave hop= out"),
+    ({"calendar": "day", "timezone": "UTC", "ahead": True}, "calendar= chooses among"),
+    ({"calendar": "day", "timezone": "UTC", "periods": 0}, "an int from 1 to 10,000"),
+    ({"calendar": "day", "timezone": "UTC", "periods": True}, "an int from 1 to 10,000"),
+    ({"calendar": "day", "timezone": "UTC", "periods": 2, "running": True}, "leave one"),
+    ({"calendar": "day", "timezone": "UTC", "running": 1}, "running"),
+    ({"window": "1d", "timezone": "UTC"}, "the periods of a calendar"),
+    ({"window": "1d", "running": True}, "the periods of a calendar"),
+    ({"window": "1d", "periods": 2}, "the periods of a calendar"),
+]
+
+
+@pytest.mark.parametrize(("given", "said"), REFUSED, ids=str)
+def test_what_contradicts_itself_is_refused_by_name(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(DefinitionError, match=said):
+        Count(**given)
+
+
+def test_each_window_has_the_same_frame() -> None:
+    view = FeatureView(
+        "view",
+        entities=[user],
+        source=source,
+        features={"n": LastN("n", n=5, windows=["1h", "1d"], exclude="instant")},
+    )
+    service = FeatureService("service", features=[view])
+    rows = [
+        {"key": 1, "n": i, "good": True, "at": NOON - i * H, "arrived": NOON} for i in (0, 1, 2)
+    ]
+    asked = [{"key": 1, "event_timestamp": NOON}]
+    assert assert_parity(service, {"events": rows}, asked) == [{"n_1h": [], "n_1d": [2, 1]}]
