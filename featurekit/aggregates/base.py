@@ -53,7 +53,9 @@ class Aggregate(metaclass=Defined):
     With `ends="hop"` the window ends at the last multiple of `hop`, and is as long as it says.
     `calendar` ("day", "week" or "month") in the zone `timezone` takes the place of the window: it
     is the last full period before that of t, or the last `periods` of them; with `running=True` it
-    is the period of t, up to t.
+    is the period of t, up to t. `rows=n` keeps the last n events of the window, or of all where
+    there is no window; those that `where` leaves out are none of them, and those whose input is
+    None are.
     """
 
     input: Any = None
@@ -71,6 +73,7 @@ class Aggregate(metaclass=Defined):
     timezone: str | None = field(default=None, kw_only=True)
     running: bool = field(default=False, kw_only=True)
     periods: int | None = field(default=None, kw_only=True)
+    rows: int | None = field(default=None, kw_only=True)
     place: Place | None = field(default=None, init=False, repr=False, compare=False)
 
     # Whether the value depends on the order of T6; then both paths must keep that order.

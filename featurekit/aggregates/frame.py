@@ -11,9 +11,10 @@ from featurekit.core.durations import duration_us
 from featurekit.core.periods import CALENDARS
 from featurekit.errors import DefinitionError
 
-FRAMES = ("exclude", "ends", "calendar", "timezone", "running", "periods")
+FRAMES = ("exclude", "ends", "calendar", "timezone", "running", "periods", "rows")
 """The parameters that choose among events, by which a label cannot be said."""
 MOST_PERIODS = 10_000
+MOST_ROWS = 100_000
 
 
 def check_frame(aggregate: Any) -> None:
@@ -24,6 +25,9 @@ def check_frame(aggregate: Any) -> None:
     _check_ends(aggregate, what)
     _check_calendar(aggregate, what)
     _check_exclude(aggregate, what)
+    rows = aggregate.rows
+    if rows is not None and (type(rows) is not int or not 1 <= rows <= MOST_ROWS):
+        raise aggregate.refuse_param("rows", f"an int from 1 to {MOST_ROWS:,}")
 
 
 def _check_label(aggregate: Any, what: str) -> None:
@@ -111,4 +115,4 @@ def _check_exclude(aggregate: Any, what: str) -> None:
 
 def needs_window(aggregate: Any) -> bool:
     """Whether nothing else says which events the aggregate is over."""
-    return aggregate.calendar is None
+    return aggregate.calendar is None and aggregate.rows is None

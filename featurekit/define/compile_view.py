@@ -20,7 +20,17 @@ from featurekit.define.explode import POSITION
 from featurekit.define.frame import frame_of, length_us
 from featurekit.define.identity import ViewIdentity, nameless
 from featurekit.define.parameters import misfit, read_transform, shadowed
-from featurekit.define.plan import Ahead, Asked, Feature, Join, Part, Slot, Source, View
+from featurekit.define.plan import (
+    Ahead,
+    Asked,
+    Feature,
+    Join,
+    Part,
+    Slot,
+    Source,
+    View,
+    in_order,
+)
 from featurekit.define.union import taken_columns, unite
 from featurekit.errors import DefinitionError
 from featurekit.language import ir, wire
@@ -237,7 +247,7 @@ class _ViewCompiler:
             for name, f in view.features.items()
             if isinstance(f, Aggregate) or not view.labels
         ]
-        ordered = not windows or any(f.implementation().ordered for f in made)
+        ordered = not windows or any(in_order(f) for f in made)
         if view.labels:
             made = self._with_transforms(made)
         if ordered:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from featurekit.aggregates import Aggregate
-from featurekit.core.durations import window_us
+from featurekit.core.durations import LIFETIME, window_us
 from featurekit.core.periods import Calendar, begin_us, longest_us, period_at
 from featurekit.core.types import OPTIONAL
 from featurekit.language import wire
@@ -20,7 +21,8 @@ class Frame:
     `exclude` leaves out the events at the instant asked. With `ends` the window ends at a multiple
     of the feature's hop, and is as long as it says. With a `calendar` it consists of periods in the
     zone `timezone`: of the last full ones, as many as `periods` says, or where this is None of the
-    running one up to the instant.
+    running one up to the instant. Of the events of the window that the condition keeps, `rows` are
+    the last so many in the order of T6.
     """
 
     exclude: Literal["instant"] | None = field(default=None, metadata=OPTIONAL)
@@ -28,6 +30,7 @@ class Frame:
     calendar: Calendar | None = field(default=None, metadata=OPTIONAL)
     timezone: str | None = field(default=None, metadata=OPTIONAL)
     periods: int | None = field(default=None, metadata=OPTIONAL)
+    rows: int | None = field(default=None, metadata=OPTIONAL)
 
     @property
     def written(self) -> dict[str, str]:
@@ -40,6 +43,7 @@ class Frame:
             "timezone": self.timezone,
             "running": "True" if running else None,
             "periods": None if self.periods is None else str(self.periods),
+            "rows": None if self.rows is None else str(self.rows),
         }
         return {name: text for name, text in said.items() if text is not None}
 
@@ -48,6 +52,7 @@ class Frame:
         """What it says beside the length of the window, for people."""
         found = [] if self.timezone is None else [f"in {self.timezone}"]
         found += [] if self.ends is None else ["ending at a step"]
+        found += [] if self.rows is None else [f"the last {self.rows} rows"]
         return found + ([] if self.exclude is None else ["without the instant itself"])
 
     @property
@@ -55,6 +60,17 @@ class Frame:
         """Whether the ends of the window are those of T4 and T5, but for the events that `exclude`
         leaves out."""
         return self.ends is None and self.calendar is None
+
+    @property
+    def cuts(self) -> bool:
+        """Whether not all events of the window count that the condition keeps."""
+        return self.rows is not None
+
+    def first(self, instants: Sequence[int]) -> int:
+        """The place of the first event that counts, of those of the window that the condition
+        keeps; `instants` are theirs, in the order of T6."""
+        assert self.rows is not None
+        return max(len(instants) - self.rows, 0)
 
     def bounds(self, t: int, window_us: int, hop_us: int) -> tuple[int, int]:
         """The window (low, high] in microseconds as of `t`, which is the instant asked less the
@@ -75,13 +91,20 @@ def frame_of(aggregate: Aggregate) -> Frame | None:
     periods = aggregate.periods
     if aggregate.calendar is not None and not aggregate.running:
         periods = periods or 1
-    made = Frame(aggregate.exclude, aggregate.ends, aggregate.calendar, aggregate.timezone, periods)
+    made = Frame(
+        aggregate.exclude,
+        aggregate.ends,
+        aggregate.calendar,
+        aggregate.timezone,
+        periods,
+        aggregate.rows,
+    )
     return None if made == Frame() else made
 
 
 def length_us(aggregate: Aggregate) -> int:
     """The length of an aggregate's window in microseconds; of periods one that is never less."""
     if aggregate.calendar is None:
-        return window_us(aggregate.window, what="window")
+        return window_us(aggregate.window if aggregate.window != "" else LIFETIME, what="window")
     full = 0 if aggregate.running else aggregate.periods or 1
     return longest_us(aggregate.calendar, full + 1)

@@ -224,6 +224,11 @@ class Feature:
         end is that of T4 and T5."""
         return self.frame is None or self.frame.steady
 
+    @property
+    def cuts(self) -> bool:
+        """Whether not all events of the window count that the condition keeps (T10)."""
+        return self.frame is not None and self.frame.cuts
+
     def bounds(self, t: int) -> tuple[int, int]:
         """The window (low, high] in microseconds as of `t` (T4, T5, T10)."""
         if self.frame is not None and not self.frame.steady:
@@ -437,6 +442,12 @@ class Service:
 def is_label(service: Service, output: Output) -> bool:
     """Whether an output is a label, as only the columns of a training set are (T10)."""
     return output.view >= 0 and service.views[output.view].kind == "label"
+
+
+def in_order(feature: Feature) -> bool:
+    """Whether an aggregate's value depends on the order of the events (T6)."""
+    rows = None if feature.frame is None else feature.frame.rows
+    return rows is not None or feature.implementation().ordered
 
 
 def empty_value(feature: Feature) -> Any:

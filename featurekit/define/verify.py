@@ -13,7 +13,7 @@ from dataclasses import fields
 
 from featurekit import aggregates
 from featurekit.aggregates.base import Aggregate
-from featurekit.aggregates.frame import MOST_PERIODS
+from featurekit.aggregates.frame import MOST_PERIODS, MOST_ROWS
 from featurekit.core.durations import LIFETIME_US
 from featurekit.core.periods import longest_us
 from featurekit.core.timezones import zone_names
@@ -267,6 +267,8 @@ def _frame(feature: Feature, frame: Frame, what: str) -> None:
     """Whether what a feature says of the events that count has a meaning (T10)."""
     if feature.aggregate is None or feature.ahead is not None:
         raise Unsound(f"{what}: it chooses among the events of a window and has none")
+    if frame.rows is not None and not 1 <= frame.rows <= MOST_ROWS:
+        raise Unsound(f"{what}: the last {frame.rows} rows")
     if frame.ends is not None and (not feature.hop_us or frame.calendar is not None):
         raise Unsound(f"{what}: its window ends at a hop and has none")
     if frame.calendar is None:

@@ -358,12 +358,8 @@ def _over_window(aggregate: Aggregate, source: EventSource, known: list[Event], 
     if aggregate.exclude == "instant":
         known = [event for event in known if event["__ts"] != t]  # T10
     inputs, instants = [], []
-    for event in known:
+    for event in _rows([e for e in known if start < e["__ts"] <= end], aggregate):  # T4
         try:
-            if not start < event["__ts"] <= end:  # T4
-                continue
-            if aggregate.where is not None and _read(aggregate.where, event) is not True:
-                continue
             found = True if aggregate.input is None else _read(aggregate.input, event)
         except Erred:
             continue
@@ -377,6 +373,18 @@ def _over_window(aggregate: Aggregate, source: EventSource, known: list[Event], 
     return _declared(aggregate.default, _result(aggregate, source)) if result is None else result
 
 
+def _rows(within: list[Event], aggregate: Aggregate) -> list[Event]:
+    """The events of a window that `where` keeps and, of these, the last `rows` (T10)."""
+    kept = []
+    for event in within:
+        try:
+            if aggregate.where is None or _read(aggregate.where, event) is True:
+                kept.append(event)
+        except Erred:
+            continue
+    return kept if aggregate.rows is None else kept[-aggregate.rows :]
+
+
 def _window(aggregate: Aggregate, t: int) -> tuple[float, float]:
     """The instant after which the window begins, and that with which it ends (T4, T5, T10)."""
     end = t - (_us(aggregate.offset) if aggregate.offset is not None else 0)
@@ -385,7 +393,7 @@ def _window(aggregate: Aggregate, t: int) -> tuple[float, float]:
     if aggregate.ends == "hop":
         end = end // _us(aggregate.hop) * _us(aggregate.hop)
         return end - _us(aggregate.window), end
-    start = -math.inf if aggregate.window == "lifetime" else end - _us(aggregate.window)
+    start = -math.inf if aggregate.window in ("lifetime", "") else end - _us(aggregate.window)
     if aggregate.ahead:
         start, end = t, t + _us(aggregate.window)
     if aggregate.hop is not None:

@@ -77,6 +77,11 @@ FRAMES = {
     "the running month without the instant": {
         "calendar": "month", "timezone": "Asia/Kathmandu", "running": True,
         "exclude": "instant"},
+    "the last three rows": {"rows": 3},
+    "the last row of an hour": {"window": "1h", "rows": 1},
+    "the last two rows before the instant": {"window": "7d", "rows": 2, "exclude": "instant"},
+    "the last two rows of the last full day": {
+        "calendar": "day", "timezone": "Asia/Beirut", "rows": 2},
     "the last full month an hour ago": {"calendar": "month", "timezone": "UTC", "offset": "1h"},
 }  # fmt: skip
 SOURCES = {"late": late, "prompt": prompt, "numbered": numbered}

@@ -26,6 +26,12 @@ class WindowParts:
     sql: AggregateSql
     names: tuple[str, ...]
 
+    @property
+    def runs(self) -> bool:
+        """Whether the running plans take it: its parts are terms, and its window has all events
+        between two ends that move with the instant."""
+        return bool(self.sql.terms) and self.feature.steady and not self.feature.cuts
+
 
 @dataclass(frozen=True, slots=True)
 class WindowTerm:
@@ -86,6 +92,24 @@ def period_columns(feature: Feature) -> tuple[str, str]:
     assert frame is not None
     about = f"{frame.calendar} {frame.timezone} {feature.offset_us}"
     return f"__begins {frame.periods or 0} {about}", f"__begins 0 {about}"
+
+
+def within_sql(feature: Feature) -> str:
+    """The predicate that an event of the join lies in the feature's window and passes its
+    `where`."""
+    terms = [f"e.__ts > {low_sql(feature)}", f"e.__ts <= {high_sql(feature)}"]
+    if feature.where is not None:
+        terms.append(f"coalesce(e.s{feature.where}, FALSE)")
+    return " AND ".join(terms)
+
+
+def first_column(feature: Feature) -> str:
+    """The column of labels that says where the events of the feature's window begin that count;
+    `firsts` makes it. It is named by what decides it, so that equal ones are computed once."""
+    frame = feature.frame
+    assert frame is not None
+    about = (feature.window_us, feature.offset_us, feature.hop_us, feature.where)
+    return f"__first {about} {frame.written}"
 
 
 def shortest_us(asked: Sequence[WindowParts]) -> int:

@@ -136,7 +136,7 @@ def _of_runs(view: View, feature: Feature) -> tuple[int | None, runs.RunField] |
     """The slot and the field from which `_runs` answers a feature; None for a feature that has to
     be computed from its inputs."""
     slot, name = feature.slot, feature.implementation().of_run
-    if name is None or feature.where is not None:
+    if name is None or feature.where is not None or feature.cuts:
         return None
     return (slot, name) if slot is None or view.slots[slot].type.name == "float" else None
 
