@@ -171,6 +171,9 @@ def windows(*views: FeatureView) -> list[Window]:
             if isinstance(definition, Aggregate):
                 offset = definition.offset
                 endless = definition.window in ("lifetime", "")
+                if definition.session is not None:
+                    gap = duration_us(definition.session, what="session")
+                    found.append(Window(gap))
                 if definition.calendar is not None:
                     found.append(Window(0, timezone=definition.timezone))
                 found.append(

@@ -55,7 +55,8 @@ class Aggregate(metaclass=Defined):
     is the last full period before that of t, or the last `periods` of them; with `running=True` it
     is the period of t, up to t. `rows=n` keeps the last n events of the window, or of all where
     there is no window; those that `where` leaves out are none of them, and those whose input is
-    None are.
+    None are. `session="30m"` keeps the last events of the window that follow each other by at most
+    so long, and none where the last one is older than that.
     """
 
     input: Any = None
@@ -74,6 +75,7 @@ class Aggregate(metaclass=Defined):
     running: bool = field(default=False, kw_only=True)
     periods: int | None = field(default=None, kw_only=True)
     rows: int | None = field(default=None, kw_only=True)
+    session: Duration | None = field(default=None, kw_only=True)
     place: Place | None = field(default=None, init=False, repr=False, compare=False)
 
     # Whether the value depends on the order of T6; then both paths must keep that order.

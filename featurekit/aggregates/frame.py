@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from featurekit.core.durations import duration_us
+from featurekit.core.durations import LIFETIME, duration_us, window_us
 from featurekit.core.periods import CALENDARS
 from featurekit.errors import DefinitionError
 
-FRAMES = ("exclude", "ends", "calendar", "timezone", "running", "periods", "rows")
+FRAMES = ("exclude", "ends", "calendar", "timezone", "running", "periods", "rows", "session")
 """The parameters that choose among events, by which a label cannot be said."""
 MOST_PERIODS = 10_000
 MOST_ROWS = 100_000
@@ -25,6 +25,7 @@ def check_frame(aggregate: Any) -> None:
     _check_ends(aggregate, what)
     _check_calendar(aggregate, what)
     _check_exclude(aggregate, what)
+    _check_session(aggregate, what)
     rows = aggregate.rows
     if rows is not None and (type(rows) is not int or not 1 <= rows <= MOST_ROWS):
         raise aggregate.refuse_param("rows", f"an int from 1 to {MOST_ROWS:,}")
@@ -94,6 +95,29 @@ def _check_calendar(aggregate: Any, what: str) -> None:
         )
     if type(periods) is not int or not 1 <= periods <= MOST_PERIODS:
         raise aggregate.refuse_param("periods", f"an int from 1 to {MOST_PERIODS:,}")
+
+
+def _check_session(aggregate: Any, what: str) -> None:
+    if aggregate.session is None:
+        return
+    gap = duration_us(aggregate.session, what=f"{what}(session=…)")
+    for name in ("calendar", "ends", "rows"):
+        if getattr(aggregate, name) is not None:
+            raise DefinitionError(
+                f"{what}: session= keeps the run of events that is not over at the instant, and "
+                f"{name}= takes others; leave {name}= out, or write two features"
+            )
+    for window in aggregate.windows or (aggregate.window,):
+        if window in ("", LIFETIME):
+            raise DefinitionError(
+                f"{what}: session= needs to know how far back a session may begin; write it, as in "
+                'window="1d"'
+            )
+        if window_us(window, what=f"{what}(window=…)") < gap:
+            raise DefinitionError(
+                f"{what}: window={window!r} is shorter than session={aggregate.session!r}, so "
+                "each event would be in the session; leave session= out, or write a longer window"
+            )
 
 
 def _check_exclude(aggregate: Any, what: str) -> None:

@@ -66,6 +66,7 @@ EXAMPLES: dict[str, str] = {
     "ends": '"hop"',
     "calendar": '"day"',
     "running": "True",
+    "session": '"30m"',
     "periods": "2",
     "labels": '["customer_future:churned"]',
     "offset": '"1d"',

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from featurekit.aggregates import Aggregate
-from featurekit.core.durations import LIFETIME, window_us
+from featurekit.core.durations import LIFETIME, duration_text, duration_us, window_us
 from featurekit.core.periods import Calendar, begin_us, longest_us, period_at
 from featurekit.core.types import OPTIONAL
 from featurekit.language import wire
@@ -22,7 +22,8 @@ class Frame:
     of the feature's hop, and is as long as it says. With a `calendar` it consists of periods in the
     zone `timezone`: of the last full ones, as many as `periods` says, or where this is None of the
     running one up to the instant. Of the events of the window that the condition keeps, `rows` are
-    the last so many in the order of T6.
+    the last so many in the order of T6, and with `session_us` the last that follow each other by
+    at most so long, if that time has not passed since the last one.
     """
 
     exclude: Literal["instant"] | None = field(default=None, metadata=OPTIONAL)
@@ -31,6 +32,7 @@ class Frame:
     timezone: str | None = field(default=None, metadata=OPTIONAL)
     periods: int | None = field(default=None, metadata=OPTIONAL)
     rows: int | None = field(default=None, metadata=OPTIONAL)
+    session_us: int | None = field(default=None, metadata=OPTIONAL)
 
     @property
     def written(self) -> dict[str, str]:
@@ -44,6 +46,7 @@ class Frame:
             "running": "True" if running else None,
             "periods": None if self.periods is None else str(self.periods),
             "rows": None if self.rows is None else str(self.rows),
+            "session": None if self.session_us is None else duration_text(self.session_us),
         }
         return {name: text for name, text in said.items() if text is not None}
 
@@ -53,6 +56,8 @@ class Frame:
         found = [] if self.timezone is None else [f"in {self.timezone}"]
         found += [] if self.ends is None else ["ending at a step"]
         found += [] if self.rows is None else [f"the last {self.rows} rows"]
+        if self.session_us is not None:
+            found.append(f"the session with gaps up to {duration_text(self.session_us)}")
         return found + ([] if self.exclude is None else ["without the instant itself"])
 
     @property
@@ -64,13 +69,20 @@ class Frame:
     @property
     def cuts(self) -> bool:
         """Whether not all events of the window count that the condition keeps."""
-        return self.rows is not None
+        return self.rows is not None or self.session_us is not None
 
-    def first(self, instants: Sequence[int]) -> int:
+    def first(self, instants: Sequence[int], t: int) -> int:
         """The place of the first event that counts, of those of the window that the condition
-        keeps; `instants` are theirs, in the order of T6."""
-        assert self.rows is not None
-        return max(len(instants) - self.rows, 0)
+        keeps, or their number where none does. `instants` are theirs, in the order of T6; `t` is
+        the instant asked less the offset."""
+        n = len(instants)
+        if self.rows is not None:
+            return max(n - self.rows, 0)
+        gap = self.session_us
+        assert gap is not None
+        if not n or t - instants[-1] > gap:
+            return n
+        return next((k for k in range(n - 1, 0, -1) if instants[k] - instants[k - 1] > gap), 0)
 
     def bounds(self, t: int, window_us: int, hop_us: int) -> tuple[int, int]:
         """The window (low, high] in microseconds as of `t`, which is the instant asked less the
@@ -98,6 +110,7 @@ def frame_of(aggregate: Aggregate) -> Frame | None:
         aggregate.timezone,
         periods,
         aggregate.rows,
+        None if aggregate.session is None else duration_us(aggregate.session, what="session"),
     )
     return None if made == Frame() else made
 

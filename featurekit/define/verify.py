@@ -269,6 +269,12 @@ def _frame(feature: Feature, frame: Frame, what: str) -> None:
         raise Unsound(f"{what}: it chooses among the events of a window and has none")
     if frame.rows is not None and not 1 <= frame.rows <= MOST_ROWS:
         raise Unsound(f"{what}: the last {frame.rows} rows")
+    if frame.session_us is not None:
+        others = (frame.rows, frame.ends, frame.calendar)
+        if others != (None, None, None) or not 0 < frame.session_us <= feature.window_us:
+            raise Unsound(f"{what}: a session with gaps of {frame.session_us} µs")
+        if feature.lifetime:
+            raise Unsound(f"{what}: a session without a window")
     if frame.ends is not None and (not feature.hop_us or frame.calendar is not None):
         raise Unsound(f"{what}: its window ends at a hop and has none")
     if frame.calendar is None:

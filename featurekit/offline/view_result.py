@@ -104,7 +104,11 @@ def in_window_sql(feature: Feature) -> str:
     """The predicate that an event of the join lies in the feature's window, passes its `where`, and
     is none of those that the window leaves out (T10)."""
     within = within_sql(feature)
-    return f"{within} AND e.__o >= l.{quote(first_column(feature))}" if feature.cuts else within
+    if not feature.cuts:
+        return within
+    assert feature.frame is not None
+    place = "__o" if feature.frame.rows is not None else "__ts"
+    return f"{within} AND e.{place} >= l.{quote(first_column(feature))}"
 
 
 def empty_sql(feature: Feature) -> str:

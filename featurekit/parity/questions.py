@@ -155,6 +155,8 @@ def _offsets(view: View) -> set[int]:
     for feature in view.features:
         if feature.aggregate is not None:
             found.add(feature.offset_us)
+            if feature.frame is not None and feature.frame.session_us is not None:
+                found.add(feature.offset_us + feature.frame.session_us)
             if not feature.lifetime:
                 found.add(feature.offset_us + feature.window_us)
     if view.ttl_us is not None:

@@ -358,7 +358,9 @@ def _over_window(aggregate: Aggregate, source: EventSource, known: list[Event], 
     if aggregate.exclude == "instant":
         known = [event for event in known if event["__ts"] != t]  # T10
     inputs, instants = [], []
-    for event in _rows([e for e in known if start < e["__ts"] <= end], aggregate):  # T4
+    within = [event for event in known if start < event["__ts"] <= end]  # T4
+    ago = 0 if aggregate.offset is None else _us(aggregate.offset)
+    for event in _rows(within, aggregate, t - ago):
         try:
             found = True if aggregate.input is None else _read(aggregate.input, event)
         except Erred:
@@ -373,8 +375,9 @@ def _over_window(aggregate: Aggregate, source: EventSource, known: list[Event], 
     return _declared(aggregate.default, _result(aggregate, source)) if result is None else result
 
 
-def _rows(within: list[Event], aggregate: Aggregate) -> list[Event]:
-    """The events of a window that `where` keeps and, of these, the last `rows` (T10)."""
+def _rows(within: list[Event], aggregate: Aggregate, t: int) -> list[Event]:
+    """The events of a window that `where` keeps and, of these, the last `rows`, or those of the
+    session at `t` (T10)."""
     kept = []
     for event in within:
         try:
@@ -382,7 +385,19 @@ def _rows(within: list[Event], aggregate: Aggregate) -> list[Event]:
                 kept.append(event)
         except Erred:
             continue
+    if aggregate.session is not None:
+        return _session(kept, t, _us(aggregate.session))
     return kept if aggregate.rows is None else kept[-aggregate.rows :]
+
+
+def _session(events: list[Event], t: int, gap: int) -> list[Event]:
+    """The last events that follow each other by at most `gap`, if the last one is no older."""
+    run: list[Event] = []
+    for event in reversed(events):
+        if (run[-1]["__ts"] if run else t) - event["__ts"] > gap:
+            break
+        run.append(event)
+    return run[::-1]
 
 
 def _window(aggregate: Aggregate, t: int) -> tuple[float, float]:

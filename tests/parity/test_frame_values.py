@@ -82,6 +82,9 @@ FRAMES = {
     "the last two rows before the instant": {"window": "7d", "rows": 2, "exclude": "instant"},
     "the last two rows of the last full day": {
         "calendar": "day", "timezone": "Asia/Beirut", "rows": 2},
+    "the session": {"window": "8d", "session": "1d"},
+    "the session before the instant": {"window": "1d", "session": "1h", "exclude": "instant"},
+    "the session an hour ago": {"window": "7d", "session": "1s", "offset": "1h", "hop": "7h"},
     "the last full month an hour ago": {"calendar": "month", "timezone": "UTC", "offset": "1h"},
 }  # fmt: skip
 SOURCES = {"late": late, "prompt": prompt, "numbered": numbered}

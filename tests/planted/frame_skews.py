@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Callable
+import itertools
+import re
+from collections.abc import Callable, Sequence
 
 from featurekit.core import periods as calendars
 from featurekit.core.periods import DAY_US
 from featurekit.core.timezones import zone
 from featurekit.core.types import EPOCH, MICROSECOND
+from featurekit.define.frame import Frame
 from featurekit.define.plan import Feature
 from featurekit.offline import view_result
-from featurekit.offline.window_plans import parts, periods
+from featurekit.offline.window_plans import firsts, parts, periods
 from tests.planted.skews import SKEWS, Patch, skew, wrapped
 
 __all__ = ["SKEWS"]
@@ -57,6 +60,78 @@ def events_of_the_instant_s_millisecond_left_out_online(patch):
         bounds(f, t)[0], bounds(f, t)[1] - (999 if f.frame.exclude else 0)))  # fmt: skip
 
 
+# ── Rows and sessions ─────────────────────────────────────────────────────────────────────────────
+
+
+def first_online(patch: Patch, made: Callable[..., int]) -> None:
+    """Let frames of rows and sessions begin elsewhere in lookups: `made(first, frame, …)`."""
+    first = Frame.first
+    patch.setattr(Frame, "first", lambda frame, *args: made(first, frame, *args))
+
+
+@skew("online", "frame", "frames")
+def a_row_more_than_are_asked_for_online(patch):
+    first_online(patch, lambda first, frame, instants, t: max(
+        first(frame, instants, t) - (frame.rows is not None), 0))  # fmt: skip
+
+
+@skew("offline", "frame", "frames")
+def rows_that_are_none_skipped_before_they_are_counted_offline(patch):
+    wrapped(patch, firsts, "within_sql", lambda within, f: (
+        within(f) if f.slot is None else f"{within(f)} AND e.s{f.slot} IS NOT NULL"))  # fmt: skip
+
+
+@skew("offline", "frame", "frames")
+def rows_counted_before_the_condition_offline(patch):
+    wrapped(patch, firsts, "within_sql",
+            lambda within, f: within(dataclasses.replace(f, where=None)))  # fmt: skip
+
+
+@skew("offline", "frame", "frames")
+def the_last_rows_by_their_instants_alone_offline(patch):
+    wrapped(patch, firsts, "_first_sql", lambda first, f, name: (
+        first(f, name)[0].replace("e.__o", "e.__ts"), first(f, name)[1]))  # fmt: skip
+    wrapped(patch, view_result, "in_window_sql", lambda keep, f: keep(f).replace("__o", "__ts"))
+
+
+@skew("online", "frame", "frames")
+def a_gap_as_long_as_the_session_s_ends_it_online(patch):
+    def made(first: Callable[..., int], frame: Frame, instants: Sequence[int], t: int) -> int:
+        if frame.session_us is not None:
+            frame = dataclasses.replace(frame, session_us=frame.session_us - 1)
+        return first(frame, instants, t)
+
+    first_online(patch, made)
+
+
+@skew("offline", "frame", "frames")
+def a_session_that_is_over_counted_offline(patch):
+    wrapped(patch, firsts, "_first_sql", lambda first, f, name: (
+        first(f, name)[0], re.sub("CASE WHEN .*? THEN", "CASE WHEN TRUE THEN", first(f, name)[1])
+    ))  # fmt: skip
+
+
+@skew("online", "frame", "frames")
+def the_whole_window_taken_for_a_session_online(patch):
+    def made(first: Callable[..., int], frame: Frame, instants: Sequence[int], t: int) -> int:
+        found = first(frame, instants, t)
+        return 0 if frame.session_us is not None and found < len(instants) else found
+
+    first_online(patch, made)
+
+
+@skew("online", "frame", "frames")
+def the_longest_gap_taken_for_the_last_long_one_online(patch):
+    def made(first: Callable[..., int], frame: Frame, instants: Sequence[int], t: int) -> int:
+        found = first(frame, instants, t)
+        if frame.session_us is None or found == len(instants):
+            return found
+        gaps = [b - a for a, b in itertools.pairwise(instants)]
+        return gaps.index(max(gaps)) + 1 if gaps and max(gaps) > frame.session_us else 0
+
+    first_online(patch, made)
+
+
 # ── Ends at a hop ─────────────────────────────────────────────────────────────────────────────────
 
 
@@ -64,13 +139,13 @@ def ending(f: Feature) -> bool:
     return f.frame is not None and f.frame.ends is not None
 
 
-@skew("online", "window edge", "frames")
+@skew("online", "frame", "frames")
 def a_window_that_ends_at_a_hop_goes_on_to_the_instant_online(patch):
     bounds_online(patch, lambda bounds, f, t: (
         bounds(f, t)[0], t if ending(f) else bounds(f, t)[1]))  # fmt: skip
 
 
-@skew("offline", "window edge", "frames")
+@skew("offline", "frame", "frames")
 def only_the_beginning_of_a_window_hops_offline(patch):
     wrapped(patch, view_result, "in_window_sql", lambda keep, f: keep(without(f, ends=None)))
 
@@ -142,7 +217,7 @@ def the_running_day_taken_for_the_last_full_one_online(patch):
         without(f, periods=None) if of_periods(f, "day") else f, t))  # fmt: skip
 
 
-@skew("offline", "time zone", "frames")
+@skew("offline", "frame", "frames")
 def the_later_of_two_midnights_offline(patch):
     def begin(kind: str, name: str, index: int) -> int:
         found = calendars.begin_us(kind, name, index)

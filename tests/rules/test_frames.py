@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from oracle import NOT_FOUND, PRESENT
 
-from featurekit import Entity, EventSource, FeatureService, FeatureView
-from featurekit.aggregates import Aggregate, Count, LastN, Sum
+from featurekit import Entity, EventSource, FeatureService, FeatureView, feature
+from featurekit.aggregates import Aggregate, Count, LastN, Sum, TimeSince
 from featurekit.errors import DefinitionError
 from featurekit.testing import assert_parity
 
@@ -202,6 +202,120 @@ def test_periods_at_the_ends_of_the_calendar() -> None:
             assert counted(Count(**of), [last - 32 * D, last], last) in (0, 1)
 
 
+# --- rows -----------------------------------------------------------------------------------------
+
+
+def row(at: dt.datetime, n: int | None, good: bool | None = None, **more: Any) -> dict[str, Any]:
+    return {"key": 1, "n": n, "good": good, "at": at, "arrived": at} | more
+
+
+def test_the_last_rows_are_those_by_the_order_of_events() -> None:
+    events = [NOON - 3 * H, NOON - H, NOON - 2 * H, NOON, NOON + US]
+    assert counted(Sum("n", rows=1), events) == 1000
+    assert counted(Sum("n", rows=3), events) == 1110
+    assert counted(Sum("n", rows=9), events) == 1111
+    assert counted(LastN("n", n=5, rows=2), events) == [10, 1000]
+
+
+def test_of_one_instant_the_order_decides_which_rows_are_last() -> None:
+    late = [(NOON, NOON), (NOON - H, NOON - H)]
+    assert counted(Sum("n", rows=1), [*late, (NOON, NOON)]) == 100  # by its own values
+    assert counted(Sum("n", rows=1), [*late, (NOON, NOON + US)]) == 1  # not arrived yet
+    assert counted(Sum("n", rows=1), [(NOON, NOON + US), (NOON, NOON)], NOON + US) == 1
+
+
+def test_rows_are_counted_after_where_and_before_none_is_skipped() -> None:
+    rows = [row(NOON - 4 * H, 1, True), row(NOON - 3 * H, 10, True), row(NOON - 2 * H, None, True),
+            row(NOON - H, 100, False), row(NOON, 1000, None)]  # fmt: skip
+    assert over(Sum("n", rows=2, where="good"), rows, NOON)[0] == 10
+    assert over(Count("n", rows=2, where="good"), rows, NOON)[0] == 1
+    assert over(Count(rows=2, where="good"), rows, NOON)[0] == 2
+    assert over(Sum("n", rows=3), rows, NOON)[0] == 1100
+    assert over(LastN("n", n=1, rows=1, where="good"), rows, NOON)[0] == []
+
+
+@feature
+def tenth(n: int | None) -> int:
+    return 10 // (0 if n is None else n)
+
+
+@feature
+def even(n: int | None) -> bool:
+    return 10 // (0 if n is None else n) % 2 == 0
+
+
+def test_an_event_whose_input_errs_has_its_place_and_one_whose_condition_errs_has_none() -> None:
+    rows = [row(NOON - 2 * H, 5), row(NOON - H, 0), row(NOON, 1)]
+    assert over(Sum(tenth, rows=2), rows, NOON)[0] == 10
+    assert over(Sum("n", rows=2, where=even), rows, NOON)[0] == 6
+
+
+def test_rows_may_have_a_window_beside_them() -> None:
+    events = [NOON - 2 * H, NOON - H + US, NOON - US, NOON]
+    assert counted(Sum("n", window="1h", rows=5), events) == 1110
+    assert counted(Sum("n", window="1h", rows=2), events) == 1100
+    assert counted(Sum("n", window="1h", rows=2, exclude="instant"), events) == 110
+    assert counted(Sum("n", rows=2, exclude="instant"), events) == 110
+    assert counted(Sum("n", rows=1, offset="1h"), events) == 1
+    assert counted(Sum("n", rows=1, calendar="day", **LONDON), [*events, midnight(1) - US]) == 10**4
+
+
+def test_a_late_row_takes_its_place_from_its_arrival_on() -> None:
+    events = [(NOON - 3 * H, NOON - 3 * H), (NOON - 2 * H, NOON), (NOON - H, NOON - H)]
+    assert counted(Sum("n", rows=2), events, NOON - US) == 101
+    assert counted(Sum("n", rows=2), events, NOON) == 110
+
+
+def test_rows_without_a_window_say_how_long_ids_are_remembered() -> None:
+    named = EventSource("named", path="n.parquet", schema={"key": int, "id": str},
+                        timestamp_field="at", event_id="id")  # fmt: skip
+    view = FeatureView("v", entities=[user], source=named, features={"n": Count(rows=3)})
+    with pytest.raises(DefinitionError, match="dedupe_within"):
+        assert_parity(FeatureService("s", features=[view]), {}, [])
+
+
+# --- sessions -------------------------------------------------------------------------------------
+
+
+def test_a_session_is_the_last_run_without_a_longer_gap() -> None:
+    session = Sum("n", window="1d", session="1h")
+    events = [NOON - 4 * H, NOON - 3 * H, NOON - 2 * H + US, NOON - H + US, NOON]
+    assert counted(session, events) == 11100
+    assert counted(session, events, NOON - US) == 1100
+    assert counted(session, [NOON - 2 * H, NOON - H], NOON - H) == 11
+
+
+def test_a_session_is_over_once_the_gap_has_passed() -> None:
+    session = Count(window="1d", session="1h")
+    assert counted(session, [NOON - H]) == 1
+    assert counted(session, [NOON - H - US]) == 0
+    assert counted(Sum("n", window="1d", session="1h"), [NOON - H - US]) is None
+
+
+def test_a_session_begins_within_the_window() -> None:
+    events = [NOON - 2 * H, NOON - 2 * H + US, NOON - H, NOON]
+    assert counted(Sum("n", window="2h", session="1h"), events) == 1110
+
+
+def test_events_that_where_leaves_out_do_not_bridge_a_gap() -> None:
+    rows = [row(NOON - 2 * H, 1, True), row(NOON - H, 10, False), row(NOON, 100, True)]
+    assert over(Sum("n", window="1d", session="1h"), rows, NOON)[0] == 111
+    assert over(Sum("n", window="1d", session="1h", where="good"), rows, NOON)[0] == 100
+
+
+def test_a_late_event_joins_runs_from_its_arrival_on() -> None:
+    events = [(NOON - 2 * H, NOON - 2 * H), (NOON - H, NOON), (NOON - US, NOON - US)]
+    session = Sum("n", window="1d", session="1h")
+    assert counted(session, events, NOON - US) == 100
+    assert counted(session, events) == 111
+
+
+def test_how_long_a_session_has_lasted() -> None:
+    events = [NOON - 2 * H, NOON - H, NOON - H / 2]
+    first = TimeSince(window="1d", session="1h", since="first")
+    assert counted(first, events) == 7200.0
+
+
 # --- what has no meaning is refused ---------------------------------------------------------------
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -224,6 +338,19 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"calendar": "day", "timezone": "UTC", "periods": True}, "an int from 1 to 10,000"),
     ({"calendar": "day", "timezone": "UTC", "periods": 2, "running": True}, "leave one"),
     ({"calendar": "day", "timezone": "UTC", "running": 1}, "running"),
+    ({"rows": 0}, "an int from 1 to 100,000"),
+    ({"rows": True}, "an int from 1 to 100,000"),
+    ({"rows": "3"}, "an int from 1 to 100,000"),
+    ({"window": "1d", "rows": 3, "ahead": True}, "rows= chooses among"),
+    ({"session": "1h"}, "needs a window"),
+    ({"window": "lifetime", "session": "1h"}, "how far back"),
+    ({"window": "1d", "session": "2d"}, "is shorter than"),
+    ({"windows": ["1d", "1h"], "session": "2h"}, "is shorter than"),
+    ({"window": "1d", "session": "soon"}, "not a duration"),
+    ({"window": "1d", "session": "1h", "rows": 3}, "leave rows= out"),
+    ({"window": "1d", "session": "1h", "hop": "1h", "ends": "hop"}, "leave ends= out"),
+    ({"calendar": "day", "timezone": "UTC", "session": "1h"}, "leave calendar= out"),
+    ({"window": "1d", "session": "1h", "ahead": True}, "session= chooses among"),
     ({"window": "1d", "timezone": "UTC"}, "the periods of a calendar"),
     ({"window": "1d", "running": True}, "the periods of a calendar"),
     ({"window": "1d", "periods": 2}, "the periods of a calendar"),

@@ -517,8 +517,6 @@ def test_an_instant_of_another_type_is_refused() -> None:
 @pytest.mark.parametrize(
     "frame",
     [
-        {"rows": 3},
-        {"session": "30m"},
         {"include_request": True},
     ],
     ids=str,

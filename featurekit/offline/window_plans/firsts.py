@@ -8,7 +8,7 @@ from typing import Any
 
 from featurekit.aggregates.sql import AggregateSql
 from featurekit.core.sql import quote
-from featurekit.core.status import NEVER
+from featurekit.core.status import FOREVER, NEVER
 from featurekit.define.plan import Feature, View
 from featurekit.offline.window_plans.choose import group_windows
 from featurekit.offline.window_plans.parts import WindowParts, first_column, within_sql
@@ -38,8 +38,14 @@ def with_firsts(
 
 def _first_sql(feature: Feature, name: str) -> tuple[str, str]:
     """A part over the events of the window, and SQL that makes of the part, which is called `name`,
-    the place of the first event that counts: it and those behind it do."""
+    where those begin that count: of rows by their order, of a session by its first instant."""
     assert feature.frame is not None
-    rows = feature.frame.rows
-    part = f"max(e.__o, {rows}) FILTER (WHERE {within_sql(feature)})"
-    return part, f"coalesce(g.{name}[{rows}], {NEVER})"
+    rows, gap, within = feature.frame.rows, feature.frame.session_us, within_sql(feature)
+    if rows is not None:
+        return f"max(e.__o, {rows}) FILTER (WHERE {within})", f"coalesce(g.{name}[{rows}], {NEVER})"
+    # Of a session it is the last instant that comes later than the gap after the one before.
+    begins = f"lambda ts, i: i = 1 OR ts - g.{name}[i - 1] > {gap}"
+    first = f"list_max(list_filter(g.{name}, {begins}))"
+    fresh = f"l.__t - {feature.offset_us} - g.{name}[-1] <= {gap}"
+    part = f"list(e.__ts ORDER BY e.__ts) FILTER (WHERE {within})"
+    return part, f"CASE WHEN {fresh} THEN {first} ELSE {FOREVER} END"

@@ -283,7 +283,8 @@ def _cut_inputs(
         late = read.newest_arrival > t or read.ends is not None
         found.append((read, kept(feature, read, i, j, t, late=late)))
     assert feature.frame is not None
-    first = feature.frame.first([read.ts[k] for read, chosen in found for k in chosen])
+    instants = [read.ts[k] for read, chosen in found for k in chosen]
+    first = feature.frame.first(instants, t - feature.offset_us)
     values: list[Any] = []
     for read, chosen in found:
         values += taken(feature, aggregate, read, chosen[first:])

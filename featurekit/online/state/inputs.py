@@ -25,7 +25,7 @@ def inputs(
     chosen = kept(feature, read, i, j, t, late=late)
     if feature.cuts:
         assert feature.frame is not None
-        chosen = chosen[feature.frame.first([read.ts[k] for k in chosen]) :]
+        chosen = chosen[feature.frame.first([read.ts[k] for k in chosen], t - feature.offset_us) :]
     return taken(feature, aggregate, read, chosen)
 
 

@@ -82,7 +82,7 @@ def edge(
             if said is None:
                 continue
             trial.evidence.append(said)
-            if by > 2 and feature.frame is not None and feature.frame.ends is not None:
+            if by > 2 and feature.frame is not None and (feature.hop_us or feature.cuts):
                 return "frame"
             if by >= QUARTER:
                 return "time zone"

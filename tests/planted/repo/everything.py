@@ -163,6 +163,11 @@ framed = FeatureView(
         "yesterday": Sum("pieces", calendar="day", timezone="America/Havana"),
         "today": Count(calendar="day", timezone="America/Havana", running=True),
         "week": Max("tip", calendar="week", timezone="Europe/London"),
+        "last_3": Sum("amount", rows=3),
+        "large_2": Mean("tip", window="30d", rows=2, where=is_large),
+        "last_row": LastN("pieces", n=5, rows=4),
+        "session": Count(window="1d", session="1h"),
+        "in_session": Sum("pieces", window="2d", session="6h", where=is_large),
         "months": Mean("amount", calendar="month", timezone="Asia/Tokyo", periods=2),
     },
 )

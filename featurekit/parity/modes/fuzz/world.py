@@ -386,6 +386,8 @@ def _durations(view: View) -> Iterator[int]:
     for feature in view.features:
         if feature.aggregate is not None:
             yield from (feature.offset_us, feature.hop_us)
+            if feature.frame is not None and feature.frame.session_us is not None:
+                yield from (feature.frame.session_us, feature.frame.session_us + 1)
             if feature.frame is not None and feature.frame.calendar is not None:
                 yield from (DAY_US, longest_us(feature.frame.calendar, 1))
             elif not feature.lifetime:
@@ -640,6 +642,8 @@ def _edges(view: View) -> tuple[list[int], list[tuple[int, int]]]:
         if feature.aggregate is None:
             continue
         offsets |= {feature.offset_us, feature.nearest_us}
+        if feature.frame is not None and feature.frame.session_us is not None:
+            offsets.add(feature.offset_us + feature.frame.session_us)
         if not feature.lifetime and feature.steady:
             leaves = feature.offset_us + feature.window_us
             offsets.add(leaves)
