@@ -84,7 +84,7 @@ PICTURES: dict[str, tuple[int, list[str]]] = {
         ],
     ),
     "frames": (
-        300,
+        400,
         [
             words(40, 22, "events"),
             dots(40, [], _EVENTS),
@@ -100,6 +100,8 @@ PICTURES: dict[str, tuple[int, list[str]]] = {
                     (160, 340, 440, [390], "ends=&quot;hop&quot;"),
                     (210, 120, 300, [150, 190, 260], "calendar=&quot;day&quot;"),
                     (260, 300, 520, [330, 390, 470, 520], "calendar=&quot;day&quot;, running=True"),
+                    (310, 380, 520, [390, 470, 520], "rows=3"),
+                    (360, 460, 520, [470, 520], "session=…"),
                 )
                 for part in (
                     band(low, high, y - 15, 30),

@@ -11,6 +11,10 @@ from oracle import NOT_FOUND, PRESENT
 
 from featurekit import Entity, EventSource, FeatureService, FeatureView, feature
 from featurekit.aggregates import Aggregate, Count, LastN, Sum, TimeSince
+from featurekit.core.timezones import tzdata_version
+from featurekit.define.compile_service import compile_service
+from featurekit.define.numerics import numeric_fingerprint
+from featurekit.define.plan import Service
 from featurekit.errors import DefinitionError
 from featurekit.testing import assert_parity
 
@@ -314,6 +318,23 @@ def test_how_long_a_session_has_lasted() -> None:
     events = [NOON - 2 * H, NOON - H, NOON - H / 2]
     first = TimeSince(window="1d", session="1h", since="first")
     assert counted(first, events) == 7200.0
+
+
+# --- the numeric fingerprint ----------------------------------------------------------------------
+
+
+def test_the_time_zone_database_is_part_of_the_fingerprint_of_a_calendar() -> None:
+    """R6, and F1: the zone is a part of what the feature is."""
+
+    def compiled(zone: str) -> Service:
+        features = {"x": Count(calendar="day", timezone=zone)}
+        view = FeatureView("view", entities=[user], source=source, features=features)
+        return compile_service(FeatureService("service", features=[view]))
+
+    assert numeric_fingerprint(compiled("UTC")) == {}
+    london, paris = compiled("Europe/London"), compiled("Europe/Paris")
+    assert numeric_fingerprint(london) == {"tzdata": tzdata_version()}
+    assert london.views[0].fingerprint != paris.views[0].fingerprint
 
 
 # --- what has no meaning is refused ---------------------------------------------------------------

@@ -109,7 +109,8 @@ def first_column(feature: Feature) -> str:
     frame = feature.frame
     assert frame is not None
     about = (feature.window_us, feature.offset_us, feature.hop_us, feature.where)
-    return f"__first {about} {frame.written}"
+    said = ", ".join(f"{name} {text}" for name, text in frame.written.items())
+    return f"__first {about} {said}"
 
 
 def shortest_us(asked: Sequence[WindowParts]) -> int:
