@@ -166,7 +166,7 @@ def test_a_lookup_of_rows_reads_the_last_blocks_that_have_them(
     assert head.n > 200
     newest = head.newest_arrival
     read = {name: needed(head, newest, [f]) for f, name in enumerate(features)}
-    assert {name: max(numbers) for name, numbers in read.items()} == dict.fromkeys(read, head.n - 1)
+    assert all(min(numbers) > head.n - 40 for numbers in read.values())
     counts = {name: sum(head.counts[k] for k in numbers) for name, numbers in read.items()}
     assert len(read["few"]) <= 3
     assert len(read["within"]) <= 4
