@@ -304,8 +304,9 @@ class _ViewCompiler:
         if any(f.lifetime for f in features):
             raise self.fail(
                 None,
-                f"a window without a beginning does not say how long the ids of source "
-                f'{source.name!r} are to be remembered; write dedupe_within="30d" at the source',
+                f"a lifetime window (rows= without a window has one) does not say how long the "
+                f"ids of source {source.name!r} are to be remembered; write "
+                'dedupe_within="30d" at the source',
             )
         reach = [_reach(f) for f in features if f.aggregate is not None]
         if self.view.ttl is not None:

@@ -51,8 +51,10 @@ def taken(feature: Feature, aggregate: Aggregate, read: Reader, chosen: Sequence
     if feature.slot is None:
         return chosen
     column = read.column(feature.slot)
-    whole = isinstance(chosen, range)
-    values = column[chosen.start : chosen.stop] if whole else [column[k] for k in chosen]
+    if isinstance(chosen, range):
+        values = column[chosen.start : chosen.stop]
+    else:
+        values = [column[k] for k in chosen]
     if not read.complete(feature.slot):
         values = [v for v in values if v is not None and v is not ERROR]
     return values
