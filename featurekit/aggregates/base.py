@@ -15,13 +15,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from featurekit.aggregates import runs
+from featurekit.aggregates.frame import check_frame, needs_window
 from featurekit.aggregates.sql import AggregateSql, Finisher, InputColumn
 from featurekit.aggregates.sums import SumField, Sums
 from featurekit.aggregates.tally import Tally, TallyKind
 from featurekit.core.durations import LIFETIME, Duration, duration_text, duration_us, window_us
+from featurekit.core.periods import Calendar
 from featurekit.core.types import Type
 from featurekit.core.written import Defined, Place
 from featurekit.errors import DefinitionError
@@ -46,6 +48,15 @@ class Aggregate(metaclass=Defined):
     With `ahead=True` it is a label: its window is (t, t + window], of events that arrived by the
     run's `known_at` (T10). `settle` is how long after the end of the window events of it may still
     arrive, by default the delay that the source declares. A label takes no hop, offset or lifetime.
+
+    Other events count where these are written (T10). `exclude="instant"` leaves out events at t.
+    With `ends="hop"` the window ends at the last multiple of `hop`, and is as long as it says.
+    `calendar` ("day", "week" or "month") in the zone `timezone` takes the place of the window: it
+    is the last full period before that of t, or the last `periods` of them; with `running=True` it
+    is the period of t, up to t. `rows=n` keeps the last n events of the window, or of all where
+    there is no window; those that `where` leaves out are none of them, and those whose input is
+    None are. `session="30m"` keeps the last events of the window that follow each other by at most
+    so long, and none where the last one is older than that.
     """
 
     input: Any = None
@@ -57,6 +68,14 @@ class Aggregate(metaclass=Defined):
     windows: Sequence[Duration] = field(default=(), kw_only=True)
     ahead: bool = field(default=False, kw_only=True)
     settle: Duration | None = field(default=None, kw_only=True)
+    exclude: Literal["instant"] | None = field(default=None, kw_only=True)
+    ends: Literal["hop"] | None = field(default=None, kw_only=True)
+    calendar: Calendar | None = field(default=None, kw_only=True)
+    timezone: str | None = field(default=None, kw_only=True)
+    running: bool = field(default=False, kw_only=True)
+    periods: int | None = field(default=None, kw_only=True)
+    rows: int | None = field(default=None, kw_only=True)
+    session: Duration | None = field(default=None, kw_only=True)
     place: Place | None = field(default=None, init=False, repr=False, compare=False)
 
     # Whether the value depends on the order of T6; then both paths must keep that order.
@@ -99,10 +118,10 @@ class Aggregate(metaclass=Defined):
                 f'{what} takes one window, as in window="7d", or a list, as in '
                 'windows=["1h", "7d"]; leave one of the two out'
             )
-        if self.window == "" and not self.windows:
+        if self.window == "" and not self.windows and needs_window(self):
             raise DefinitionError(f'{what} needs a window, as in {what}(…, window="7d")')
         object.__setattr__(self, "windows", tuple(self.windows))
-        for window in self.windows or (self.window,):
+        for window in self.lengths:
             window_us(window, what=f"{what}(window=…)")
         if self.hop is not None:
             duration_us(self.hop, what=f"{what}(hop=…)")
@@ -113,6 +132,7 @@ class Aggregate(metaclass=Defined):
                 )
         if self.offset is not None:
             duration_us(self.offset, what=f"{what}(offset=…)", zero=True)
+        check_frame(self)
         self._check_ahead(what)
         self.check()
 
@@ -141,7 +161,7 @@ class Aggregate(metaclass=Defined):
                 f'{what}: the window of a label ends some day, and window="{LIFETIME}" does not; '
                 'write one as in window="90d"'
             )
-        for window in self.windows or (self.window,):
+        for window in self.lengths:
             if window_us(window, what=f"{what}(window=…)") > _MOST_AHEAD_US:
                 raise DefinitionError(
                     f"{what}: window={window!r} is longer than 285 years, and no label waits so "
@@ -149,6 +169,11 @@ class Aggregate(metaclass=Defined):
                 )
         if self.settle is not None:
             duration_us(self.settle, what=f"{what}(settle=…)", zero=True)
+
+    @property
+    def lengths(self) -> tuple[Duration, ...]:
+        """The lengths of its windows, as they are written; none where a calendar says them."""
+        return tuple(self.windows) or ((self.window,) if self.window != "" else ())
 
     def check(self) -> None:
         """Raises DefinitionError if one of the aggregate's own parameters is wrong."""

@@ -10,17 +10,28 @@ from typing import Any
 
 from featurekit.aggregates import Aggregate
 from featurekit.core.calls import found, near
-from featurekit.core.durations import duration_us, window_us
+from featurekit.core.durations import duration_us
 from featurekit.core.types import BOOL, DATETIME, FLOAT, INT, Type
 from featurekit.core.written import Place, place_of, placed
 from featurekit.define.arrivals import text_of
 from featurekit.define.contracts.compiled import deciding_checks
 from featurekit.define.definitions import EventSource, FeatureView, Joined, Union
 from featurekit.define.explode import POSITION
+from featurekit.define.frame import frame_of, length_us
 from featurekit.define.identity import ViewIdentity, nameless
 from featurekit.define.pairs import pair_function
 from featurekit.define.parameters import misfit, read_transform, shadowed
-from featurekit.define.plan import Ahead, Asked, Feature, Join, Part, Slot, Source, View
+from featurekit.define.plan import (
+    Ahead,
+    Asked,
+    Feature,
+    Join,
+    Part,
+    Slot,
+    Source,
+    View,
+    in_order,
+)
 from featurekit.define.union import taken_columns, unite
 from featurekit.errors import DefinitionError
 from featurekit.language import ir, wire
@@ -179,7 +190,7 @@ def _reach(feature: Feature) -> int:
     """How far from an instant its window reaches: back or, that of a label, ahead."""
     if feature.ahead is not None:
         return feature.window_us
-    return feature.window_us + feature.offset_us + feature.hop_us
+    return feature.farthest_us
 
 
 def _takers(item: Type | None) -> list[str]:
@@ -250,7 +261,7 @@ class _ViewCompiler:
             for name, f in view.features.items()
             if isinstance(f, Aggregate) or not view.labels
         ]
-        ordered = not windows or any(f.implementation().ordered for f in made)
+        ordered = not windows or any(in_order(f) for f in made)
         if view.labels:
             made = self._with_transforms(made)
         if ordered:
@@ -307,8 +318,9 @@ class _ViewCompiler:
         if any(f.lifetime for f in features):
             raise self.fail(
                 None,
-                f"a lifetime window does not say how long the ids of source {source.name!r} are to "
-                'be remembered; write dedupe_within="30d" at the source',
+                f"a lifetime window (rows= without a window has one) does not say how long the "
+                f"ids of source {source.name!r} are to be remembered; write "
+                'dedupe_within="30d" at the source',
             )
         reach = [_reach(f) for f in features if f.aggregate is not None]
         if self.view.ttl is not None:
@@ -496,14 +508,11 @@ class _ViewCompiler:
                 write = (
                     f'write {what}("amount", …) for a column, or {what}(amount, …) for a @feature'
                 )
+                how = f"{write}, which is not called here"
+                how = "write @feature above its def" if callable(given) else how
                 raise self.fail(
                     name,
-                    f"{what}'s {role} is a column's name or a @feature, found {shown}; "
-                    + (
-                        "write @feature above its def"
-                        if callable(given)
-                        else f"{write}, which is not called here"
-                    ),
+                    f"{what}'s {role} is a column's name or a @feature, found {shown}; {how}",
                 )
         slot = self._input(name, aggregate)
         where = None if aggregate.where is None else self._slot(aggregate.where, name)
@@ -525,7 +534,7 @@ class _ViewCompiler:
         if default is not None:
             default = self._default(name, what, default, result.base)
             result = result.base
-        window, offset = window_us(aggregate.window, what="window"), aggregate.offset
+        window, offset = length_us(aggregate), aggregate.offset
         offset_us, ahead = duration_us(offset or "0s", what="offset", zero=True), None
         if aggregate.ahead:
             self.label_types[name] = result
@@ -546,6 +555,7 @@ class _ViewCompiler:
             default=default,
             params=aggregate.params,
             ahead=ahead,
+            frame=frame_of(aggregate),
         )
 
     def _input(self, name: str, aggregate: Aggregate) -> int | None:

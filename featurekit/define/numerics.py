@@ -38,6 +38,8 @@ def numeric_fingerprint(service: Service) -> dict[str, str]:
     if any(op.platform == "unicode" for op in rows):
         found["unicode"] = unicodedata.unidata_version
     zoned = any(s.timezone != "UTC" for v in service.views for s in v.source.sources)
+    frames = [f.frame for v in service.views for f in v.features if f.frame is not None]
+    zoned = zoned or any(frame.timezone not in (None, "UTC") for frame in frames)
     if zoned or any(op.platform == "tzdata" for op in rows):
         from featurekit.core.timezones import tzdata_version
 

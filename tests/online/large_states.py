@@ -156,6 +156,31 @@ def exact() -> FeatureView:
             f"decay_{name}": ExponentialDecay("x", window=window, half_life="40s"),
         }
     return FeatureView("view", entities=[entity], source=SOURCE, features=features)
+def framed() -> FeatureView:
+    """A view of windows of which more than their length says which events count (T10)."""
+    entity = Entity("key", {"key": int})
+    ends: dict[str, Any] = {"hop": "20s", "ends": "hop"}
+    day: dict[str, Any] = {"calendar": "day", "timezone": "Asia/Tokyo", "running": True}
+    features: dict[str, Any] = {
+        "before": Sum("x", window="30s", exclude="instant"),
+        "before_ever": CountDistinct("kind", window="lifetime", exclude="instant"),
+        "hopped": Mean("n", window="100s", **ends),
+        "hopped_kinds": TopK("n", k=2, window="30s", **ends),
+        "today": StdDev("x", **day),
+        "today_last": LastN("kind", n=3, **day),
+        "yesterday": Count(calendar="day", timezone="UTC"),
+        "rows": Sum("n", rows=5),
+        "rows_kinds": CountDistinct("kind", rows=40, exclude="instant"),
+        "rows_good": Quantile("x", q=0.5, rows=7, where="good"),
+        "rows_within": LastN("x", n=9, window="30s", rows=12),
+        "rows_erring": Sum(inverse, rows=3, default=-1.0),
+        "rows_first": TimeSince(window="400s", rows=2, since="first"),
+        "session": Count(window="400s", session="2s"),
+        "session_good": Max("x", window="100s", session="5s", where="good"),
+        "session_since": TimeSince("x", window="400s", session="9s", since="first"),
+        "session_ago": ValueCounts("kind", window="100s", session="3s", offset="20s"),
+    }
+    return FeatureView("view", entities=[entity], source=SOURCE, features=features, history="100s")
 
 
 VIEWS = {
@@ -165,6 +190,7 @@ VIEWS = {
     "ttl": view(lifetime=False, ttl="20s", history="30s"),
     "tallied": tallied(),
     "exact": exact(),
+    "framed": framed(),
 }
 
 

@@ -15,9 +15,11 @@ import operator
 import re
 import statistics
 import struct
+import zoneinfo
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, localcontext
 from fractions import Fraction
+from importlib import resources
 from typing import Any, get_type_hints
 
 from featurekit.aggregates import (
@@ -288,7 +290,11 @@ def _memory(view: FeatureView) -> int:
     for definition in view.features.values():
         if isinstance(definition, Aggregate):
             parts = (definition.window, definition.offset, definition.hop)
-            reach.append(sum(_us(part) for part in parts if part is not None))
+            reach.append(sum(_us(part) for part in parts if part))
+            if definition.calendar is not None:
+                full = 0 if definition.running else definition.periods or 1
+                longest = {"day": 1, "week": 7, "month": 31}[definition.calendar]
+                reach[-1] += _us(f"{longest * (full + 1) + 2}d")
     return max(reach)
 
 
@@ -361,19 +367,14 @@ def _declared(value: Any, type_: Type) -> Any:
 
 
 def _over_window(aggregate: Aggregate, source: EventSource, known: list[Event], t: int) -> Any:
-    end = t - (_us(aggregate.offset) if aggregate.offset is not None else 0)
-    start = -math.inf if aggregate.window == "lifetime" else end - _us(aggregate.window)
-    if aggregate.ahead:
-        start, end = t, t + _us(aggregate.window)  # T10
-    if aggregate.hop is not None:
-        start = start // _us(aggregate.hop) * _us(aggregate.hop)  # T5
+    start, end = _window(aggregate, t)
+    if aggregate.exclude == "instant":
+        known = [event for event in known if event["__ts"] != t]  # T10
     inputs, instants = [], []
-    for event in known:
+    within = [event for event in known if start < event["__ts"] <= end]  # T4
+    ago = 0 if aggregate.offset is None else _us(aggregate.offset)
+    for event in _rows(within, aggregate, t - ago):
         try:
-            if not start < event["__ts"] <= end:  # T4
-                continue
-            if aggregate.where is not None and _read(aggregate.where, event) is not True:
-                continue
             if isinstance(aggregate, PAIRED):
                 found = tuple(_read(one, event) for one in aggregate.input)
                 found = None if None in found else found
@@ -392,6 +393,77 @@ def _over_window(aggregate: Aggregate, source: EventSource, known: list[Event], 
 
 
 PAIRED, TIMED = (Covariance, Correlation), (LinearTrend, ExponentialDecay)
+
+
+def _rows(within: list[Event], aggregate: Aggregate, t: int) -> list[Event]:
+    """The events of a window that `where` keeps and, of these, the last `rows`, or those of the
+    session at `t` (T10)."""
+    kept = []
+    for event in within:
+        try:
+            if aggregate.where is None or _read(aggregate.where, event) is True:
+                kept.append(event)
+        except Erred:
+            continue
+    if aggregate.session is not None:
+        return _session(kept, t, _us(aggregate.session))
+    return kept if aggregate.rows is None else kept[-aggregate.rows :]
+
+
+def _session(events: list[Event], t: int, gap: int) -> list[Event]:
+    """The last events that follow each other by at most `gap`, if the last one is no older."""
+    run: list[Event] = []
+    for event in reversed(events):
+        if (run[-1]["__ts"] if run else t) - event["__ts"] > gap:
+            break
+        run.append(event)
+    return run[::-1]
+
+
+def _window(aggregate: Aggregate, t: int) -> tuple[float, float]:
+    """The instant after which the window begins, and that with which it ends (T4, T5, T10)."""
+    end = t - (_us(aggregate.offset) if aggregate.offset is not None else 0)
+    if aggregate.calendar is not None:
+        return _periods(aggregate, end)
+    if aggregate.ends == "hop":
+        end = end // _us(aggregate.hop) * _us(aggregate.hop)
+        return end - _us(aggregate.window), end
+    start = -math.inf if aggregate.window in ("lifetime", "") else end - _us(aggregate.window)
+    if aggregate.ahead:
+        start, end = t, t + _us(aggregate.window)
+    if aggregate.hop is not None:
+        start = start // _us(aggregate.hop) * _us(aggregate.hop)
+    return start, end
+
+
+def _periods(aggregate: Aggregate, t: int) -> tuple[int, int]:
+    """The window of whole days, weeks or months in a zone (T10)."""
+    near = (dt.datetime(1970, 1, 1) + dt.timedelta(microseconds=t)).date()
+    first = near - dt.timedelta(days=32 * ((aggregate.periods or 1) + 1))
+    days = [first + dt.timedelta(days=i) for i in range((near - first).days + 3)]
+    if aggregate.calendar == "week":
+        days = [day for day in days if day.isoweekday() == 1]
+    if aggregate.calendar == "month":
+        days = [day for day in days if day.day == 1]
+    begun = [at for day in days if (at := _midnight(day, aggregate.timezone)) <= t]
+    if aggregate.running:
+        return begun[-1] - 1, t
+    return begun[-1 - (aggregate.periods or 1)] - 1, begun[-1] - 1
+
+
+def _midnight(day: dt.date, timezone: str) -> int:
+    """The microsecond at which a day begins: fold=0, or the offset before a gap (T1)."""
+    local = dt.datetime.combine(day, dt.time())
+    epoch = dt.datetime(1970, 1, 1)
+    offset = _zone(timezone).utcoffset(local)
+    return (local - epoch - offset) // dt.timedelta(microseconds=1)
+
+
+@functools.cache
+def _zone(name: str) -> zoneinfo.ZoneInfo:
+    """The zone of the tzdata package (T2)."""
+    with resources.files("tzdata").joinpath("zoneinfo", *name.split("/")).open("rb") as file:
+        return zoneinfo.ZoneInfo.from_file(file, key=name)
 
 
 def _finish(aggregate: Aggregate, values: list[Any], t: int = 0) -> Any:

@@ -30,7 +30,7 @@ from featurekit.offline.session import prepare
 from featurekit.offline.windows import make_windows
 from featurekit.parity.modes.operators import RowReport, arrow, bits, read, stored
 
-_SECOND = 1_000_000
+_SECOND, _DAY = 1_000_000, 86_400_000_000
 _CROWD = 240  # so many events and labels of an entity are slower to join than to count
 _CELLS = 40
 
@@ -39,6 +39,15 @@ _WINDOWS: tuple[dict[str, Any], ...] = (
     {"window": "lifetime", "where": "kept"},
     {"window": "7s", "hop": "4s"},
     {"window": "9s", "offset": "3s", "where": "kept"},
+)
+# Frames are found for any aggregate alike, so a few stand for all.
+_FRAMED = ("Sum", "Max", "LastN", "Covariance", "ExponentialDecay")
+_FRAMES: tuple[dict[str, Any], ...] = (
+    {"window": "7s", "exclude": "instant"},
+    {"window": "7s", "hop": "4s", "ends": "hop"},
+    {"calendar": "day", "timezone": "UTC", "running": True},
+    {"rows": 3, "where": "kept"},
+    {"window": "20s", "session": "2s"},
 )
 
 
@@ -165,7 +174,8 @@ def _view(world: World, kinds: dict[str, type[Aggregate]]) -> tuple[View, list[s
     features: dict[str, Aggregate] = {}
     keys: list[str] = []
     for key, kind in kinds.items():
-        ways = itertools.product(SAMPLES.get(kind.__name__, ({},)), _WINDOWS)
+        windows = (*_WINDOWS, *(_FRAMES if kind.__name__ in _FRAMED else ()))
+        ways = itertools.product(SAMPLES.get(kind.__name__, ({},)), windows)
         for params, window in ways:
             features[f"f{len(keys)}"] = _made(kind, {**params, **window})
             keys.append(key)
@@ -252,19 +262,17 @@ def _in_duckdb(
 def _inputs(feature: Feature, view: View, events: Sequence[_Event], t: int) -> list[Any]:
     """What the aggregate takes of the events in the feature's window at t (T3-T5), as the rules say
     it."""
-    high = t - feature.offset_us
-    low = high - feature.window_us
-    if feature.hop_us:
-        low = low // feature.hop_us * feature.hop_us
-    counted = [
+    low, high = _ends(feature, t)
+    kept = [
         e
         for e in events
         if low < e.ts <= high and e.created <= t and (feature.where is None or e.kept)
     ]
+    rows = _framed(feature, kept, t)
     aggregate = feature.implementation()
     if feature.slot is None:
-        return [e.ts if aggregate.of_instants else True for e in counted]
-    given = [e for e in counted if e.value is not None]
+        return [e.ts if aggregate.of_instants else True for e in rows]
+    given = [e for e in rows if e.value is not None]
     if aggregate.of_instants:
         return [e.ts for e in given]
     if aggregate.paired:
@@ -274,6 +282,37 @@ def _inputs(feature: Feature, view: View, events: Sequence[_Event], t: int) -> l
 
 def _number(value: Any) -> Any:
     return int(value) if isinstance(value, bool) else value
+
+
+def _ends(feature: Feature, t: int) -> tuple[int, int]:
+    """The window (low, high] of a feature at t."""
+    high, frame = t - feature.offset_us, feature.frame
+    if frame is not None and frame.calendar is not None:  # the running day in UTC
+        return high // _DAY * _DAY - 1, high
+    if frame is not None and frame.ends is not None:
+        high = high // feature.hop_us * feature.hop_us
+        return high - feature.window_us, high
+    low = high - feature.window_us
+    if feature.hop_us:
+        low = low // feature.hop_us * feature.hop_us
+    return low, high - (frame is not None and frame.exclude is not None)
+
+
+def _framed(feature: Feature, kept: list[_Event], t: int) -> list[_Event]:
+    """The events of a window that count, of a frame of rows or a session (T10)."""
+    rows, gap = None, None
+    if feature.frame is not None:
+        rows, gap = feature.frame.rows, feature.frame.session_us
+    if rows is not None:
+        return kept[-rows:]
+    if gap is None:
+        return kept
+    run: list[_Event] = []
+    for event in reversed(kept):
+        if (run[0].ts if run else t) - event.ts > gap:
+            break
+        run.insert(0, event)
+    return run
 
 
 def _value(feature: Feature, values: Sequence[Any], t: int, type_: Type) -> Any:

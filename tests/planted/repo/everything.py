@@ -180,6 +180,27 @@ values = FeatureView(
     ttl="90d",
 )
 
+framed = FeatureView(
+    "framed",
+    entities=[customer],
+    source=payments,
+    features={
+        "before": Sum("amount", window="7d", exclude="instant"),
+        "before_last": Last("pieces", window="7d", exclude="instant"),
+        "hourly": Sum("amount", window="2h", hop="1h", ends="hop"),
+        "by_5h": Count(window="12h", hop="5h", ends="hop"),
+        "yesterday": Sum("pieces", calendar="day", timezone="America/Havana"),
+        "today": Count(calendar="day", timezone="America/Havana", running=True),
+        "week": Max("tip", calendar="week", timezone="Europe/London"),
+        "last_3": Sum("amount", rows=3),
+        "large_2": Mean("tip", window="30d", rows=2, where=is_large),
+        "last_row": LastN("pieces", n=5, rows=4),
+        "session": Count(window="1d", session="1h"),
+        "in_session": Sum("pieces", window="2d", session="6h", where=is_large),
+        "months": Mean("amount", calendar="month", timezone="Asia/Tokyo", periods=2),
+    },
+)
+
 # ── Latest rows ───────────────────────────────────────────────────────────────────────────────────
 
 
@@ -349,6 +370,7 @@ def with_tip(amount: float | None, tip: float | None, basket: float) -> float:
 sums = FeatureService("sums", features=[windows])
 sets = FeatureService("sets", features=[values])
 shapes_of_customers = FeatureService("shapes", features=[shapes])
+frames = FeatureService("frames", features=[framed])
 rows = FeatureService("rows", features=[latest, per_piece, with_tip], request={"basket": float})
 ids = FeatureService("ids", features=[order_windows, order_latest, click_windows])
 instants = FeatureService("instants", features=[reading])
