@@ -37,7 +37,8 @@ from featurekit.language.wire import from_json, to_json
 from featurekit.offline.session import prepare
 
 PRELUDE = """\
-import datetime as dt, enum, hashlib, math, re, typing
+import bisect, datetime as dt, enum, hashlib, math, re, statistics, typing, unicodedata
+import urllib.parse, zlib
 from datetime import date, datetime, timedelta, timezone
 from typing import Literal, NamedTuple, TypedDict
 from zoneinfo import ZoneInfo

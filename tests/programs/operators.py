@@ -47,6 +47,27 @@ _WRITTEN: dict[str, str] = {
     "str.partition(str,str)": "list({0}.partition({1}))",
     "str.rpartition(str,str)": "list({0}.rpartition({1}))",
     "in(float,list[float])": "(<int> in {1}[:])",  # not of a float, which may be NaN
+    "math.comb(int,int)": "math.comb({0} % 70, {1} % 40)",
+    "math.perm(int,int)": "math.perm({0} % 30, {1} % 30)",
+    "math.factorial(int)": "math.factorial({0} % 25)",
+    "bytes.fromhex(str)": "bytes.fromhex({0})",
+    "urllib.parse.quote(str,str)": "urllib.parse.quote({0}, safe={1})",
+    "urllib.parse.quote_plus(str,str)": "urllib.parse.quote_plus({0}, safe={1})",
+    "urllib.parse.urlparse.port(str)": "(urllib.parse.urlparse({0}).port or 0)",
+    "urllib.parse.urlparse.port?(str)": "(urllib.parse.urlparse({0}).port is not None)",
+    **{
+        f"urllib.parse.urlparse.{part}(str)": f"(urllib.parse.urlparse({{0}}).{part} or '')"
+        for part in (
+            *("scheme", "netloc", "path", "params", "query", "fragment"),
+            *("hostname", "username", "password"),
+        )
+    },
+    **{
+        f"urllib.parse.urlparse.{part}?(str)": (
+            f"(urllib.parse.urlparse({{0}}).{part} is not None)"
+        )
+        for part in ("hostname", "username", "password")
+    },
     "math.isclose(float,float,float,float)": "math.isclose({0}, {1}, rel_tol={2}, abs_tol={3})",
     **{
         f"str.{name}(str,int,str)": f"{{0}}.{name}(<small> % 50, <fill>)"
@@ -119,6 +140,8 @@ def _template(op: Op, arguments: list[str]) -> str | None:
             return f"{first}.{name.split('.')[1]}(None, {most})"
         case "sorted_reverse", _:
             return f"sorted({first}, reverse=True)"
+        case "range", [stop, step]:
+            return f"list(range({first}, {first} + {stop} % 20, 1 + {step} % 3))"
         case "reversed", _:
             return f"list(reversed({first}))"
         case "date" | "timedelta", _:  # constants that raise are refused when they are read
@@ -126,6 +149,12 @@ def _template(op: Op, arguments: list[str]) -> str | None:
             return f"{name}({kind}({first}), {', '.join(rest)})"
     home, _, method = name.partition(".")
     if home == "re":
+        found, _, part = method.partition(".")
+        if found == "finditer":
+            read = f"group({rest[1]})" if part == "group" else f"{part}()"
+            return f"[m.{read} for m in re.finditer({first}, {rest[0]})]"
+        if part in ("start", "end"):
+            return f"re.{found}({first}, {rest[0]}).{part}()"
         if method.endswith(".group"):
             return f"re.{method[:-6]}({', '.join(arguments[:2])}).group({arguments[2]})"
         made = f"re.{method}({', '.join(arguments)})"

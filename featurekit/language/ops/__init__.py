@@ -5,6 +5,7 @@ from featurekit.language.ops import binary as binary
 from featurekit.language.ops import comparison as comparison
 from featurekit.language.ops import convert as convert
 from featurekit.language.ops import instant as instant
+from featurekit.language.ops import library as library
 from featurekit.language.ops import listing as listing
 from featurekit.language.ops import mapping as mapping
 from featurekit.language.ops import mathematics as mathematics

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import functools
+import string
 import sys
 import types as pytypes
 from collections.abc import Callable
@@ -76,6 +77,10 @@ def _attribute(
     if isinstance(held, type):
         _no_clock(p, node, f"{held.__name__}.{name}")
         return operator(p, node, f"{held.__name__}.{name}", [], node.args, env)
+    if isinstance(receiver, ast.Name) and p.is_builtin(receiver.id, env):
+        full = f"{receiver.id}.{name}"
+        if receiver.id in ("bytes", "float", "int", "str") and full in ops.BY_NAME:
+            return operator(p, node, full, [], node.args, env)
     return _method(p, node, receiver, name, env)
 
 
@@ -103,6 +108,7 @@ def _method(p: Parsing, node: ast.Call, receiver: ast.expr, name: str, env: Env)
     value = expression(p, receiver, env)
     no_none(p, receiver, value)
     full = f"{value.type.name}.{name}"
+    _drop_strict(p, node, full, env)
     special = _METHODS.get(full)
     if special is not None and (made := special(p, node, full, receiver, value, env)) is not None:
         return made
@@ -110,6 +116,14 @@ def _method(p: Parsing, node: ast.Call, receiver: ast.expr, name: str, env: Env)
         p.fail(node, f"{full} is no method", f"write .{name} without ()")
     no_list(p, node, full)
     return operator(p, node, full, [(receiver, value)], node.args, env)
+
+
+def _drop_strict(p: Parsing, node: ast.Call, name: str, env: Env) -> None:
+    """Take `errors="strict"` out of a call of encode or decode, which means nothing else."""
+    if name in ("bytes.decode", "str.encode"):
+        node.keywords = [
+            k for k in node.keywords if k.arg != "errors" or p.static(k.value, env) != "strict"
+        ]
 
 
 def _changing(
@@ -127,7 +141,39 @@ def _changing(
 def _format(
     p: Parsing, node: ast.Call, name: str, receiver: ast.expr, value: Expr, env: Env
 ) -> Expr | None:
-    p.fail(node, "str.format()", 'write an f-string, as in f"{a}-{b:.2f}"')
+    """`"{}-{name:.2f}".format(a, name=b)`, as the f-string that it means."""
+    held = p.settled(receiver, env)
+    if not isinstance(held, str):
+        p.fail(node, "format() of a computed text", 'write an f-string, as in f"{a}-{b:.2f}"')
+    given = {str(i): a for i, a in enumerate(node.args)}
+    given |= {k.arg or "**": k.value for k in node.keywords}
+    pieces: list[ast.expr] = []
+    used: set[str] = set()
+    for text, field, spec, conversion in string.Formatter().parse(held):
+        pieces.append(ast.Constant(text))
+        if field is None:
+            continue
+        root, *rest = (field or str(len(used))).split(".")
+        if (
+            root not in given
+            or "[" in field
+            or "{" in (spec or "")
+            or conversion not in (None, "s")
+        ):
+            p.fail(node, f"the field {{{field}}} of a format", "write an f-string, as in {a:.2f}")
+        used.add(root)
+        value = given[root]
+        for attribute in rest:
+            value = ast.Attribute(value, attribute, ast.Load())
+        shown = ast.JoinedStr([ast.Constant(spec)]) if spec else None
+        pieces.append(ast.FormattedValue(value, ord(conversion) if conversion else -1, shown))
+    if used != given.keys():
+        p.fail(node, "an argument that the format does not use", "leave it out")
+    made = ast.JoinedStr(pieces)
+    for part in ast.walk(made):
+        if not hasattr(part, "lineno"):
+            ast.copy_location(part, node)
+    return expression(p, made, env)
 
 
 def _split(
@@ -259,7 +305,7 @@ def _known(p: Parsing, node: ast.Call, name: str, known: Any, env: Env) -> Expr:
         p.fail(node, f"{name}() makes a {known.__name__}", "use plain values, or return it whole")
     _no_clock(p, node, name)
     module = getattr(known, "__module__", None)
-    full = f"{module}.{getattr(known, '__name__', name)}"
+    full = f"{(module or '').lstrip('_')}.{getattr(known, '__name__', name)}"
     if full == "math.isclose" and len(node.args) > 2:
         p.fail(node.args[2], "a tolerance by its position", "write rel_tol=… or abs_tol=…")
     if full in ops.BY_NAME:
@@ -283,7 +329,6 @@ _CLOCKS = ("datetime.now", "datetime.utcnow", "datetime.today", "date.today", "t
 
 _REFUSED = {
     "print": "leave it out: a feature only computes its value",
-    "isinstance": "test for None with `is None`; a parameter has its declared type",
     "type": "a parameter has its declared type",
     "open": "declare the file as a source, or bind its values to a module constant",
     "getattr": "write the attribute out",

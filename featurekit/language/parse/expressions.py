@@ -7,18 +7,20 @@ import enum
 import types as pytypes
 from typing import Any, NoReturn
 
-from featurekit.core.types import DATETIME, NONE, STR, Type
+from featurekit.core.types import DATETIME, INT, NONE, STR, Type
 from featurekit.language import ops
 from featurekit.language.ir import Bind, Const, Expr, Name
 from featurekit.language.parse.calls import no_attribute
 from featurekit.language.parse.conditions import test_of
-from featurekit.language.parse.context import MISSING, Env, Parsing, is_function
+from featurekit.language.parse.context import HELD, MISSING, Env, Parsing, is_function
 from featurekit.language.parse.handlers import EXPRESSIONS, expression, handles
 from featurekit.language.parse.instants import chained, no_zoned, of_zoned, zoned_of
+from featurekit.language.parse.kinds import known
 from featurekit.language.parse.operators import call, choose, is_method, named, no_none
 from featurekit.language.parse.patterns import group_of, match_of, no_match
 from featurekit.language.parse.sequences import sequence
 from featurekit.language.parse.tables import subscript_table
+from featurekit.language.parse.urls import no_url, part_of, url_of
 
 _BINARY = {
     ast.Add: "+",
@@ -51,7 +53,20 @@ def _binary(p: Parsing, node: ast.BinOp, env: Env, expect: Type | None) -> Expr:
     if isinstance(node.op, ast.Mod) and isinstance(p.static(node.left, env), str):
         p.fail(node, "% of a text", 'write an f-string, as in f"{a}-{b:.2f}"')
     sides = [node.left, node.right]
-    return call(p, node, _BINARY[type(node.op)], sides, [expression(p, s, env) for s in sides])
+    values = [expression(p, s, env) for s in sides]
+    _exact_sides(p, node, values)
+    return call(p, node, _BINARY[type(node.op)], sides, values)
+
+
+def _exact_sides(p: Parsing, node: ast.BinOp, values: list[Expr]) -> None:
+    """CompileError for a sum of an int and a local that is only supposed to be a float: Python may
+    give an int."""
+    if not p.guesses.floats or isinstance(node.op, ast.Div):
+        return
+    for side, other in (values, values[::-1]):
+        if isinstance(side, Name) and side.name in p.guesses.floats and other.type == INT:
+            what = f"{side.name} is an int at first and a float later"
+            p.fail(node, what, f"begin with {side.name} = 0.0")
 
 
 @handles(EXPRESSIONS, ast.UnaryOp)
@@ -74,6 +89,9 @@ def _unary(p: Parsing, node: ast.UnaryOp, env: Env, expect: Type | None) -> Expr
 @handles(EXPRESSIONS, ast.IfExp)
 def _choice(p: Parsing, node: ast.IfExp, env: Env, expect: Type | None) -> Expr:
     condition, if_true, if_false = test_of(p, node.test, env)
+    if (answer := known(condition)) is not None:
+        taken = (node.body, if_true) if answer else (node.orelse, if_false)
+        return expression(p, *taken, expect)
     then = expression(p, node.body, if_true, expect)
     other = expression(p, node.orelse, if_false, expect)
     p.forget(node, env)
@@ -89,6 +107,10 @@ def _load(p: Parsing, node: ast.Name, env: Env, expect: Type | None) -> Expr:
             no_match(p, node)
         if isinstance(local, Name) and local.name in p.zoned:
             no_zoned(p, node)
+        if isinstance(local, Name) and local.name in p.urls:
+            no_url(p, node)
+        if local.type == HELD:
+            _no_value(p, node, name, local)
         return local
     value = p.captured.named(node, name)
     if value is MISSING:
@@ -102,11 +124,15 @@ def _load(p: Parsing, node: ast.Name, env: Env, expect: Type | None) -> Expr:
             f"make it a tuple, and use it in a loop, as {name}[i], or in `x in {name}`",
         )
     if isinstance(value, (tuple, dict, frozenset)):
-        shown = type(value).__name__
-        hint = f"use it as {name}[key], in `x in {name}`, or in a loop"
-        p.fail(node, f"{name} is a {shown}, and no value by itself", hint)
+        _no_value(p, node, name, value)
     _no_member(p, node, value)
     return p.constant(node, value)
+
+
+def _no_value(p: Parsing, node: ast.Name, name: str, held: Any) -> NoReturn:
+    shown = type(held.value if isinstance(held, Const) else held).__name__
+    hint = f"use it as {name}[key], in `x in {name}`, or in a loop"
+    p.fail(node, f"{name} is a {shown}, and no value by itself", hint)
 
 
 def _unbound(p: Parsing, node: ast.Name) -> NoReturn:
@@ -164,6 +190,8 @@ def _attribute(p: Parsing, node: ast.Attribute, env: Env, expect: Type | None) -
         )
     if (made := chained(p, node, env)) is not None:
         return made
+    if (url := url_of(p, inner, env)) is not None:
+        return part_of(p, node, url)
     if (zoned := zoned_of(p, inner, env)) is not None:
         if is_method(DATETIME, attribute):
             p.fail(node, f"{attribute} is a method", f"write .{attribute}()")

@@ -113,7 +113,7 @@ def _settled(env: Env) -> list[Statement]:
     agree on these names where ways meet."""
     out: list[Statement] = []
     for name, local in env.items():
-        if not isinstance(local, Name) or local.type.name in ("match", "zoned"):
+        if not isinstance(local, Name) or local.type.name in ("match", "zoned", "parted"):
             continue
         if local.name.startswith(".") and not name.startswith("."):
             out.append(Assign(name, local))
@@ -161,12 +161,7 @@ _REFUSED: dict[type[ast.AST], tuple[str, str]] = {
     ast.YieldFrom: ("yield", "return a list"),
     ast.Starred: ("a starred expression", "write the elements out"),
     ast.Slice: ("a slice by itself", "write values[a:b]"),
-    ast.While: ("while", "a while may never end: write `for _ in range(12):` with a break"),
     ast.AsyncFor: ("async for", "write a plain for"),
-    ast.Try: (
-        "try",
-        "an error is a state of its own: test first, as in `if d == 0: return None`",
-    ),
     ast.TryStar: ("try", "test for the error first"),
     ast.With: ("with", "a feature computes from its parameters alone"),
     ast.FunctionDef: (

@@ -10,7 +10,7 @@ import typing
 from typing import Any
 
 from featurekit.core.types import BOOL, FLOAT, INT, NONE, Type
-from featurekit.language.ir import Apply, Expr, Function, Statement
+from featurekit.language.ir import Apply, Expr, Fail, Function, Statement
 from featurekit.language.parse.context import Env, Parsing, begin
 from featurekit.language.parse.flow import kept
 from featurekit.language.parse.functions import whole_function
@@ -18,6 +18,7 @@ from featurekit.language.parse.handlers import unconverted
 from featurekit.language.parse.operators import coerce
 from featurekit.language.results import result_fields
 from featurekit.language.transform import Transform
+from featurekit.language.walk import nodes
 
 
 def inline(p: Parsing, node: ast.Call, function: Any, name: str, env: Env) -> Expr:
@@ -87,6 +88,8 @@ def _helper(
             given=dict(given),
         )
         p.inlined[key] = whole_function(inner)
+    if any(isinstance(n, Fail) for n in nodes(p.inlined[key])):
+        p.raising.append(node)
     return p.inlined[key]
 
 

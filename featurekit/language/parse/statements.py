@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import replace
 from typing import Any
 
-from featurekit.core.types import BOOL, INT, NONE
+from featurekit.core.types import BOOL, FLOAT, INT, NONE
+from featurekit.errors import CompileError
 from featurekit.language.ir import (
     Assign,
     Both,
@@ -24,17 +26,21 @@ from featurekit.language.ir import (
 )
 from featurekit.language.parse.conditions import test_of
 from featurekit.language.parse.context import (
+    HELD,
     MISSING,
+    PARTED,
     ZONED,
     Env,
     Match,
     Parsing,
     Zoned,
     join,
+    mutates,
     narrowed,
 )
 from featurekit.language.parse.flow import assign, fork, kept
 from featurekit.language.parse.functions import hinted
+from featurekit.language.parse.guesses import Wrong, empties, may_be_float
 from featurekit.language.parse.handlers import (
     STATEMENTS,
     Flow,
@@ -46,9 +52,11 @@ from featurekit.language.parse.handlers import (
 )
 from featurekit.language.parse.helpers import fields_of, several
 from featurekit.language.parse.instants import in_years, zoned_of
+from featurekit.language.parse.kinds import known
 from featurekit.language.parse.operators import call, coerce, comparand, no_none
-from featurekit.language.parse.patterns import match_of
+from featurekit.language.parse.patterns import groups_of, match_of
 from featurekit.language.parse.sequences import sequence, spelled_out, unconverted_list
+from featurekit.language.parse.urls import in_parts, url_of
 from featurekit.language.parse.usage import grown, why_not_grown
 
 _ONLY_NAMES = ("only a name can be assigned", "write name = value")
@@ -63,7 +71,11 @@ def _assign(p: Parsing, node: ast.Assign, env: Env) -> Made:
                 return _assign_match(p, name, match, env)
             if (zoned := zoned_of(p, value, env)) is not None:
                 return _assign_zoned(p, name, value, zoned, env)
-            return assign(p, node, name, expression(p, value, env), env)
+            if (url := url_of(p, value, env)) is not None:
+                return _assign_url(p, name, value, url, env)
+            if (held := _held(p, name, value, env)) is not None:
+                return [], Flow({**env, name: held})
+            return assign(p, node, name, _assigned(p, name, value, env), env)
         case [ast.Tuple(elts=targets) | ast.List(elts=targets)]:
             return _unpack(p, node, targets, value, env)
         case [_, _, *_]:
@@ -71,11 +83,52 @@ def _assign(p: Parsing, node: ast.Assign, env: Env) -> Made:
     p.fail(node, *_ONLY_NAMES)
 
 
+def _assigned(p: Parsing, name: str, value: ast.expr, env: Env) -> Expr:
+    """The value that a local is given: an empty list of the type that the local has, and a choice
+    between a float and a constant int as a float, where nothing can tell it from an int."""
+    known = env.get(name)
+    if isinstance(value, ast.List) and not value.elts and known is not None:
+        return expression(p, value, env, known.type.base if known.type.item else None)
+    numbers = isinstance(value, ast.IfExp) and any(
+        isinstance(n, ast.Constant) and type(n.value) is int for n in (value.body, value.orelse)
+    )
+    if not numbers:
+        return expression(p, value, env)
+    try:
+        return expression(p, value, dict(env))
+    except CompileError as error:
+        if not may_be_float(p.node, name, top=p.top):
+            raise
+        made = expression(p, value, env, FLOAT)
+        if made.type.base != FLOAT:
+            raise error from None
+        p.guesses.floats |= {name}
+        return made
+
+
+def _held(p: Parsing, name: str, value: ast.expr, env: Env) -> Const | None:
+    """The constant that a local stands for, where it is no value: a dict, a set or a pattern that
+    stays as it is. None for anything else."""
+    held = p.static(value, env)
+    if not isinstance(held, (dict, set, frozenset, re.Pattern)) or not held:
+        return None
+    return None if mutates(p.node, name) else Const(held, HELD)
+
+
 def _assign_match(p: Parsing, name: str, match: Match, env: Env) -> Made:
     out: list[Statement] = []
     text = kept(p, match.text, out)
     local = p.new_name(match.type)  # a name for the match, which is never read
     p.matches[local.name] = replace(match, text=text)
+    return out, Flow({**env, name: local})
+
+
+def _assign_url(p: Parsing, name: str, node: ast.expr, url: Expr, env: Env) -> Made:
+    out: list[Statement] = []
+    text = kept(p, url, out)
+    out.append(in_parts(p, node, text))
+    local = p.new_name(PARTED)
+    p.urls[local.name] = text
     return out, Flow({**env, name: local})
 
 
@@ -134,17 +187,22 @@ def _pass(p: Parsing, node: ast.Pass, env: Env) -> Made:
 @handles(STATEMENTS, ast.Assert)
 def _assert(p: Parsing, node: ast.Assert, env: Env) -> Made:
     condition, if_true, _ = test_of(p, node.test, env)
+    p.raising.append(node)
     return [If(condition, (), (Fail(),))], Flow(if_true)
 
 
 @handles(STATEMENTS, ast.Raise)
 def _raise(p: Parsing, node: ast.Raise, env: Env) -> Made:
+    p.raising.append(node)
     return [Fail()], Flow(None)  # the call errs, whatever it raises (R3)
 
 
 @handles(STATEMENTS, ast.If)
 def _if(p: Parsing, node: ast.If, env: Env) -> Made:
     condition, if_true, if_false = test_of(p, node.test, env)
+    if (answer := known(condition)) is not None:
+        made, flow = block(p, node.body, if_true) if answer else block(p, node.orelse, if_false)
+        return list(made), flow
     return fork(
         p,
         node.test,
@@ -170,7 +228,11 @@ def _grow(p: Parsing, node: ast.stmt, env: Env) -> Made | None:
     if added.type.base != held.type.base:
         item, wanted = added.type.item, held.type.item
         hint = f"add {wanted}, as in {wanted}(…), or begin with {name}: {added.type} = []"
-        p.fail(more, f"{name} is {held.type}, and this adds {item}", hint)
+        error = p.place.error(more, f"{name} is {held.type}, and this adds {item}", hint)
+        places = [e for e in empties(p.node, name) if e in p.guesses.elements]
+        if places and item is not None:
+            raise Wrong(places, item, error)
+        raise error
     made = call(p, at, "+", [at, more], [held, added])
     return assign(p, node, name, made, env)
 
@@ -223,6 +285,8 @@ def _parts(p: Parsing, node: ast.expr, count: int, env: Env, out: list[Statement
             left = kept(p, expression(p, a, env), out)
             right = kept(p, expression(p, b, env), out)
             return [call(p, node, op, [a, b], [left, right]) for op in ("//", "%")]
+        case ast.Call() if (groups := groups_of(p, node, env)) is not None:
+            return groups
         case ast.Call() if (fields := several(p, node, env)) is not None:
             return fields_of(p, node, fields, env, out)
     held = p.static(node, env)
