@@ -99,24 +99,28 @@ def _run_watched(source: str, space: dict[str, Any]) -> None:
     exec(compile(ast.fix_missing_locations(tree), "<watched>", "exec"), space)
 
 
+class Watched(BaseException):
+    """An error by a rule, where Python raises none: no handler of the text catches it."""
+
+
 def _int64(value: Any) -> Any:
     if type(value) is int and not INT_MIN <= value <= INT_MAX:
-        raise OverflowError("an int outside int64")
+        raise Watched("an int outside int64")
     if type(value) is dt.timedelta and not MIN_SPAN <= value <= MAX_SPAN:
-        raise OverflowError("a timedelta outside int64 microseconds")
+        raise Watched("a timedelta outside int64 microseconds")
     if type(value) is dt.datetime and value.tzinfo is None:
-        raise ValueError("a local time without its zone")  # here a datetime is an instant (T1)
+        raise Watched("a local time without its zone")  # here a datetime is an instant (T1)
     if type(value) is tuple:
         return tuple(_int64(v) for v in value)  # of divmod
     if isinstance(value, complex):
-        raise ValueError("a complex result")
+        raise Watched("a complex result")
     return value
 
 
 def _at_utc(value: Any) -> Any:
     """A text of another offset is an error by itself: Python keeps its local fields."""
     if isinstance(value, dt.datetime) and value.utcoffset():
-        raise ValueError("an offset other than UTC's")
+        raise Watched("an offset other than UTC's")
     return _int64(value)
 
 
@@ -214,7 +218,7 @@ def plainly(function: Callable[..., Any], row: Sequence[Any], returns: Type) -> 
     """The plain function's value for a row, ERROR where it raises."""
     try:
         return declared(_int64(function(*row)), returns)
-    except Exception:
+    except (Exception, Watched):
         return ERROR
 
 

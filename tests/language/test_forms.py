@@ -1,0 +1,221 @@
+"""Each form of the language that needs more than one operator agrees three ways, over awkward rows
+that Hypothesis chooses (R1–R4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from programs import columns
+from three_ways import Table, compared, disagreeing
+
+ROWS, ASKED = 500, 40
+
+FORMS: dict[str, str] = {
+    "try_around_a_conversion": """
+def f(s: str) -> float | None:
+    try:
+        return float(s)
+    except ValueError:
+        return None
+""",
+    "a_handler_sees_what_holds_wherever_the_body_stopped": """
+def f(s: str, a: int, b: int) -> int:
+    n = 1
+    try:
+        n = a // b
+        n = int(s)
+    except ZeroDivisionError:
+        n -= 1
+    except (ValueError, TypeError):
+        n += 1
+    return n
+""",
+    "an_int_outside_int64_is_caught_by_no_handler": """
+def f(a: int, b: int) -> int:
+    try:
+        return a * b
+    except (OverflowError, ValueError):
+        return 0
+    except Exception:
+        return 1
+""",
+    "a_handler_of_another_class_lets_the_error_pass": """
+def f(li: list[int], a: int) -> int:
+    try:
+        return li[a]
+    except (ValueError, ZeroDivisionError):
+        return -1
+""",
+    "a_handler_by_its_base_class": """
+def f(li: list[int], s: str, ob: bytes | None) -> int:
+    try:
+        if ob is not None:
+            return len(ob.decode("utf-8"))
+        return li[0] + {"a": 1}[s]
+    except LookupError:
+        return -1
+    except UnicodeError:
+        return -2
+""",
+    "try_in_a_loop": """
+def f(ls: list[str]) -> int:
+    total = 0
+    for w in ls:
+        try:
+            n = int(w)
+        except ValueError:
+            continue
+        if n > 5:
+            break
+        total += n % 100
+    return total
+""",
+    "a_missing_match_in_a_try": r"""
+def f(s: str) -> str:
+    try:
+        return re.search(r"(\w)\w", s).group(1)
+    except AttributeError:
+        return "none"
+""",
+    "while_until_it_is_small": """
+def f(a: int, b: int) -> int:
+    a, b = abs(a % 1000), abs(b % 1000)
+    while b:
+        a, b = b, a % b
+    return a
+""",
+    "while_with_break_and_continue": """
+def f(s: str, k: int) -> str:
+    out = ""
+    i = 0
+    while i < len(s):
+        i += 1
+        if s[i - 1] == "a":
+            continue
+        out += s[i - 1]
+        if len(out) > k % 4:
+            break
+    return out
+""",
+    "while_true_with_a_walrus": """
+def f(s: str) -> int:
+    at, n = 0, 0
+    while (at := s.find("a", at)) >= 0:
+        at += 1
+        n += 1
+    return n
+""",
+    "ranges_that_the_data_tells": """
+def f(li: list[int], k: int) -> int:
+    n = 0
+    for i in range(1, len(li)):
+        n += (li[i] % 100) - (li[i - 1] % 100)
+    for j in range(k % 7, -2, -2):
+        n += j
+    return n + sum([i for i in range(0, len(li) - 1)])
+""",
+    "parts_of_a_list": """
+def f(s: str, k: int) -> list[str]:
+    n = abs(k % 3) + 1
+    return [s[i : i + n] for i in range(0, len(s), n)]
+""",
+    "loops_over_matches": r"""
+def f(s: str) -> str:
+    out = ""
+    for m in re.finditer(r"(\w)(\w)?", s):
+        out += m.group(1) + str(m.start()) + str(m.end())
+    return out + "".join(m[0] for m in re.finditer("[ab]+", s) if m.start() > 0)
+""",
+    "groups_of_a_match": r"""
+def f(s: str) -> str:
+    m = re.match(r"(\w)(.)", s)
+    if m is None:
+        return "none"
+    a, b = m.groups()
+    c, d = m.group(2, 1)
+    return a + b + c + d + str(m.end())
+""",
+    "the_class_of_a_value": """
+def f(s: str | None, a: int, ox: float | None) -> int:
+    if not isinstance(s, str):
+        return -1
+    if isinstance(a, str) or type(a) is bool:
+        return a.upper()
+    n = 1 if isinstance(a, (int, float)) and type(s) is str else s
+    if isinstance(ox, float) and ox > 1.0:
+        n += 1
+    return n + len(s)
+""",
+    "constants_in_locals": r"""
+def f(s: str, w: str) -> int:
+    days = {"a": 1, "b": 2, "": 3}
+    known = {"a", "b"}
+    pattern = r"\w+"
+    word = re.compile("[ab]", re.IGNORECASE)
+    if s in known or word.search(s):
+        return days.get(s, 7)
+    return len(re.findall(pattern, w)) + len(days)
+""",
+    "types_found_in_the_text": """
+def f(ls: list[str], li: list[int]) -> list[str]:
+    seen = []
+    sizes = []
+    for w in ls:
+        if w not in seen:
+            seen.append(w)
+            sizes.append(len(w))
+    return seen + [str(n) for n in sizes]
+""",
+    "an_int_that_becomes_a_float": """
+def f(lf: list[float], x: float, y: float) -> float:
+    total = 0
+    for v in lf:
+        if v == v and abs(v) < 1e100:
+            total += v * 0.5
+    share = x / y if y and y == y else 0
+    return max(total, -5.0) + share
+""",
+    "formats": """
+def f(s: str, a: int, x: float) -> str:
+    shape = "{}|{:>5}|{last:.2f}"
+    return shape.format(s, a, last=x) + "{1}-{0}".format(a, s)
+""",
+    "parts_of_a_url": """
+def f(s: str, w: str) -> str:
+    parts = urllib.parse.urlparse("http://" + s + ":80/" + w)
+    host = parts.hostname or ""
+    port = parts.port
+    if port is None:
+        return host
+    return f"{parts.scheme} {host} {port} {parts.path}"
+""",
+}
+
+
+@pytest.fixture(scope="module")
+def table() -> Table:
+    return Table(columns(ROWS))
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_form_agrees_three_ways(table: Table, name: str) -> None:
+    seen: list[Any] = []
+
+    @settings(
+        max_examples=6,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+        database=None,
+    )
+    @given(first=st.integers(0, ROWS - ASKED))
+    def agree(first: int) -> None:
+        _, answers = compared(FORMS[name], "f", table, range(first, first + ASKED))
+        seen.extend(plain for _, plain, *_ in answers)
+        assert disagreeing(answers)[:1] == []
+
+    agree()
+    assert len(set(map(repr, seen))) > 1  # the form has more than one outcome
