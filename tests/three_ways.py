@@ -37,7 +37,7 @@ from featurekit.language.wire import from_json, to_json
 from featurekit.offline.session import prepare
 
 PRELUDE = """\
-import bisect, datetime as dt, enum, hashlib, math, re, statistics, typing, unicodedata
+import bisect, collections, datetime as dt, enum, hashlib, math, re, statistics, typing, unicodedata
 import urllib.parse, zlib
 from datetime import date, datetime, timedelta, timezone
 from typing import Literal, NamedTuple, TypedDict
@@ -165,7 +165,8 @@ class _Watch(ast.NodeTransformer):
         return self.watch(node)
 
     def visit_AugAssign(self, node: ast.AugAssign) -> ast.stmt:
-        assert isinstance(node.target, ast.Name)
+        if not isinstance(node.target, ast.Name):
+            return node  # an entry of a dict, whose counts stay small
         read = ast.copy_location(ast.Name(node.target.id, ast.Load()), node)
         whole = ast.copy_location(ast.BinOp(read, node.op, node.value), node)
         return ast.copy_location(ast.Assign([node.target], self.visit(whole)), node)
@@ -297,6 +298,9 @@ def _stored(value: Any, type_: Type) -> Any:
 def _read(value: Any, type_: Type) -> Any:
     if value is None:
         return None
+    if type_.name == "dict":
+        assert type_.item is not None
+        return {_read(k, type_.item): n for k, n in value.items()}
     if type_.item is not None:
         return [_read(v, type_.item) for v in value]
     if type_.name == "datetime":

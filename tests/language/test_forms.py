@@ -183,6 +183,77 @@ def f(s: str, a: int, x: float) -> str:
     shape = "{}|{:>5}|{last:.2f}"
     return shape.format(s, a, last=x) + "{1}-{0}".format(a, s)
 """,
+    "a_dict_of_counts": """
+def f(ls: list[str], s: str) -> int:
+    counts = {}
+    for w in ls:
+        counts[w] = counts.get(w, 0) + 1
+    counts[s] = 7
+    n = 0
+    for w, k in counts.items():
+        if w in counts and len(w) > 0:
+            n += k
+    return n + len(counts) + sum(counts.values()) + counts[s]
+""",
+    "a_counter_and_a_defaultdict": """
+def f(ls: list[str], li: list[int]) -> str:
+    counts = collections.Counter(ls)
+    counts["a"] += 2
+    seen = collections.defaultdict(int)
+    for v in li:
+        seen[v % 3] += 1
+    out = str(counts["nothing"]) + str(max(seen.values(), default=0))
+    for w, n in counts.most_common(2):
+        out += w + str(n)
+    return out + counts.most_common(1)[0][0] + max(counts, key=counts.get)
+""",
+    "a_dict_is_given_back": """
+def f(ls: list[str], s: str, k: int) -> dict[str, int]:
+    if s == "a":
+        return {"": k, s: 1}
+    return {w: len(w) for w in ls if w}
+""",
+    "local_sets": """
+def f(ls: list[str], s: str, li: list[int]) -> int:
+    seen = set()
+    for w in ls:
+        if w in seen:
+            continue
+        seen.add(w)
+    letters = set(s) | {"a", s}
+    both = letters & seen
+    letters -= {"b"}
+    seen.discard("a")
+    odd = {v % 2 for v in li}
+    if not odd:
+        return len(both)
+    return len(seen) * 100 + len(letters ^ set("abc")) + len(both) + sorted(odd)[0]
+""",
+    "shared_letters": """
+def f(s: str, u: str) -> float:
+    common = set(s) & set(u)
+    union = set(s).union(u)
+    return len(common) / len(union)
+""",
+    "sorted_by_a_key": """
+def f(ls: list[str], lf: list[float], p: bool) -> list[str]:
+    last = sorted(lf, key=lambda v: -v if v == v else 0.0)
+    words = sorted(ls, key=len, reverse=True) + sorted(ls, key=str.lower)
+    return words + [str(v) for v in last]
+""",
+    "extremes_by_a_key": """
+def f(ls: list[str], li: list[int]) -> str:
+    if not ls:
+        return "none"
+    return max(ls, key=len) + min(ls, key=lambda w: w.count("a")) + str(max(li, key=lambda v: v % 7))
+""",
+    "lists_repeated_and_imports_inside": """
+def f(li: list[int], k: int) -> list[int]:
+    from math import floor as down
+    sizes, more = 1, []
+    more.append(down(k % 7 / 2))
+    return [0] * 3 + li * (k % 3) + more
+""",
     "parts_of_a_url": """
 def f(s: str, w: str) -> str:
     parts = urllib.parse.urlparse("http://" + s + ":80/" + w)

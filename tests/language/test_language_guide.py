@@ -8,6 +8,10 @@ GUIDE = (Path(__file__).parents[2] / "docs" / "language.md").read_text(encoding=
 # Rows that a sign, a slice or a call's own syntax stands for.
 SYNTAX = {"getitem", "slice", "slice.from", "slice.to", "slice.every", "format", "sorted_reverse"}
 SYNTAX |= {"positive", "negative", "invert", "in", "not"}
+# What `key=`, local sets and local dicts stand for.
+SYNTAX |= {"order", "order.reverse", "place.min", "place.max", "take", "re.finditer.group"}
+SYNTAX |= {f"set.{n}" for n in ("of", "add", "discard", "&", "|", "-", "^")}
+SYNTAX |= {f"dict.{n}" for n in ("of", "put", "counted", "most.keys", "most.values", "min", "max")}
 SYNTAX |= {"str.split.spaces", "str.rsplit.spaces", "math.hypot*"}
 FIELDS = {"date", "datetime", "timedelta", "zoned"}
 

@@ -78,9 +78,12 @@ _WRITTEN: dict[str, str] = {
     ),
 }
 _OTHER_DICTS = {t for op in TABLE.values() for t in op.params if t.name == "dict"} - {dict_of(STR)}
+_FORMS = ("order", "place.", "take", "dict.of", "dict.put", "dict.counted", "dict.m")
+_FORMS += ("set.of", "set.add", "set.discard", "set.&", "set.|", "set.-", "set.^")
 UNREACHED = frozenset(
     (
         *(k for k, op in TABLE.items() if any(p in _OTHER_DICTS for p in op.params)),
+        *(k for k, op in TABLE.items() if op.name.startswith(_FORMS)),
         # Loops of their own, which stop where they are decided.
         *(f"{name}(list[{t}])" for name in ("any", "all") for t in ("bool", "int", "float", "str")),
     )

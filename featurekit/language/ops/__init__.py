@@ -2,6 +2,7 @@
 table."""
 
 from featurekit.language.ops import binary as binary
+from featurekit.language.ops import collecting as collecting
 from featurekit.language.ops import comparison as comparison
 from featurekit.language.ops import convert as convert
 from featurekit.language.ops import instant as instant

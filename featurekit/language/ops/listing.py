@@ -91,7 +91,13 @@ def _range(start: int, stop: int, step: int) -> list[int]:
     return list(range(start, stop, step))
 
 
-NAMESPACE |= {"bounded_range": _range}
+def _repeated(values: list[Any], times: int) -> list[Any]:
+    if len(values) * times > MOST_STEPS:
+        raise Beyond(f"a list of more than {MOST_STEPS} elements")
+    return values * times
+
+
+NAMESPACE |= {"bounded_range": _range, "repeated": _repeated}
 NAMESPACE |= {"exact_sum": exact_sum, "dot": dot, "norm": norm, "among": _among}
 NAMESPACE |= {"float_product": _prod, "equal": _equal, "count": _count, "index": _index}
 
@@ -178,6 +184,8 @@ def _rows(item: Type) -> tuple[Op, ...]:
             "{0} + {1}",
             "list_concat({0}, {1})",
         ),
+        Op("*", (values, INT), values, "repeated({0}, {1})", raises=True),
+        Op("*", (INT, values), values, "repeated({1}, {0})", raises=True),
         Op("min", (values,), item, "min({0})", "list_min({0})" if plain else None, raises=True),
         Op("max", (values,), item, "max({0})", "list_max({0})" if plain else None, raises=True),
         Op("sorted", (values,), values, "sorted({0})", "list_sort({0})" if plain else None),

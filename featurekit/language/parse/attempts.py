@@ -85,8 +85,10 @@ def _classes(p: Parsing, handler: ast.ExceptHandler) -> tuple[str, ...]:
         if held in (Exception, BaseException):
             return _ALL
         found += [c for c in sorted(CATCHABLE) if issubclass(getattr(builtins, c), held)]
-        if held.__name__ not in CATCHABLE:
-            # A class of a library, as statistics.StatisticsError, is caught by its own name alone.
+        # A class of a library, as statistics.StatisticsError, is caught by one that it derives from.
+        others = [_class(p, other) for other in given if other is not at]
+        covered = any(issubclass(held, other) for other in others)
+        if held.__name__ not in CATCHABLE and not covered and held is not ImportError:
             p.fail(
                 at, f"a handler of {ast.unparse(at)}", "catch ValueError, or what it derives from"
             )

@@ -18,16 +18,23 @@ from featurekit.language.parse.arguments import operator
 from featurekit.language.parse.comprehensions import hypot
 from featurekit.language.parse.conditions import balanced
 from featurekit.language.parse.context import MISSING, Env, Parsing
+from featurekit.language.parse.counts import counts_of
 from featurekit.language.parse.handlers import BUILTINS, EXPRESSIONS, expression, handles
 from featurekit.language.parse.helpers import inline, of_user
 from featurekit.language.parse.instants import call_of_instant
 from featurekit.language.parse.operators import call, choose, is_method, named, no_list, no_none
 from featurekit.language.parse.patterns import call_of_match
 from featurekit.language.parse.purity import impure
+from featurekit.language.parse.sets import joined_sets
 from featurekit.language.parse.tables import get_table
 from featurekit.language.transform import Transform
 
-_READINGS = (hypot, call_of_instant, call_of_match)
+def _joined_by_method(p: Parsing, node: ast.Call, env: Env) -> Expr | None:
+    """`a.union(b)` and the like of sets."""
+    return joined_sets(p, node, env) if isinstance(node.func, ast.Attribute) else None
+
+
+_READINGS = (hypot, call_of_instant, call_of_match, counts_of, _joined_by_method)
 """Calls that mean more than their function and arguments say, in the order in which they are
 tried."""
 
@@ -335,6 +342,4 @@ _REFUSED = {
     "map": "write a comprehension, as in [f(x) for x in values]",
     "filter": "write a comprehension, as in [x for x in values if …]",
     "input": "take it as a request field",
-    "dict": "use a constant dict as a look-up table",
-    "set": "write len(set(values)), sorted(set(values)), or x in (a, b, c)",
 }

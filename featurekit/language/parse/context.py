@@ -422,6 +422,10 @@ class Parsing:
     zoned: dict[str, Zoned] = field(default_factory=dict)
     urls: dict[str, Expr] = field(default_factory=dict)
     """The texts of URLs that locals hold in parts."""
+    sets: set[str] = field(default_factory=set)
+    """The locals that hold a set, as the list of its elements."""
+    augmented: list[ast.expr] = field(default_factory=list)
+    """The entries of dicts that are read to be changed."""
     converts: bool = True
     """Whether a declared float makes a float of an int. A result does. A list for a local does not,
     since Python keeps the int in it."""

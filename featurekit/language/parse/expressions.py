@@ -13,12 +13,14 @@ from featurekit.language.ir import Bind, Const, Expr, Name
 from featurekit.language.parse.calls import no_attribute
 from featurekit.language.parse.conditions import test_of
 from featurekit.language.parse.context import HELD, MISSING, Env, Parsing, is_function
+from featurekit.language.parse.counts import most_common, read_entry
 from featurekit.language.parse.handlers import EXPRESSIONS, expression, handles
 from featurekit.language.parse.instants import chained, no_zoned, of_zoned, zoned_of
 from featurekit.language.parse.kinds import known
 from featurekit.language.parse.operators import call, choose, is_method, named, no_none
 from featurekit.language.parse.patterns import group_of, match_of, no_match
 from featurekit.language.parse.sequences import sequence
+from featurekit.language.parse.sets import joined_sets
 from featurekit.language.parse.tables import subscript_table
 from featurekit.language.parse.urls import no_url, part_of, url_of
 
@@ -52,6 +54,8 @@ def _constant(p: Parsing, node: ast.Constant, env: Env, expect: Type | None) -> 
 def _binary(p: Parsing, node: ast.BinOp, env: Env, expect: Type | None) -> Expr:
     if isinstance(node.op, ast.Mod) and isinstance(p.static(node.left, env), str):
         p.fail(node, "% of a text", 'write an f-string, as in f"{a}-{b:.2f}"')
+    if (joined := joined_sets(p, node, env)) is not None:
+        return joined
     sides = [node.left, node.right]
     values = [expression(p, s, env) for s in sides]
     _exact_sides(p, node, values)
@@ -273,6 +277,8 @@ def _subscript(p: Parsing, node: ast.Subscript, env: Env, expect: Type | None) -
             p.is_builtin("divmod", env) and p.static(index, env) in (0, 1, -1, -2)
         ):
             return _divided(p, node, parts, bool(p.static(index, env) % 2), env)
+    if (common := _common(p, node, env)) is not None:
+        return common
     held = p.static(value, env)
     if isinstance(held, dict):
         return subscript_table(p, value, held, index, env)
@@ -284,9 +290,22 @@ def _subscript(p: Parsing, node: ast.Subscript, env: Env, expect: Type | None) -
     no_none(p, value, made)
     if isinstance(index, ast.Slice):
         return _slice(p, node, value, made, index, env)
+    if made.type.name == "dict" and (entry := read_entry(p, node, made, env)) is not None:
+        return entry
     if made.type.item is None and made.type.name not in ("str", "bytes", "dict"):
         p.fail(node, f"{made.type} has no elements", "index a str or a list")
     return call(p, node, "getitem", [value, index], [made, expression(p, index, env)])
+
+
+def _common(p: Parsing, node: ast.Subscript, env: Env) -> Expr | None:
+    """`counts.most_common(n)[i][0]` and `[1]`; None for anything else."""
+    match node:
+        case ast.Subscript(value=ast.Subscript(value=inner, slice=at), slice=ast.Constant(value=part)):
+            found = most_common(p, inner, env)
+            if found is None or part not in (0, 1):
+                return None
+            return call(p, node, "getitem", [inner, at], [found[part], expression(p, at, env)])
+    return None
 
 
 def _divided(p: Parsing, node: ast.expr, parts: list[ast.expr], rest: bool, env: Env) -> Expr:

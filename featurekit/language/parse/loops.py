@@ -23,6 +23,7 @@ from featurekit.language.ir import (
 )
 from featurekit.language.parse.conditions import test_of
 from featurekit.language.parse.context import MISSING, Env, Exits, Parsing
+from featurekit.language.parse.counts import most_common
 from featurekit.language.parse.flow import meet
 from featurekit.language.parse.handlers import STATEMENTS, Flow, Made, block, expression, handles
 from featurekit.language.parse.operators import call, no_none
@@ -225,8 +226,10 @@ def _of_pairwise(p: Parsing, source: ast.expr, env: Env) -> _Shape | None:
 
 
 def _of_items(p: Parsing, source: ast.expr, env: Env) -> _Shape | None:
-    """`TABLE.items()` and the like of a constant dict, and `counts.items()`; None for anything
-    else."""
+    """`TABLE.items()` and the like of a constant dict, `counts.items()` and
+    `counts.most_common(n)`; None for anything else."""
+    if (common := most_common(p, source, env)) is not None:
+        return [_Column(values=part) for part in common]
     match source:
         case ast.Call(
             func=ast.Attribute(value=receiver, attr="items" | "keys" | "values" as part), args=[]

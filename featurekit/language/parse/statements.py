@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 from dataclasses import replace
 from typing import Any
@@ -38,6 +39,7 @@ from featurekit.language.parse.context import (
     mutates,
     narrowed,
 )
+from featurekit.language.parse.counts import changed_entry
 from featurekit.language.parse.flow import assign, fork, kept
 from featurekit.language.parse.functions import hinted
 from featurekit.language.parse.guesses import Wrong, empties, may_be_float
@@ -48,6 +50,7 @@ from featurekit.language.parse.handlers import (
     block,
     expression,
     handles,
+    refuse,
     unconverted,
 )
 from featurekit.language.parse.helpers import fields_of, several
@@ -56,6 +59,7 @@ from featurekit.language.parse.kinds import known
 from featurekit.language.parse.operators import call, coerce, comparand, no_none
 from featurekit.language.parse.patterns import groups_of, match_of
 from featurekit.language.parse.sequences import sequence, spelled_out, unconverted_list
+from featurekit.language.parse.sets import begin_set, changed_set
 from featurekit.language.parse.urls import in_parts, url_of
 from featurekit.language.parse.usage import grown, why_not_grown
 
@@ -75,9 +79,12 @@ def _assign(p: Parsing, node: ast.Assign, env: Env) -> Made:
                 return _assign_url(p, name, value, url, env)
             if (held := _held(p, name, value, env)) is not None:
                 return [], Flow({**env, name: held})
+            begin_set(p, name, value, env)
             return assign(p, node, name, _assigned(p, name, value, env), env)
         case [ast.Tuple(elts=targets) | ast.List(elts=targets)]:
             return _unpack(p, node, targets, value, env)
+        case [ast.Subscript()] if (made := changed_entry(p, node, env)) is not None:
+            return made
         case [_, _, *_]:
             p.fail(node, "two targets in one assignment", "write two assignments")
     p.fail(node, *_ONLY_NAMES)
@@ -157,8 +164,9 @@ def _declare(p: Parsing, node: ast.AnnAssign, env: Env) -> Made:
 
 @handles(STATEMENTS, ast.AugAssign)
 def _augment(p: Parsing, node: ast.AugAssign, env: Env) -> Made:
-    if (made := _grow(p, node, env)) is not None:
-        return made
+    for reading in (_grow, changed_set, changed_entry):
+        if (made := reading(p, node, env)) is not None:
+            return made
     if not isinstance(node.target, ast.Name):
         p.fail(node, *_ONLY_NAMES)
     name = node.target.id
@@ -171,8 +179,9 @@ def _augment(p: Parsing, node: ast.AugAssign, env: Env) -> Made:
 
 @handles(STATEMENTS, ast.Expr)
 def _evaluate(p: Parsing, node: ast.Expr, env: Env) -> Made:
-    if (made := _grow(p, node, env)) is not None:
-        return made
+    for reading in (_grow, changed_set):
+        if (made := reading(p, node, env)) is not None:
+            return made
     match node.value:
         case ast.Constant(value=str()):
             return [], Flow(env)
@@ -182,6 +191,33 @@ def _evaluate(p: Parsing, node: ast.Expr, env: Env) -> Made:
 @handles(STATEMENTS, ast.Pass)
 def _pass(p: Parsing, node: ast.Pass, env: Env) -> Made:
     return [], Flow(env)
+
+
+@handles(STATEMENTS, ast.Import, ast.ImportFrom)
+def _import(p: Parsing, node: ast.Import | ast.ImportFrom, env: Env) -> Made:
+    """An import of a module of the standard library that computes from its arguments alone, as if
+    it stood at the top of the module."""
+    modules = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+    local = isinstance(node, ast.ImportFrom) and node.level > 0
+    if local or any(m.partition(".")[0] not in _IMPORTED for m in modules):
+        refuse(p, node, "", "")
+    for alias in node.names:
+        if isinstance(node, ast.Import):
+            top = alias.name.partition(".")[0]
+            found: Any = importlib.import_module(alias.name)
+            held = found if alias.asname else importlib.import_module(top)
+            name = alias.asname or top
+        else:
+            held = getattr(importlib.import_module(node.module or ""), alias.name, MISSING)
+            name = alias.asname or alias.name
+        p.captured.globals[name] = held
+    return [], Flow(env)
+
+
+_IMPORTED = (
+    *("bisect", "collections", "datetime", "hashlib", "itertools", "math", "re", "statistics"),
+    *("string", "unicodedata", "urllib", "zlib", "zoneinfo"),
+)
 
 
 @handles(STATEMENTS, ast.Assert)
