@@ -151,7 +151,23 @@ REFUSED: dict[str, str] = {
     "def_inside": (
         "def f(a: int) -> int:\n    def g(v: int) -> int:\n        return v\n    return g(a)"
     ),
-    "import_inside": "def f(a: float) -> float:\n    import math\n    return math.log(a)",
+    "import_inside": "def f(a: float) -> float:\n    import numpy\n    return numpy.log(a)",
+    "set_returned": "def f(li: list[int]) -> list[int]:\n    seen = set(li)\n    return list(seen)",
+    "set_of_floats": "def f(lf: list[float]) -> int:\n    return len(set(lf) & {1.5})",
+    "dict_of_computed_floats": "def f(x: float) -> int:\n    return len({'a': x / 3})",
+    "dict_with_two_names": (
+        "def f(s: str) -> int:\n    a = {}\n    b = a\n    a[s] = 3\n    return len(b)"
+    ),
+    "dict_of_its_caller": (
+        "def f(seen: dict[str, int], s: str) -> int:\n    seen[s] = 3\n    return len(seen)"
+    ),
+    "defaultdict_read": (
+        "def f(s: str) -> int:\n    d = collections.defaultdict(int)\n    d[s] += 1\n"
+        "    return d['a']"
+    ),
+    "key_of_another_keyword": (
+        "def f(li: list[int]) -> int:\n    return max(li, key=abs, default=3)"
+    ),
     "print_call": "def f(a: int) -> int:\n    print(a)\n    return a",
     "isinstance_of_another_class": "def f(a: int) -> bool:\n    return isinstance(a, Plain)",
     "library_code": "def f(x: float) -> float:\n    return x * random.random()",
@@ -202,8 +218,6 @@ REFUSED: dict[str, str] = {
     "list_sorted_in_place": (
         "def f(li: list[int]) -> list[int]:\n    out = [3, 1]\n    out.sort()\n    return out"
     ),
-    "dict_built": "def f(a: int) -> int:\n    d = {'a': a}\n    return d['a']",
-    "set_built": "def f(a: int) -> bool:\n    return a in {v for v in (1, 2)}",
     "computed_element": "def f(a: int, b: int) -> bool:\n    return a in (b + 1, 2)",
     "pattern_of_parts": (
         "def f(a: int) -> int:\n    match a:\n        case int(v):\n            return v\n"

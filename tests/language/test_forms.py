@@ -254,6 +254,45 @@ def f(li: list[int], k: int) -> list[int]:
     more.append(down(k % 7 / 2))
     return [0] * 3 + li * (k % 3) + more
 """,
+    "elements_that_may_be_none": """
+def f(li: list[int], k: int, p: bool) -> int | None:
+    some = [v if v % 2 else None for v in li]
+    if not some:
+        return None
+    first = some[0]
+    known = [v for v in some[1:] + some[::-1] if v is not None]
+    if 3 in some or p:
+        return len(some) + len(known)
+    return first if k % 2 else some[k % 5]
+""",
+    "lists_of_optional_texts": """
+def f(ls: list[str], k: int) -> list[str | None]:
+    return [w or None for w in ls][: k % 3] if k % 2 else [None, "a"]
+""",
+    "lists_of_lists": """
+def f(li: list[int], k: int) -> list[list[int]]:
+    n = abs(k % 3) + 1
+    parts = [li[i : i + n] for i in range(0, len(li), n)]
+    rows = []
+    for part in parts:
+        if len(part) == n and part[0] != 7:
+            rows.append(part)
+    return rows + parts[-1:]
+""",
+    "sums_of_rows": """
+def f(li: list[int], k: int) -> int:
+    rows = [[v % 100, v % 7] for v in li]
+    if not rows:
+        return 0
+    return sum(sum(row) for row in rows) + rows[k % 4][1] + len(rows[0])
+""",
+    "unpacking_with_a_star": """
+def f(ls: list[str], li: list[int]) -> str:
+    first, *rest = ls
+    *others, last = ls
+    a, *middle, b = li
+    return first + "".join(rest) + last + str(len(others)) + str(len(middle)) + str(b % 5)
+""",
     "parts_of_a_url": """
 def f(s: str, w: str) -> str:
     parts = urllib.parse.urlparse("http://" + s + ":80/" + w)

@@ -78,7 +78,7 @@ _WRITTEN: dict[str, str] = {
     ),
 }
 _OTHER_DICTS = {t for op in TABLE.values() for t in op.params if t.name == "dict"} - {dict_of(STR)}
-_FORMS = ("order", "place.", "take", "dict.of", "dict.put", "dict.counted", "dict.m")
+_FORMS = ("order", "place.", "take", "counts.")
 _FORMS += ("set.of", "set.add", "set.discard", "set.&", "set.|", "set.-", "set.^")
 UNREACHED = frozenset(
     (

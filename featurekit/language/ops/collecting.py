@@ -100,13 +100,13 @@ def _of_set(item: Type) -> tuple[Op, ...]:
 def _of_counts(key: Type) -> tuple[Op, ...]:
     counts, keys = dict_of(key), list_of(key)
     return (
-        Op("dict.of", (keys, list_of(INT)), counts, "dict(zip({0}, {1}))"),
-        Op("dict.put", (counts, key, INT), counts, "put({0}, {1}, {2})"),
-        Op("dict.counted", (keys,), counts, "counted({0})"),
-        Op("dict.most.keys", (counts, INT), keys, "[k for k, _ in most({0}, {1})]"),
-        Op("dict.most.values", (counts, INT), list_of(INT), "[n for _, n in most({0}, {1})]"),
-        Op("dict.min", (counts,), key, "(lambda d: min(d, key=d.get))({0})", raises=True),
-        Op("dict.max", (counts,), key, "(lambda d: max(d, key=d.get))({0})", raises=True),
+        Op("counts.of", (keys, list_of(INT)), counts, "dict(zip({0}, {1}))"),
+        Op("counts.put", (counts, key, INT), counts, "put({0}, {1}, {2})"),
+        Op("counts.counted", (keys,), counts, "counted({0})"),
+        Op("counts.most.keys", (counts, INT), keys, "[k for k, _ in most({0}, {1})]"),
+        Op("counts.most.values", (counts, INT), list_of(INT), "[n for _, n in most({0}, {1})]"),
+        Op("counts.min", (counts,), key, "(lambda d: min(d, key=d.get))({0})", raises=True),
+        Op("counts.max", (counts,), key, "(lambda d: max(d, key=d.get))({0})", raises=True),
     )
 
 

@@ -198,7 +198,9 @@ def _split(
 def _items(
     p: Parsing, node: ast.Call, name: str, receiver: ast.expr, value: Expr, env: Env
 ) -> Expr | None:
-    p.fail(node, "items() outside a loop", "write `for key, n in counts.items()`")
+    shown = name.removeprefix("dict.")
+    of = "" if shown == "items" else " of a Counter"
+    p.fail(node, f"{shown}() here", f"write `for key, n in counts.{shown}()`{of}")
 
 
 def _at_spaces(p: Parsing, node: ast.Call, env: Env) -> list[ast.expr] | None:
@@ -258,6 +260,7 @@ _METHODS: dict[str, Callable[[Parsing, ast.Call, str, ast.expr, Expr, Env], Expr
     "str.split": _split,
     "str.rsplit": _split,
     "dict.items": _items,
+    "dict.most_common": _items,
     "dict.get": _get_or_none,
     "str.startswith": _any_of,
     "str.endswith": _any_of,

@@ -220,7 +220,7 @@ def _most_counted(p: Parsing, node: ast.Call, env: Env) -> Expr | None:
             args=[ast.Name(id=held) as counts],
             keywords=[ast.keyword(arg="key", value=ast.Attribute(ast.Name(id=same), "get"))],
         ) if held == same and held in env and env[held].type.name == "dict":
-            return call(p, node, f"dict.{name}", [counts], [expression(p, counts, env)])
+            return call(p, node, f"counts.{name}", [counts], [expression(p, counts, env)])
     return None
 
 

@@ -33,7 +33,7 @@ def _display(p: Parsing, node: ast.Dict, env: Env, expect: Type | None) -> Expr:
         p.fail(node, "a dict in a dict", "name each key")
     values = [_count(p, v, env) for v in node.values]
     listed = list_display(p, node, [expression(p, k, env) for k in keys])
-    return call(p, node, "dict.of", [node, node], [listed, list_display(p, node, values, INT)])
+    return call(p, node, "counts.of", [node, node], [listed, list_display(p, node, values, INT)])
 
 
 def _count(p: Parsing, node: ast.expr, env: Env) -> Expr:
@@ -51,7 +51,7 @@ def _comprehended(p: Parsing, node: ast.DictComp, env: Env, expect: Type | None)
     for element in (node.key, node.value):
         listed = ast.copy_location(ast.ListComp(element, node.generators), node)
         parts.append(sequence(p, listed, env))
-    return call(p, node, "dict.of", [node.key, node.value], parts)
+    return call(p, node, "counts.of", [node.key, node.value], parts)
 
 
 def _empty(p: Parsing, node: ast.expr, item: Type | None) -> Expr:
@@ -60,7 +60,7 @@ def _empty(p: Parsing, node: ast.expr, item: Type | None) -> Expr:
         error = p.place.error(node, what, "declare it, as in counts: dict[str, int] = {}")
         item = p.guessed(node, error)
     nothing = list_display(p, node, [], INT)
-    return call(p, node, "dict.of", [node, node], [list_display(p, node, [], item), nothing])
+    return call(p, node, "counts.of", [node, node], [list_display(p, node, [], item), nothing])
 
 
 def counts_of(p: Parsing, node: ast.Call, env: Env) -> Expr | None:
@@ -75,7 +75,7 @@ def counts_of(p: Parsing, node: ast.Call, env: Env) -> Expr | None:
             return _empty(p, node, None)
         case [values] if maker is collections.Counter:
             made = sequence(p, values, env)
-            return call(p, node, "dict.counted", [values], [made])
+            return call(p, node, "counts.counted", [values], [made])
     p.fail(node, f"{ast.unparse(node)} here", "write {}, Counter(values) or defaultdict(int)")
 
 
@@ -126,7 +126,7 @@ def most_common(p: Parsing, node: ast.expr, env: Env) -> list[Expr] | None:
     no_none(p, receiver, counts)
     n = expression(p, given[0], env) if given else call(p, node, "len", [receiver], [counts])
     return [
-        call(p, node, f"dict.most.{part}", [receiver, node], [counts, n])
+        call(p, node, f"counts.most.{part}", [receiver, node], [counts, n])
         for part in ("keys", "values")
     ]
 
@@ -156,7 +156,7 @@ def changed_entry(p: Parsing, node: ast.Assign | ast.AugAssign, env: Env) -> Mad
     if value.type != INT:
         p.fail(node.value, f"a dict with {value.type} in it", "a dict's values are ints")
     n = kept(p, value, out)
-    made = call(p, at, "dict.put", [at, index, node.value], [counts, key, n])
+    made = call(p, at, "counts.put", [at, index, node.value], [counts, key, n])
     more, flow = assign(p, node, name, made, env)
     return [*out, *more], flow
 

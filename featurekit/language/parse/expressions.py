@@ -17,7 +17,7 @@ from featurekit.language.parse.counts import most_common, read_entry
 from featurekit.language.parse.handlers import EXPRESSIONS, expression, handles
 from featurekit.language.parse.instants import chained, no_zoned, of_zoned, zoned_of
 from featurekit.language.parse.kinds import known
-from featurekit.language.parse.operators import call, choose, is_method, named, no_none
+from featurekit.language.parse.operators import call, choose, element, is_method, named, no_none
 from featurekit.language.parse.patterns import group_of, match_of, no_match
 from featurekit.language.parse.sequences import sequence
 from featurekit.language.parse.sets import joined_sets
@@ -294,7 +294,10 @@ def _subscript(p: Parsing, node: ast.Subscript, env: Env, expect: Type | None) -
         return entry
     if made.type.item is None and made.type.name not in ("str", "bytes", "dict"):
         p.fail(node, f"{made.type} has no elements", "index a str or a list")
-    return call(p, node, "getitem", [value, index], [made, expression(p, index, env)])
+    at = expression(p, index, env)
+    if made.type.item is not None and made.type.item.optional:
+        return element(p, node, made, at)
+    return call(p, node, "getitem", [value, index], [made, at])
 
 
 def _common(p: Parsing, node: ast.Subscript, env: Env) -> Expr | None:

@@ -128,7 +128,13 @@ def begin_set(p: Parsing, name: str, value: ast.expr, env: Env) -> None:
         return
     if isinstance(value, ast.Name):
         p.fail(value, f"{value.id} gets a second name", "write set(…) for a copy")
-    for given in bound_to(p.node, name):
+    augmented = sum(
+        isinstance(n, ast.AugAssign) and isinstance(n.target, ast.Name) and n.target.id == name
+        for n in ast.walk(p.node)
+    )
+    bound = bound_to(p.node, name)
+    others = bound.count(None) - augmented
+    for given in [*(g for g in bound if g is not None), *[None] * others]:
         if given is None or not is_set(p, given, {**env, name: env.get(name)}):  # type: ignore[dict-item]
             p.fail(value, f"{name} is a set here and something else elsewhere", "rename one")
     parents = _parents(p.node)

@@ -56,7 +56,7 @@ from featurekit.language.parse.handlers import (
 from featurekit.language.parse.helpers import fields_of, several
 from featurekit.language.parse.instants import in_years, zoned_of
 from featurekit.language.parse.kinds import known
-from featurekit.language.parse.operators import call, coerce, comparand, no_none
+from featurekit.language.parse.operators import call, coerce, comparand, element, no_none
 from featurekit.language.parse.patterns import groups_of, match_of
 from featurekit.language.parse.sequences import sequence, spelled_out, unconverted_list
 from featurekit.language.parse.sets import begin_set, changed_set
@@ -289,13 +289,13 @@ def _sign(op: ast.operator) -> str:
 
 def _unpack(p: Parsing, node: ast.stmt, targets: list[ast.expr], value: ast.expr, env: Env) -> Made:
     """`a, b = x, y`; also from divmod, from a helper that returns several values, or from a
-    list."""
+    list; and `a, *rest = values`."""
+    if any(isinstance(t, ast.Starred) for t in targets):
+        return _unpack_rest(p, node, targets, value, env)
     names = []
     for target in targets:
         if not isinstance(target, ast.Name):
-            starred = isinstance(target, ast.Starred)
-            hint = "take values[0] and values[1:]" if starred else "write a, b = …"
-            p.fail(target, "only plain names are unpacked into", hint)
+            p.fail(target, "only plain names are unpacked into", "write a, b = …")
         names.append(target.id)
     out: list[Statement] = []
     values = _parts(p, value, len(names), env, out)
@@ -304,6 +304,38 @@ def _unpack(p: Parsing, node: ast.stmt, targets: list[ast.expr], value: ast.expr
     held = [kept(p, v, out) for v in values]
     for name, part in zip(names, held, strict=True):
         made, flow = assign(p, node, name, part, env)
+        out += made
+        assert flow.env is not None
+        env = flow.env
+    return out, Flow(env)
+
+
+def _unpack_rest(
+    p: Parsing, node: ast.stmt, targets: list[ast.expr], value: ast.expr, env: Env
+) -> Made:
+    """`first, *rest, last = values`: the elements at both ends, and the list of the others."""
+    inner = [t.value if isinstance(t, ast.Starred) else t for t in targets]
+    stars = [i for i, t in enumerate(targets) if isinstance(t, ast.Starred)]
+    if len(stars) > 1 or not all(isinstance(t, ast.Name) for t in inner):
+        p.fail(node, "only plain names are unpacked into", "write a, *rest = …")
+    out: list[Statement] = []
+    whole = kept(p, sequence(p, value, env), out)
+    before, after = stars[0], len(targets) - stars[0] - 1
+    at = [value, value]
+    length = call(p, value, "len", [value], [whole])
+    enough = call(p, value, ">=", at, [length, Const(before + after, INT)])
+    out.append(If(enough, (), (Fail(),)))
+    start = Const(before, INT)
+    if after:
+        rest = call(p, value, "slice", [*at, value], [whole, start, Const(-after, INT)])
+    else:
+        rest = call(p, value, "slice.from", at, [whole, start])
+    parts = [_item(p, value, whole, i) for i in range(before)]
+    parts += [rest, *(_item(p, value, whole, i - after) for i in range(after))]
+    held = [kept(p, part, out) for part in parts]
+    for target, part in zip(inner, held, strict=True):
+        assert isinstance(target, ast.Name)
+        made, flow = assign(p, node, target.id, part, env)
         out += made
         assert flow.env is not None
         env = flow.env
@@ -340,7 +372,13 @@ def _parts(p: Parsing, node: ast.expr, count: int, env: Env, out: list[Statement
     length = call(p, node, "len", [node], [whole])
     fits = call(p, node, "==", [node, node], [length, Const(count, INT)])
     out.append(If(fits, (), (Fail(),)))
-    return [call(p, node, "getitem", [node, node], [whole, Const(i, INT)]) for i in range(count)]
+    return [_item(p, node, whole, i) for i in range(count)]
+
+
+def _item(p: Parsing, node: ast.expr, whole: Expr, i: int) -> Expr:
+    if whole.type.item is not None and whole.type.item.optional:
+        return element(p, node, whole, Const(i, INT))
+    return call(p, node, "getitem", [node, node], [whole, Const(i, INT)])
 
 
 # --- match ----------------------------------------------------------------------------------------
