@@ -39,7 +39,7 @@ from featurekit.offline.session import prepare
 PRELUDE = """\
 import bisect, collections, datetime as dt, enum, hashlib, math, re, statistics, typing, unicodedata
 import urllib.parse, zlib
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, time, timedelta, timezone
 from typing import Literal, NamedTuple, TypedDict
 from zoneinfo import ZoneInfo
 """

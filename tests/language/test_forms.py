@@ -293,6 +293,61 @@ def f(ls: list[str], li: list[int]) -> str:
     a, *middle, b = li
     return first + "".join(rest) + last + str(len(others)) + str(len(middle)) + str(b % 5)
 """,
+    "a_match_bound_in_a_test": r"""
+def f(s: str, u: str) -> str:
+    if m := re.match(r"(\w)(.)", s):
+        return m.group(2) + m[1]
+    elif u and (n := re.search("[ab]+", u)):
+        return n.group() + str(n.start())
+    return "none"
+""",
+    "match_on_classes": """
+def f(s: str | None, a: int, ox: float | None) -> str:
+    match a:
+        case str():
+            return a.upper()
+        case int(n):
+            out = str(n % 10)
+    match s:
+        case str(t) if t:
+            out += t
+        case None:
+            out += "none"
+    match ox:
+        case int():
+            return "never"
+        case float():
+            return out + str(ox > 1.0)
+        case _:
+            return out
+""",
+    "match_on_tuples": """
+def f(s: str, oa: int | None, p: bool) -> str:
+    match (s, oa):
+        case ("a", None):
+            return "first"
+        case ("" | " a ", n):
+            return "second" + str(n is None)
+        case (w, int(n)) if len(w) > 2:
+            return w + str(n % 7)
+        case (_, None):
+            return "third"
+    match p, len(s):
+        case True, 0 | 1:
+            return "short"
+        case _:
+            return s
+""",
+    "times_of_the_day": """
+def f(ot: datetime | None, d: date) -> str:
+    if ot is None:
+        return str(datetime.combine(d, time(9, 30), tzinfo=timezone.utc))
+    clock = ot.time()
+    local = ot.astimezone(ZoneInfo("Asia/Kolkata")).time()
+    late = clock >= time(17) or local < time(5, 30, 1)
+    same = datetime.combine(ot.date(), clock, tzinfo=timezone.utc) == ot
+    return str(late) + str(same) + str(clock.minute) + str(ot.time().hour)
+""",
     "parts_of_a_url": """
 def f(s: str, w: str) -> str:
     parts = urllib.parse.urlparse("http://" + s + ":80/" + w)

@@ -11,12 +11,12 @@ import builtins
 from typing import Any
 
 from featurekit.language.ir import CATCHABLE, Name, Statement, Try
-from featurekit.language.parse.context import HELD, MATCH, PARTED, ZONED, Env, Parsing
+from featurekit.language.parse.context import CLOCK, HELD, MATCH, PARTED, ZONED, Env, Parsing
 from featurekit.language.parse.flow import meet
 from featurekit.language.parse.handlers import STATEMENTS, Flow, Made, block, handles
 
 _ALL = ("ArithmeticError", "AttributeError", "LookupError", "TypeError", "ValueError")
-_NO_VALUES = (HELD, MATCH, PARTED, ZONED)
+_NO_VALUES = (CLOCK, HELD, MATCH, PARTED, ZONED)
 
 
 @handles(STATEMENTS, ast.Try)

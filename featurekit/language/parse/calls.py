@@ -15,6 +15,7 @@ from featurekit.core.types import NONE, Type
 from featurekit.language import ops
 from featurekit.language.ir import Const, Either, Expr, Name
 from featurekit.language.parse.arguments import operator
+from featurekit.language.parse.clocks import combined
 from featurekit.language.parse.comprehensions import hypot
 from featurekit.language.parse.conditions import balanced
 from featurekit.language.parse.context import MISSING, Env, Parsing
@@ -34,7 +35,7 @@ def _joined_by_method(p: Parsing, node: ast.Call, env: Env) -> Expr | None:
     return joined_sets(p, node, env) if isinstance(node.func, ast.Attribute) else None
 
 
-_READINGS = (hypot, call_of_instant, call_of_match, counts_of, _joined_by_method)
+_READINGS = (hypot, combined, call_of_instant, call_of_match, counts_of, _joined_by_method)
 """Calls that mean more than their function and arguments say, in the order in which they are
 tried."""
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from featurekit.core.types import BOOL, DATE, DATETIME, FLOAT, INT, NONE, Type
+from featurekit.core.types import BOOL, DATE, DATETIME, FLOAT, INT, NONE, STR, Type
 from featurekit.language import ops
-from featurekit.language.ir import Both, Call, Choose, Const, Either, Expr, IsNone, Lookup, Name
-from featurekit.language.parse.context import Env, Parsing, join, narrowed
+from featurekit.language.ir import Bind, Both, Call, Choose, Const, Either, Expr, IsNone, Lookup, Name
+from featurekit.language.parse.clocks import compared_clocks
+from featurekit.language.parse.context import MATCH, Env, Parsing, join, narrowed
 from featurekit.language.parse.handlers import (
     BUILTINS,
     EXPRESSIONS,
@@ -20,7 +22,7 @@ from featurekit.language.parse.handlers import (
 )
 from featurekit.language.parse.kinds import ALWAYS, NEVER, kind_test, known, turned
 from featurekit.language.parse.operators import call, choose, comparand, named, negate, no_none
-from featurekit.language.parse.patterns import match_test
+from featurekit.language.parse.patterns import match_of, match_test
 
 _COMPARE = {
     ast.Eq: "==",
@@ -102,6 +104,20 @@ def _is_none(p: Parsing, node: ast.Compare, env: Env) -> Tested | None:
     if is_not:
         return negate(made), without, dict(env)
     return made, dict(env), without
+
+
+@handles(TESTS, ast.NamedExpr)
+def _found(p: Parsing, node: ast.NamedExpr, env: Env) -> Tested | None:
+    """`if m := re.match(…)`: the text is bound, and the match is a name for it."""
+    if p.in_comprehension or (match := match_of(p, node.value, env)) is None:
+        return None
+    at = f".{node.lineno}_{node.col_offset}"
+    text = Bind(f"{at}_text", match.text, match.text.type)
+    local = Name(f"{at}_match", MATCH)
+    p.matches[local.name] = replace(match, text=Name(text.name, text.type))
+    env[node.target.id] = local
+    test = call(p, node, f"re.{match.method}", [node, node], [Const(match.pattern, STR), text])
+    return test, dict(env), dict(env)
 
 
 @handles(TESTS, ast.Name)
@@ -222,6 +238,9 @@ def _compared(p: Parsing, node: ast.Compare, env: Env) -> Expr:
             equal = isinstance(op, ast.Eq)
             hint = f"write `is {'' if equal else 'not '}None`"
             p.fail(operand, "None is not compared by its value", hint)
+    if (clocks := compared_clocks(p, node, env)) is not None:
+        sides = [node.left, *node.comparators]
+        return call(p, node, _COMPARE[type(node.ops[0])], sides, clocks)
     return _chain(p, node, comparand(p, node.left, env), node.left, 0, env)
 
 

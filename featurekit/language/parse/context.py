@@ -60,6 +60,8 @@ ZONED = Type("zoned")
 """The type of a local that holds a match or a local time: neither is a value."""
 PARTED = Type("parted")
 """The type of a local that holds a URL in parts, which is no value."""
+CLOCK = Type("clock")
+"""The type of a local that holds a time of the day, which is no value."""
 HELD = Type("held")
 """The type of a local constant that is no value: a dict, a set, or a compiled pattern."""
 
@@ -100,7 +102,7 @@ _CONSTANTS: dict[type, Type] = {
     dt.date: DATE,
     dt.timedelta: TIMEDELTA,
 }
-_BUILDERS = (dt.timedelta, dt.date, dt.datetime, dt.timezone, re.compile)
+_BUILDERS = (dt.timedelta, dt.date, dt.datetime, dt.time, dt.timezone, re.compile)
 _ARITHMETIC: dict[type, Callable[[int, int], int]] = {
     ast.Add: lambda a, b: a + b,
     ast.Sub: lambda a, b: a - b,
@@ -422,6 +424,8 @@ class Parsing:
     zoned: dict[str, Zoned] = field(default_factory=dict)
     urls: dict[str, Expr] = field(default_factory=dict)
     """The texts of URLs that locals hold in parts."""
+    clocks: dict[str, Expr] = field(default_factory=dict)
+    """The microseconds since midnight of the times of the day that locals hold."""
     sets: set[str] = field(default_factory=set)
     """The locals that hold a set, as the list of its elements."""
     augmented: list[ast.expr] = field(default_factory=list)
@@ -596,7 +600,7 @@ def is_function(value: Any) -> bool:
 
 def _holds_constants(value: Any) -> bool:
     return isinstance(value, type) and (
-        issubclass(value, enum.Enum) or value in (dt.datetime, dt.date, dt.timezone, dt.timedelta)
+        issubclass(value, enum.Enum) or value in (dt.datetime, dt.date, dt.time, dt.timezone, dt.timedelta)
     )
 
 

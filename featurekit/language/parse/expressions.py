@@ -11,6 +11,7 @@ from featurekit.core.types import DATETIME, INT, NONE, STR, Type
 from featurekit.language import ops
 from featurekit.language.ir import Bind, Const, Expr, Name
 from featurekit.language.parse.calls import no_attribute
+from featurekit.language.parse.clocks import field_of_clock, no_clock
 from featurekit.language.parse.conditions import test_of
 from featurekit.language.parse.context import HELD, MISSING, Env, Parsing, is_function
 from featurekit.language.parse.counts import most_common, read_entry
@@ -111,6 +112,8 @@ def _load(p: Parsing, node: ast.Name, env: Env, expect: Type | None) -> Expr:
             no_match(p, node)
         if isinstance(local, Name) and local.name in p.zoned:
             no_zoned(p, node)
+        if isinstance(local, Name) and local.name in p.clocks:
+            no_clock(p, node)
         if isinstance(local, Name) and local.name in p.urls:
             no_url(p, node)
         if local.type == HELD:
@@ -192,8 +195,9 @@ def _attribute(p: Parsing, node: ast.Attribute, env: Env, expect: Type | None) -
             f"{ast.unparse(node)} is an attribute of a class",
             "bind it to a module constant, or use an Enum",
         )
-    if (made := chained(p, node, env)) is not None:
-        return made
+    for reading in (field_of_clock, chained):
+        if (made := reading(p, node, env)) is not None:
+            return made
     if (url := url_of(p, inner, env)) is not None:
         return part_of(p, node, url)
     if (zoned := zoned_of(p, inner, env)) is not None:

@@ -113,7 +113,7 @@ def _settled(env: Env) -> list[Statement]:
     agree on these names where ways meet."""
     out: list[Statement] = []
     for name, local in env.items():
-        if not isinstance(local, Name) or local.type.name in ("match", "zoned", "parted"):
+        if not isinstance(local, Name) or local.type.name in ("match", "zoned", "parted", "clock"):
             continue
         if local.name.startswith(".") and not name.startswith("."):
             out.append(Assign(name, local))

@@ -60,6 +60,12 @@ def turned(found: Tested) -> Tested:
     return (NEVER if answer else ALWAYS), if_false, if_true
 
 
+def kind_of(p: Parsing, at: ast.pattern, name: str, cls: ast.expr, env: Env) -> Tested:
+    """The test of `case int():`, of the local of that name."""
+    about = ast.copy_location(ast.Name(name, ast.Load()), at)
+    return _of_kind(p, about, cls, env, exact=False)
+
+
 def _of_kind(p: Parsing, about: ast.expr, kinds: ast.expr, env: Env, *, exact: bool) -> Tested:
     if not isinstance(about, ast.Name):
         p.fail(about, "the class of something computed", "assign it to a name, and test that")

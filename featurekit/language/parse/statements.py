@@ -25,8 +25,10 @@ from featurekit.language.ir import (
     Name,
     Statement,
 )
+from featurekit.language.parse.clocks import clock_of
 from featurekit.language.parse.conditions import test_of
 from featurekit.language.parse.context import (
+    CLOCK,
     HELD,
     MISSING,
     PARTED,
@@ -55,7 +57,7 @@ from featurekit.language.parse.handlers import (
 )
 from featurekit.language.parse.helpers import fields_of, several
 from featurekit.language.parse.instants import in_years, zoned_of
-from featurekit.language.parse.kinds import known
+from featurekit.language.parse.kinds import NEVER, kind_of, known
 from featurekit.language.parse.operators import call, coerce, comparand, element, no_none
 from featurekit.language.parse.patterns import groups_of, match_of
 from featurekit.language.parse.sequences import sequence, spelled_out, unconverted_list
@@ -77,6 +79,8 @@ def _assign(p: Parsing, node: ast.Assign, env: Env) -> Made:
                 return _assign_zoned(p, name, value, zoned, env)
             if (url := url_of(p, value, env)) is not None:
                 return _assign_url(p, name, value, url, env)
+            if (clock := clock_of(p, value, env)) is not None:
+                return _assign_clock(p, name, clock, env)
             if (held := _held(p, name, value, env)) is not None:
                 return [], Flow({**env, name: held})
             begin_set(p, name, value, env)
@@ -136,6 +140,14 @@ def _assign_url(p: Parsing, name: str, node: ast.expr, url: Expr, env: Env) -> M
     out.append(in_parts(p, node, text))
     local = p.new_name(PARTED)
     p.urls[local.name] = text
+    return out, Flow({**env, name: local})
+
+
+def _assign_clock(p: Parsing, name: str, clock: Expr, env: Env) -> Made:
+    out: list[Statement] = []
+    held = kept(p, clock, out)
+    local = p.new_name(CLOCK)
+    p.clocks[local.name] = held
     return out, Flow({**env, name: local})
 
 
@@ -386,8 +398,10 @@ def _item(p: Parsing, node: ast.expr, whole: Expr, i: int) -> Expr:
 
 @handles(STATEMENTS, ast.Match)
 def _match(p: Parsing, statement: ast.Match, env: Env) -> Made:
-    """`match` on literals, as tests one after the other."""
+    """`match` on literals and classes, as tests one after the other."""
     node = statement.subject
+    if isinstance(node, ast.Tuple):
+        return _match_tuple(p, node, statement.cases, env)
     out: list[Statement] = []
     subject = comparand(p, node, env)
     if subject.type == NONE:
@@ -413,6 +427,10 @@ def _cases(p: Parsing, node: ast.expr, name: str, cases: list[ast.match_case], e
     subject = env[name]
     assert isinstance(subject, Name)
     test, if_true, if_false, binds = _pattern_test(p, case.pattern, node, name, env)
+    if test is not None and known(test) is False:
+        return _cases(p, node, name, rest, env)
+    if test is not None and known(test) and case.guard is None:
+        test, rest = None, []  # its type fits: no row gets to another case
     if binds is not None:
         if case.guard is not None and binds in env:
             p.fail(case.guard, f"{binds} is bound even where the guard is false", "rename it")
@@ -446,6 +464,85 @@ def _cases(p: Parsing, node: ast.expr, name: str, cases: list[ast.match_case], e
     return fork(p, case.pattern, test, then, other)
 
 
+def _match_tuple(p: Parsing, node: ast.Tuple, cases: list[ast.match_case], env: Env) -> Made:
+    """`match (a, b)` on tuples of patterns: a test of each part, from the left."""
+    out: list[Statement] = []
+    names: list[str] = []
+    for part in node.elts:
+        held = kept(p, comparand(p, part, env), out)
+        if not isinstance(held, Name):
+            p.fail(part, "a constant is matched", "leave it out")
+        if isinstance(part, ast.Name) and env.get(part.id) == held:
+            names.append(part.id)
+        else:
+            names.append(held.name)
+            env = {**env, held.name: held}
+    made, flow = _tuple_cases(p, node, names, cases, env)
+    return [*out, *made], flow
+
+
+def _tuple_cases(
+    p: Parsing, node: ast.Tuple, names: list[str], cases: list[ast.match_case], env: Env
+) -> Made:
+    if not cases:
+        return [], Flow(env)
+    case, *rest = cases
+    test, if_true, bound = _tuple_test(p, case.pattern, node, names, env)
+    if case.guard is not None:
+        if any(b in env for b in bound):
+            p.fail(case.guard, "a name is bound even where the guard is false", "rename it")
+        guard, if_true, _ = test_of(p, case.guard, dict(if_true))
+        test = guard if test is None else Both(test, guard, BOOL)
+
+    def then() -> tuple[tuple[Statement, ...], Flow]:
+        made = tuple(Assign(b, if_true[b]) for b in bound)
+        inner = {**if_true, **{b: Name(b, if_true[b].type) for b in bound}}
+        body, flow = block(p, case.body, inner)
+        return (*made, *body), flow
+
+    if test is None:
+        if rest:
+            p.fail(rest[0].pattern, "a case after one that takes everything", "leave it out")
+        body, flow = then()
+        return list(body), flow
+    if test is NEVER:
+        return _tuple_cases(p, node, names, rest, env)
+
+    def other() -> tuple[tuple[Statement, ...], Flow]:
+        made, flow = _tuple_cases(p, node, names, rest, dict(env))
+        return tuple(made), flow
+
+    return fork(p, case.pattern, test, then, other)
+
+
+def _tuple_test(
+    p: Parsing, pattern: ast.pattern, node: ast.Tuple, names: list[str], env: Env
+) -> tuple[Expr | None, Env, list[str]]:
+    """The test of a tuple's pattern (None where it takes everything), the locals where it is true,
+    and the names that it binds."""
+    match pattern:
+        case ast.MatchAs(pattern=None, name=None):
+            return None, dict(env), []
+        case ast.MatchSequence(patterns=parts) if len(parts) == len(names) and not any(
+            isinstance(part, ast.MatchStar) for part in parts
+        ):
+            pass
+        case _:
+            p.fail(pattern, f"a pattern of {len(names)} values", f"write case ({', '.join('_' * len(names))}):")
+    test: Expr | None = None
+    if_true = dict(env)
+    bound: list[str] = []
+    for part, at, name in zip(parts, node.elts, names, strict=True):
+        made, there, _, binds = _pattern_test(p, part, at, name, if_true)
+        if made is NEVER:
+            return NEVER, dict(env), []
+        if_true = {**there, binds: there[name]} if binds is not None else there
+        bound += [binds] if binds is not None else []
+        if made is not None and not known(made):
+            test = made if test is None else Both(test, made, BOOL)
+    return test, if_true, bound
+
+
 def _pattern_test(
     p: Parsing, pattern: ast.pattern, node: ast.expr, name: str, env: Env
 ) -> tuple[Expr | None, Env, Env, str | None]:
@@ -471,6 +568,14 @@ def _pattern_test(
                 p.fail(value, "a pattern that is no constant", "use if and ==")
             test = _equals(p, value, node, subject, p.constant(value, held))
             return test, narrowed(env, name), dict(env), None
+        case ast.MatchClass(cls=cls, patterns=inner, kwd_attrs=[]) if len(inner) < 2:
+            test, if_true, if_false = kind_of(p, pattern, name, cls, env)
+            match inner:
+                case []:
+                    return test, if_true, if_false, None
+                case [ast.MatchAs(pattern=None, name=bound)]:
+                    return test, if_true, if_false, bound
+            p.fail(pattern, "a pattern inside a class", "write case int(): or case int(n):")
         case ast.MatchOr(patterns=patterns):
             either, if_true, if_false, _ = _pattern_test(p, patterns[0], node, name, env)
             for one in patterns[1:]:
@@ -485,7 +590,7 @@ def _pattern_test(
             p.fail(
                 pattern,
                 "a pattern that takes values apart",
-                "match literals, None and _; take values apart with if",
+                "match literals, None, classes as int(), and _; of a tuple, each part so",
             )
 
 
