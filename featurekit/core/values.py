@@ -30,8 +30,8 @@ class Err:
 
 
 class Beyond(Exception):
-    """An error by a rule where Python itself raises nothing, as for an int outside int64. No handler
-    in a transform's text catches it."""
+    """An error by a rule where Python itself raises nothing, as for an int outside int64. No
+    handler in a transform's text catches it."""
 
 
 class WrongType(TypeError):

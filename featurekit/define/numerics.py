@@ -1,8 +1,9 @@
 """Makes the numeric fingerprint: the facts of this platform that decide the bits of values (R6).
 
 It holds libm's results on fixed probes, the time-zone database, the Unicode tables and what
-`urllib.parse` makes of some texts, each only if an operator in use depends on it. DuckDB is not part of it, because serving does not load DuckDB:
-its version is in the manifests of training sets (`define.proven`).
+`urllib.parse` makes of some texts, each only if an operator in use depends on it. DuckDB is not
+part of it, because serving does not load DuckDB: its version is in the manifests of training sets
+(`define.proven`).
 """
 
 from __future__ import annotations

@@ -253,8 +253,8 @@ CATCHABLE = frozenset(
         *("UnicodeError", "ValueError", "ZeroDivisionError"),
     }
 )
-"""The classes that a handler may catch: those that an operator of a well-typed function raises. What
-is an error by a rule alone (`core.values.Beyond`) is of none of them."""
+"""The classes that a handler may catch: those that an operator of a well-typed function raises.
+What is an error by a rule alone (`core.values.Beyond`) is of none of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,21 @@ that Hypothesis chooses (R1–R4)."""
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from programs import columns
-from three_ways import Table, compared, disagreeing
+from three_ways import Table, compared, disagreeing, module
+
+from featurekit import feature
+from featurekit.core.values import ERROR
+from featurekit.language.listing import lines
+from featurekit.language.parse import parse
+from featurekit.language.to_python import to_python
 
 ROWS, ASKED = 500, 40
 
@@ -245,7 +253,8 @@ def f(ls: list[str], lf: list[float], p: bool) -> list[str]:
 def f(ls: list[str], li: list[int]) -> str:
     if not ls:
         return "none"
-    return max(ls, key=len) + min(ls, key=lambda w: w.count("a")) + str(max(li, key=lambda v: v % 7))
+    last = max(li, key=lambda v: v % 7)
+    return max(ls, key=len) + min(ls, key=lambda w: w.count("a")) + str(last)
 """,
     "lists_repeated_and_imports_inside": """
 def f(li: list[int], k: int) -> list[int]:
@@ -384,3 +393,89 @@ def test_a_form_agrees_three_ways(table: Table, name: str) -> None:
 
     agree()
     assert len(set(map(repr, seen))) > 1  # the form has more than one outcome
+
+
+# --- bounds, which Python has not -----------------------------------------------------------------
+
+ENDLESS = {
+    "while": "def f(a: int) -> int:\n    while a == a:\n        a = 0\n    return a",
+    "while_with_a_handler": (
+        "def f(a: int) -> int:\n    try:\n        while True:\n            a = 0\n"
+        "    except Exception:\n        return 1"
+    ),
+    "whiles_in_whiles": (
+        "def f(a: int) -> int:\n    n = 0\n    for i in range(2000):\n        j = 0\n"
+        "        while j < 1000:\n            j += 1\n        n += j\n    return n + a"
+    ),
+    "range": "def f(a: int) -> int:\n    return sum([i for i in range(0, a + 1_000_002)])",
+    "list": "def f(a: int) -> int:\n    return len([0, 1] * (a + 600_000))",
+    "comb": "def f(a: int) -> int:\n    return math.comb(2**60 + a, 2**59)",
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_what_never_ends_in_python_is_an_error(name: str) -> None:
+    if name == "whiles_in_whiles":
+        source = ENDLESS[name].replace("range(2000)", "range(a + 2000)")
+    else:
+        source = ENDLESS[name]
+    function = parse(feature(module(source)["f"]))
+    assert to_python(function)(0) is ERROR
+
+
+def test_turns_within_the_bound_are_no_error() -> None:
+    source = "def f(a: int) -> int:\n    while a < 1_000_000:\n        a += 1\n    return a"
+    function = parse(feature(module(source)["f"]))
+    assert to_python(function)(0) == 1_000_000
+
+
+# --- what people see of it ------------------------------------------------------------------------
+
+
+def test_a_function_with_a_handler_is_listed_as_it_reads() -> None:
+    source = """
+def f(s: str) -> int:
+    n = 0
+    while n < 3:
+        try:
+            n = int(s)
+        except (ValueError, IndexError):
+            n += 1
+    return n
+"""
+    shown = "\n".join(lines(parse(feature(module(source)["f"]))))
+    assert "    while n < 3:\n        try:" in shown
+    assert "        except (ValueError, IndexError):" in shown
+
+
+# --- several results ------------------------------------------------------------------------------
+
+DATACLASS = """
+import dataclasses
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    low: int
+    high: int | None
+
+@feature
+def pair(a: int, b: int) -> Pair:
+    if a == b:
+        return Pair(low=a, high=None)
+    return Pair(min(a, b), high=max(a, b))
+
+@feature
+def f(a: int, b: int) -> int:
+    low, high = pair(a, b)
+    return low if high is None else high
+"""
+
+
+def test_the_fields_of_a_dataclass_are_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "program", ModuleType("program"))
+    space = module(DATACLASS)
+    assert list(space["pair"].fields) == ["low", "high"]
+    low, high = (to_python(parse(space["pair"][name])) for name in ("low", "high"))
+    assert [(low(a, b), high(a, b)) for a, b in ((1, 2), (3, 3))] == [(1, 2), (3, None)]
+    assert [space["pair"]["high"](5, 4), space["f"](7, 7)] == [5, 7]
+    assert to_python(parse(space["f"]))(9, 4) == 9

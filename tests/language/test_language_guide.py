@@ -11,7 +11,9 @@ SYNTAX |= {"positive", "negative", "invert", "in", "not"}
 # What `key=`, local sets and local dicts stand for.
 SYNTAX |= {"order", "order.reverse", "place.min", "place.max", "take", "re.finditer.group"}
 SYNTAX |= {f"set.{n}" for n in ("of", "add", "discard", "&", "|", "-", "^")}
-SYNTAX |= {f"counts.{n}" for n in ("of", "put", "counted", "most.keys", "most.values", "min", "max")}
+SYNTAX |= {
+    f"counts.{n}" for n in ("of", "put", "counted", "most.keys", "most.values", "min", "max")
+}
 SYNTAX |= {"str.split.spaces", "str.rsplit.spaces", "math.hypot*"}
 FIELDS = {"date", "datetime", "timedelta", "zoned"}
 

@@ -1,4 +1,4 @@
-"""Operators behind local sets, local dicts of counts, and `key=`: Python computes them on both paths.
+"""Operators behind local sets, local dicts of counts and `key=`: Python computes all of them.
 
 A set is held as the list of its elements, each once, in the order in which they came. Nothing in
 the language tells that order. No set and no dict has floats, whose NaN Python finds by identity.
@@ -43,6 +43,11 @@ def _most(counts: dict[Any, int], n: int) -> list[tuple[Any, int]]:
     return Counter(counts).most_common(n)
 
 
+def _apart(one: Sequence[Any], other: Sequence[Any]) -> list[Any]:
+    alone = [v for v in one if v not in other] + [v for v in other if v not in one]
+    return list(dict.fromkeys(alone))
+
+
 def _counted(values: Sequence[Any]) -> dict[Any, int]:
     return dict(Counter(values))
 
@@ -53,6 +58,7 @@ NAMESPACE |= {
     "put": _put,
     "most": _most,
     "counted": _counted,
+    "apart": _apart,
 }
 
 
@@ -92,7 +98,7 @@ def _of_set(item: Type) -> tuple[Op, ...]:
             "set.^",
             two,
             values,
-            "list(dict.fromkeys([v for v in {0} if v not in {1}] + [v for v in {1} if v not in {0}]))",
+            "apart({0}, {1})",
         ),
     )
 

@@ -59,11 +59,7 @@ def _of_optional(item: Type) -> tuple[Op, ...]:
         *_shape(values),
         Op("getitem.none", (values, INT), BOOL, "{0}[{1}] is None", raises=True),
         Op("getitem", (values, INT), item, "present({0}[{1}])", raises=True),
-        *(
-            (Op("in", (item, values), BOOL, "among({0}, {1})"),)
-            if item != FLOAT
-            else ()
-        ),
+        *((Op("in", (item, values), BOOL, "among({0}, {1})"),) if item != FLOAT else ()),
     )
 
 

@@ -107,8 +107,8 @@ class Op:
       as `literal_sql`, and gives the reason why these are not possible, or None.
     - `names`: the parameters' names as keywords, "" for one without. `defaults`: those of the last
       parameters.
-    - `platform`: the part of the platform that decides a value: "libm", "unicode", "tzdata", "urllib" or ""
-      (R6).
+    - `platform`: the part of the platform that decides a value: "libm", "unicode", "tzdata",
+      "urllib" or "" (R6).
     """
 
     name: str

@@ -84,8 +84,8 @@ def _classes(p: Parsing, handler: ast.ExceptHandler) -> tuple[str, ...]:
         held = _class(p, at)
         if held in (Exception, BaseException):
             return _ALL
-        found += [c for c in sorted(CATCHABLE) if issubclass(getattr(builtins, c), held)]
-        # A class of a library, as statistics.StatisticsError, is caught by one that it derives from.
+        found += [held.__name__] if held.__name__ in CATCHABLE else []
+        # A class of a library, as statistics.StatisticsError, is caught by its own base.
         others = [_class(p, other) for other in given if other is not at]
         covered = any(issubclass(held, other) for other in others)
         if held.__name__ not in CATCHABLE and not covered and held is not ImportError:

@@ -30,6 +30,7 @@ from featurekit.language.parse.sets import joined_sets
 from featurekit.language.parse.tables import get_table
 from featurekit.language.transform import Transform
 
+
 def _joined_by_method(p: Parsing, node: ast.Call, env: Env) -> Expr | None:
     """`a.union(b)` and the like of sets."""
     return joined_sets(p, node, env) if isinstance(node.func, ast.Attribute) else None
@@ -170,11 +171,11 @@ def _format(
         ):
             p.fail(node, f"the field {{{field}}} of a format", "write an f-string, as in {a:.2f}")
         used.add(root)
-        value = given[root]
+        shown_part: ast.expr = given[root]
         for attribute in rest:
-            value = ast.Attribute(value, attribute, ast.Load())
+            shown_part = ast.Attribute(shown_part, attribute, ast.Load())
         shown = ast.JoinedStr([ast.Constant(spec)]) if spec else None
-        pieces.append(ast.FormattedValue(value, ord(conversion) if conversion else -1, shown))
+        pieces.append(ast.FormattedValue(shown_part, ord(conversion) if conversion else -1, shown))
     if used != given.keys():
         p.fail(node, "an argument that the format does not use", "leave it out")
     made = ast.JoinedStr(pieces)

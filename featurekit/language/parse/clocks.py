@@ -44,7 +44,9 @@ def clock_of(p: Parsing, node: ast.AST, env: Env) -> Expr | None:
 
 
 def _of_instant(p: Parsing, node: ast.expr, instant: Expr) -> Expr:
-    return _added(p, node, [call(p, node, f"datetime.{part}", [node], [instant]) for part in _PARTS])
+    return _added(
+        p, node, [call(p, node, f"datetime.{part}", [node], [instant]) for part in _PARTS]
+    )
 
 
 def _added(p: Parsing, node: ast.expr, parts: list[Expr]) -> Expr:
@@ -83,9 +85,9 @@ def field_of_clock(p: Parsing, node: ast.Attribute, env: Env) -> Expr | None:
 def combined(p: Parsing, node: ast.Call, env: Env) -> Expr | None:
     """`datetime.combine(d, time(9, 30), tzinfo=timezone.utc)`; None for any other call."""
     match node.func:
-        case ast.Attribute(value=receiver, attr="combine") if (
-            p.static(receiver, env) is dt.datetime and len(node.args) in (2, 3)
-        ):
+        case ast.Attribute(value=receiver, attr="combine") if p.static(
+            receiver, env
+        ) is dt.datetime and len(node.args) in (2, 3):
             pass
         case _:
             return None

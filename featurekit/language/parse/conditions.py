@@ -9,7 +9,18 @@ from typing import Any
 
 from featurekit.core.types import BOOL, DATE, DATETIME, FLOAT, INT, NONE, STR, Type
 from featurekit.language import ops
-from featurekit.language.ir import Bind, Both, Call, Choose, Const, Either, Expr, IsNone, Lookup, Name
+from featurekit.language.ir import (
+    Bind,
+    Both,
+    Call,
+    Choose,
+    Const,
+    Either,
+    Expr,
+    IsNone,
+    Lookup,
+    Name,
+)
 from featurekit.language.parse.clocks import compared_clocks
 from featurekit.language.parse.context import MATCH, Env, Parsing, join, narrowed
 from featurekit.language.parse.handlers import (

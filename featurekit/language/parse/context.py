@@ -600,7 +600,8 @@ def is_function(value: Any) -> bool:
 
 def _holds_constants(value: Any) -> bool:
     return isinstance(value, type) and (
-        issubclass(value, enum.Enum) or value in (dt.datetime, dt.date, dt.time, dt.timezone, dt.timedelta)
+        issubclass(value, enum.Enum)
+        or value in (dt.datetime, dt.date, dt.time, dt.timezone, dt.timedelta)
     )
 
 

@@ -233,4 +233,3 @@ def _only_read(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> bool:
         case ast.IfExp(test=test):
             return test is node
     return False
-

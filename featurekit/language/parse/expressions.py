@@ -307,9 +307,11 @@ def _subscript(p: Parsing, node: ast.Subscript, env: Env, expect: Type | None) -
 def _common(p: Parsing, node: ast.Subscript, env: Env) -> Expr | None:
     """`counts.most_common(n)[i][0]` and `[1]`; None for anything else."""
     match node:
-        case ast.Subscript(value=ast.Subscript(value=inner, slice=at), slice=ast.Constant(value=part)):
+        case ast.Subscript(
+            value=ast.Subscript(value=inner, slice=at), slice=ast.Constant(value=part)
+        ):
             found = most_common(p, inner, env)
-            if found is None or part not in (0, 1):
+            if found is None or not isinstance(part, int) or part not in (0, 1):
                 return None
             return call(p, node, "getitem", [inner, at], [found[part], expression(p, at, env)])
     return None

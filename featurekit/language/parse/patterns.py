@@ -181,7 +181,11 @@ def _of_pattern(
 
 
 _PLACES = {
-    **{"sub": 3, "split": 2, "findall": 1},
-    **{"finditer.group": 2, "finditer.start": 1, "finditer.end": 1},
+    "sub": 3,
+    "split": 2,
+    "findall": 1,
+    "finditer.group": 2,
+    "finditer.start": 1,
+    "finditer.end": 1,
 }
 """The number of arguments between the pattern and the flags."""

@@ -65,9 +65,9 @@ def set_of(p: Parsing, node: ast.expr, env: Env) -> Expr:
             made = list_display(p, node, [expression(p, e, env) for e in elements])
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
             return _together(p, node, _OPERATORS[type(op)], left, right, env)
-        case ast.Call(func=ast.Attribute(value=left, attr=attribute), args=[right], keywords=[]) if (
-            attribute in _METHODS
-        ):
+        case ast.Call(
+            func=ast.Attribute(value=left, attr=attribute), args=[right], keywords=[]
+        ) if attribute in _METHODS:
             return _together(p, node, _METHODS[attribute], left, right, env)
         case ast.Name():
             return expression(p, node, env)
@@ -139,9 +139,9 @@ def begin_set(p: Parsing, name: str, value: ast.expr, env: Env) -> None:
             p.fail(value, f"{name} is a set here and something else elsewhere", "rename one")
     parents = _parents(p.node)
     for node in ast.walk(p.node):
-        if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load):
-            if not _may_stand(node, parents):
-                _no_set(p, node)
+        read = isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id == name
+        if read and not _may_stand(node, parents):
+            _no_set(p, node)
     p.sets.add(name)
 
 

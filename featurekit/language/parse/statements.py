@@ -528,7 +528,11 @@ def _tuple_test(
         ):
             pass
         case _:
-            p.fail(pattern, f"a pattern of {len(names)} values", f"write case ({', '.join('_' * len(names))}):")
+            p.fail(
+                pattern,
+                f"a pattern of {len(names)} values",
+                f"write case ({', '.join('_' * len(names))}):",
+            )
     test: Expr | None = None
     if_true = dict(env)
     bound: list[str] = []
@@ -573,8 +577,8 @@ def _pattern_test(
             match inner:
                 case []:
                     return test, if_true, if_false, None
-                case [ast.MatchAs(pattern=None, name=bound)]:
-                    return test, if_true, if_false, bound
+                case [ast.MatchAs(pattern=None) as capture]:
+                    return test, if_true, if_false, capture.name
             p.fail(pattern, "a pattern inside a class", "write case int(): or case int(n):")
         case ast.MatchOr(patterns=patterns):
             either, if_true, if_false, _ = _pattern_test(p, patterns[0], node, name, env)
