@@ -30,6 +30,15 @@ def result_fields(hint: Any) -> dict[str, Any] | None:
     return None
 
 
+def in_order(hint: Any) -> bool:
+    """Whether Python unpacks such a result into its fields: a tuple or NamedTuple, which may be
+    None."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, pytypes.UnionType):
+        return all(a is type(None) or in_order(a) for a in arguments)
+    return origin is tuple or (isinstance(hint, type) and issubclass(hint, tuple))
+
+
 def field_of(result: Any, field: str) -> Any:
     """One field of a function's result; None where the result is None."""
     if result is None:

@@ -220,7 +220,7 @@ REFUSED: dict[str, str] = {
     ),
     "computed_element": "def f(a: int, b: int) -> bool:\n    return a in (b + 1, 2)",
     "pattern_of_parts": (
-        "def f(a: int) -> int:\n    match a:\n        case int(v):\n            return v\n"
+        "def f(a: int) -> int:\n    match a:\n        case int(real=v):\n            return v\n"
         "    return 3"
     ),
     "literal_outside_int64": (

@@ -9,7 +9,15 @@ GUIDE = (Path(__file__).parents[2] / "docs" / "language.md").read_text(encoding=
 SYNTAX = {"getitem", "slice", "slice.from", "slice.to", "slice.every", "format", "sorted_reverse"}
 SYNTAX |= {"positive", "negative", "invert", "in", "not"}
 # What `key=`, local sets and local dicts stand for.
-SYNTAX |= {"order", "order.reverse", "place.min", "place.max", "take", "re.finditer.group"}
+SYNTAX |= {
+    "order",
+    "order.reverse",
+    "place.min",
+    "place.max",
+    "take",
+    "re.finditer.group",
+    "getitem.none",
+}
 SYNTAX |= {f"set.{n}" for n in ("of", "add", "discard", "&", "|", "-", "^")}
 SYNTAX |= {
     f"counts.{n}" for n in ("of", "put", "counted", "most.keys", "most.values", "min", "max")
