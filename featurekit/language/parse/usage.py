@@ -21,6 +21,9 @@ _SHARE_NOT = (
     "enumerate",
     "zip",
     "bool",
+    "set",
+    "frozenset",
+    "Counter",
 )
 _FRESH = (ast.List, ast.ListComp, ast.BinOp)
 
