@@ -6,7 +6,7 @@ import datetime as dt
 from collections import defaultdict
 from typing import Any
 
-from featurekit.core.types import STR, dict_of
+from featurekit.core.types import STR, Type, dict_of
 from featurekit.language.ops import TABLE, Op
 
 _INFIX = frozenset(("+", "-", "*", "/", "//", "%", "**", "&", "|", "^", "<<", ">>"))
@@ -80,10 +80,18 @@ _WRITTEN: dict[str, str] = {
 _OTHER_DICTS = {t for op in TABLE.values() for t in op.params if t.name == "dict"} - {dict_of(STR)}
 _FORMS = ("order", "place.", "take", "counts.")
 _FORMS += ("set.of", "set.add", "set.discard", "set.&", "set.|", "set.-", "set.^")
+
+
+def _nested(type_: Type) -> bool:
+    """Whether elements are lists, or may be None: `tests/language/test_forms.py` has these."""
+    return type_.item is not None and (type_.item.optional or type_.item.item is not None)
+
+
 UNREACHED = frozenset(
     (
         *(k for k, op in TABLE.items() if any(p in _OTHER_DICTS for p in op.params)),
         *(k for k, op in TABLE.items() if op.name.startswith(_FORMS)),
+        *(k for k, op in TABLE.items() if any(map(_nested, (*op.params, op.result)))),
         # Loops of their own, which stop where they are decided.
         *(f"{name}(list[{t}])" for name in ("any", "all") for t in ("bool", "int", "float", "str")),
     )
