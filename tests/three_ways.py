@@ -155,6 +155,9 @@ class _Watch(ast.NodeTransformer):
             return ast.copy_location(ast.Call(ast.Name("_int64", ast.Load()), [node], []), node)
         if isinstance(node.func, ast.Attribute) and node.func.attr == "astimezone":
             read = node.func.value
+            if isinstance(read, ast.Call) and [k.arg for k in read.keywords] == ["tzinfo"]:
+                node.func.value = self.visit(read)  # a text without its zone, as above
+                return ast.copy_location(ast.Call(ast.Name("_int64", ast.Load()), [node], []), node)
             self.generic_visit(read)
             node.func.value = ast.Call(ast.Name("_int64", ast.Load()), [read], [])
             return ast.copy_location(ast.Call(ast.Name("_int64", ast.Load()), [node], []), node)

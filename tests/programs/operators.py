@@ -47,6 +47,8 @@ _WRITTEN: dict[str, str] = {
     "str.partition(str,str)": "list({0}.partition({1}))",
     "str.rpartition(str,str)": "list({0}.rpartition({1}))",
     "in(float,list[float])": "(<int> in {1}[:])",  # not of a float, which may be NaN
+    **{k: "({0} * <times>)" for k in TABLE if k.startswith("*(list[")},
+    **{k: "(<times> * {1})" for k in TABLE if k.startswith("*(int,list[")},
     "math.comb(int,int)": "math.comb({0} % 70, {1} % 40)",
     "math.perm(int,int)": "math.perm({0} % 30, {1} % 30)",
     "math.factorial(int)": "math.factorial({0} % 25)",

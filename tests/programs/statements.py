@@ -346,7 +346,7 @@ class Writer(Expressions):
             out = [f"{indent}{name} = {name} or {value}"]
         elif form == 1 and not local.fixed:
             out = [f"{indent}if {name} is None:", f"{inner}{name} = {value}"]
-        elif form == 2:
+        elif form == 2 and not self.trying:
             out = [f"{indent}assert {name} is not None"]
         else:
             out = [f"{indent}if {name} is None:", *self.leave(env, inner)]
