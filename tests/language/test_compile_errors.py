@@ -134,6 +134,16 @@ REFUSED: dict[str, str] = {
         "def f(a: int) -> float:\n    try:\n        assert a > 3\n        return 1 / a\n"
         "    except ZeroDivisionError:\n        return 0.0"
     ),
+    "none_in_a_handler": (
+        "def f(s: str, a: int) -> int:\n    n: int | None = a\n    if n is None:\n"
+        "        return 0\n    try:\n        n = None\n        n = int(s)\n"
+        "    except ValueError:\n        return n + 1\n    return n"
+    ),
+    "int_or_float_of_a_helper": (
+        "def h(lf: list[float]) -> float:\n    total = 0\n    for v in lf:\n        total += v\n"
+        "    return total\n\n"
+        "def f(lf: list[float]) -> str:\n    return str(h(lf))"
+    ),
     "handler_of_no_error": (
         "def f(a: int) -> float:\n    try:\n        return 1 / a\n    except OSError:\n"
         "        return 0.0"

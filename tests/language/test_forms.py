@@ -331,6 +331,16 @@ def f(s: str | None, a: int, ox: float | None) -> str:
         case _:
             return out
 """,
+    "a_class_with_a_guard": """
+def f(a: int) -> str:
+    match a % 5:
+        case int() if a > 3:
+            return "more"
+        case 0:
+            return "none"
+        case _:
+            return "other"
+""",
     "match_on_tuples": """
 def f(s: str, oa: int | None, p: bool) -> str:
     match (s, oa):
