@@ -24,6 +24,7 @@ from featurekit.core.types import (
     Type,
     list_of,
 )
+from featurekit.core.values import Beyond
 from featurekit.language.ops.table import NAMESPACE, Op, register
 
 
@@ -107,6 +108,23 @@ def _prod(values: list[float]) -> float:
     return math.prod(values, start=1.0)
 
 
+MOST_STEPS = 1_000_000
+"""A range of more steps is an error, so that no row takes long (R3)."""
+
+
+def _range(start: int, stop: int, step: int) -> list[int]:
+    if step and (stop - start) // step >= MOST_STEPS:
+        raise Beyond(f"a range of more than {MOST_STEPS} steps")
+    return list(range(start, stop, step))
+
+
+def _repeated(values: list[Any], times: int) -> list[Any]:
+    if len(values) * times > MOST_STEPS:
+        raise Beyond(f"a list of more than {MOST_STEPS} elements")
+    return values * times
+
+
+NAMESPACE |= {"bounded_range": _range, "repeated": _repeated}
 NAMESPACE |= {"exact_sum": exact_sum, "dot": dot, "cosine": cosine, "norm": norm, "among": _among}
 NAMESPACE |= {"float_product": _prod, "equal": _equal, "count": _count, "index": _index}
 
@@ -193,6 +211,8 @@ def _rows(item: Type) -> tuple[Op, ...]:
             "{0} + {1}",
             "list_concat({0}, {1})",
         ),
+        Op("*", (values, INT), values, "repeated({0}, {1})", raises=True),
+        Op("*", (INT, values), values, "repeated({1}, {0})", raises=True),
         Op("min", (values,), item, "min({0})", "list_min({0})" if plain else None, raises=True),
         Op("max", (values,), item, "max({0})", "list_max({0})" if plain else None, raises=True),
         Op("sorted", (values,), values, "sorted({0})", "list_sort({0})" if plain else None),
@@ -244,6 +264,14 @@ register(
         Op(f"{name}", (values,), BOOL, f"{name}({{0}})")
         for name in ("any", "all")
         for values in (_INTS, _FLOATS, list_of(STR))
+    ),
+    Op(
+        "range",
+        (INT, INT, INT),
+        _INTS,
+        "bounded_range({0}, {1}, {2})",
+        raises=True,
+        edges=((0, 5, 1), (5, 0, -2), (0, 5, 0), (0, 10**6, 1), (0, 10**6 + 1, 1), (3, 0, 1)),
     ),
     Op("math.prod", (_FLOATS,), FLOAT, "float_product({0})"),
     Op("math.prod", (_INTS,), INT, "math.prod({0})", raises=True),
