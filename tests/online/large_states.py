@@ -156,6 +156,8 @@ def exact() -> FeatureView:
             f"decay_{name}": ExponentialDecay("x", window=window, half_life="40s"),
         }
     return FeatureView("view", entities=[entity], source=SOURCE, features=features)
+
+
 def framed() -> FeatureView:
     """A view of windows of which more than their length says which events count (T10)."""
     entity = Entity("key", {"key": int})
