@@ -124,8 +124,9 @@ def show_exhaust(screen: Screen, found: Sequence[SpaceReport]) -> None:
     missing = sum(one.report.differing for one in found)
     every = "every history" if all(one.whole for one in found) else "a part of the histories"
     seconds = max(one.report.seconds for one in found)
+    forms = "1 form" if len(found) == 1 else f"{len(found)} forms"
     screen.line(
-        f"{every} of {len(found)} forms, {compared} values in {seconds:.1f} s: "
+        f"{every} of {forms}, {compared} values in {seconds:.1f} s: "
         + (f"{missing} differ" if missing else "every bit agrees"),
         style="bold red" if missing else "green",
     )

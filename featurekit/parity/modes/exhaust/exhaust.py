@@ -7,6 +7,7 @@ can be kept in a file, so that a run of hours goes on where it was stopped.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -90,10 +91,10 @@ def exhaust(
     reports = [_begun(space) for space in found]
     kept = _Kept(resume, only)
     tasks = _tasks(found)[part[0] - 1 :: part[1]]
-    began, done = time.monotonic(), 0
-    for s, one in _played(found, tasks, events, only, workers, kept):
+    began = time.monotonic()
+    played = _played(found, tasks, events, only, workers, kept)
+    for done, (s, one) in enumerate(played, 1):
         _add(reports[s], one)
-        done += 1
         if progress is not None:
             progress(done, len(tasks))
     for of_space in reports:
@@ -189,7 +190,7 @@ def _add(of_space: SpaceReport, one: Found) -> None:
 
 class _Kept:
     """The shards that agreed, a line for each in a file, by what decides their answers: the plan of
-    their service, the libraries and the platform's numbers."""
+    their service, every module of featurekit, the libraries and the platform's numbers."""
 
     def __init__(self, path: Path | None, only: str) -> None:
         self.path, self.only = path, only
@@ -222,6 +223,7 @@ class _Kept:
             "only": self.only,
             "shard": [shard, _shards(space), space.most],
             "plan": space.service.fingerprint,
+            "program": _program(),
             "libraries": library_versions(),
             "numbers": numeric_fingerprint(space.service),
         }
@@ -246,3 +248,13 @@ class _Kept:
         }
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+
+
+@functools.cache
+def _program() -> str:
+    """A digest of the text of every module of featurekit."""
+    root = Path(__file__).parents[3]
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()

@@ -14,7 +14,7 @@ from itertools import product
 from typing import Any
 
 from featurekit.aggregates import BY_NAME, Aggregate
-from featurekit.core.types import INT_MAX, Type, from_hint
+from featurekit.core.types import INT_MAX
 from featurekit.define.compile_service import compile_service
 from featurekit.define.definitions import Entity, EventSource, FeatureService, FeatureView
 from featurekit.define.plan import Feature, Service, View
@@ -22,6 +22,7 @@ from featurekit.define.proven import SAMPLES
 from featurekit.errors import DefinitionError
 from featurekit.parity.modes.exhaust.histories import ARRIVALS, INSTANTS, SECOND, Histories
 
+_DAY = 86_400 * SECOND
 _KEPT = (None, True, True, False, True)
 """What the column `kept` of a row holds, by the place of its value."""
 
@@ -49,6 +50,13 @@ FORMS: tuple[Form, ...] = (
     Form("hop", {"window": "7s", "hop": "4s"}),
     Form("offset", {"window": "5s", "offset": "3s"}),
     Form("lifetime", {"window": "lifetime"}),
+    Form("without the instant", {"window": "9s", "exclude": "instant"}),
+    Form("ends at a hop", {"window": "7s", "hop": "4s", "ends": "hop"}),
+    Form("last full day", {"calendar": "day", "timezone": "UTC"}),
+    Form("running day", {"calendar": "day", "timezone": "UTC", "running": True}),
+    Form("rows", {"rows": 2}),
+    Form("rows in a window where", {"window": "9s", "rows": 2, "where": "kept"}),
+    Form("session", {"window": "20s", "session": "4s"}, gaps=(4 * SECOND,)),
     Form("window in a ttl", {"window": "9s"}, ttl="3s"),
     Form("ids", {"window": "9s"}, values=3, ids=2),
     Form("corrections", {"window": "9s"}, values=2, ids=2, ops=("upsert", "delete")),
@@ -99,9 +107,7 @@ class Space:
         ops = self.form.ops or (None,)
         return tuple(
             Kind(i, value, _KEPT[v], id, op)
-            for i, (v, value), id, op in product(
-                range(len(INSTANTS)), enumerate(values), ids, ops
-            )
+            for i, (v, value), id, op in product(range(len(INSTANTS)), enumerate(values), ids, ops)
         )
 
     @property
@@ -115,6 +121,9 @@ class Space:
         features = dict(self._features())
         if not features:
             return None
+        return compile_service(self._asking(features))
+
+    def _asking(self, features: Mapping[str, Any]) -> FeatureService:
         view = FeatureView(
             "v",
             entities=[Entity("e", {"k": int})],
@@ -122,7 +131,7 @@ class Space:
             features=features,
             ttl=self.form.ttl,
         )
-        return compile_service(FeatureService("s", features=[view]))
+        return FeatureService("s", features=[view])
 
     @cached_property
     def source(self) -> EventSource:
@@ -146,24 +155,24 @@ class Space:
 
     def _features(self) -> Iterator[tuple[str, Any]]:
         if self.form.window is None:
-            yield from ((name, name) for name in ("x", "kept") if self.only in name)
+            yield from ((name, name) for name in ("x", "kept") if self._named(name))
             return
-        type_ = from_hint(self.hint)
         for name, kind in BY_NAME.items():
             for params in SAMPLES.get(name, ({},)):
-                one = self._aggregate(kind, params, type_)
                 told = "_".join([name, *(str(p) for p in params.values())]).replace(".", "_")
-                if one is not None and self.only in told:
+                one = self._aggregate(kind, params) if self._named(told) else None
+                if one is not None:
                     yield told, one
 
-    def _aggregate(
-        self, kind: type[Aggregate], params: Mapping[str, Any], type_: Type
-    ) -> Aggregate | None:
+    def _named(self, feature: str) -> bool:
+        return self.only in f"{self.name}: {feature}"
+
+    def _aggregate(self, kind: type[Aggregate], params: Mapping[str, Any]) -> Aggregate | None:
         """The aggregate in this form; None where it takes no such values, or no such window."""
         assert self.form.window is not None
         try:
-            one = kind("x", **params, **self.form.window)
-            one.result(type_)
+            one = kind(("x", "kept") if kind.paired else "x", **params, **self.form.window)
+            compile_service(self._asking({"one": one}))
         except DefinitionError:
             return None
         return one
@@ -197,7 +206,7 @@ def _turns(feature: Feature, at: int) -> Iterator[int]:
     """The first instants at which an event of `at` lies before the end of the feature's window, and
     at which it lies before its beginning. Both ends move with the instant, and never back."""
     for end in (0, 1):
-        low, high = at - 3600 * SECOND, at + 3600 * SECOND
+        low, high = at - 3 * _DAY, at + 3 * _DAY
         if feature.bounds(high)[end] < at or feature.bounds(low)[end] >= at:
             continue  # a lifetime has no beginning
         while high - low > 1:
@@ -210,21 +219,7 @@ def _turns(feature: Feature, at: int) -> Iterator[int]:
 
 
 def spaces(most: int, *, only: str = "") -> list[Space]:
-    """Every form over every type of which some feature's name, "hop, float: Sum", contains
-    `only`."""
-    found = []
-    for form, hint in product(FORMS, VALUES):
-        space = Space(form, hint, most)
-        if only and only not in space.name:
-            space = replace(space, only=only)
-        if space.service is not None:
-            found.append(space)
-    return found
-
-
-def shown(event: Kind) -> str:
-    """An event for people."""
-    second = (INSTANTS[event.instant] - INSTANTS[0]) // SECOND
-    id = "" if event.id is None else f" id {event.id}"
-    return f"{event.value!r} at {second} s{id}{'' if event.op is None else f' {event.op}'}"
-
+    """Every form over every type, with the features whose full name contains `only`, as "hop,
+    float: Sum" does."""
+    every = (Space(form, hint, most, only=only) for form, hint in product(FORMS, VALUES))
+    return [space for space in every if space.service is not None]

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 SECOND = 1_000_000
-BASE = 1_704_067_200 * SECOND
-"""The start of 2024. Every instant of a history lies a few seconds after it."""
+BASE = (1_704_067_200 - 4) * SECOND
+"""Four seconds before 2024. Every instant of a history lies a few seconds after it: the second one
+is the midnight itself, and a multiple of the hops."""
 
 INSTANTS = (BASE, BASE + 4 * SECOND, BASE + 10 * SECOND)
 """When events happen."""

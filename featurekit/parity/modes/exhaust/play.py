@@ -4,10 +4,9 @@ in which events can come to a state."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from featurekit.core.arrays import array_of
@@ -189,9 +188,7 @@ class _Shard:
     ) -> None:
         row, at = asked.row(i), asked.at[i]
         own = self.of_entity.get(row["k"], [])
-        scenario = Scenario(
-            service, tuple(Delivery("events", r) for r in own), row, at, way.filled
-        )
+        scenario = Scenario(service, tuple(Delivery("events", r) for r in own), row, at, way.filled)
         made = Difference(feature, row, instant(at).isoformat(), *pair, scenario)
         self.result.differences.append(made)
 
