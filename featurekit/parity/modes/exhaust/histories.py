@@ -46,7 +46,7 @@ class Histories:
         """How many there must be: the sum of a geometric series."""
         if self.kinds == 1:
             return self.most + 1
-        return (self.kinds ** (self.most + 1) - 1) // (self.kinds - 1)
+        return int(self.kinds ** (self.most + 1) - 1) // (self.kinds - 1)
 
     @property
     def formula(self) -> str:

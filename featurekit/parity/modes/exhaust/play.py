@@ -17,7 +17,7 @@ from featurekit.define.plan import Service, View
 from featurekit.offline.events import EventRows, Snapshot
 from featurekit.online.state.blocks import in_blocks_of
 from featurekit.online.store.memory import MemoryStore
-from featurekit.parity.compare import Answers, parting
+from featurekit.parity.compare import Answers, Stated, parting
 from featurekit.parity.modes.exhaust.forms import Kind, Space
 from featurekit.parity.modes.exhaust.histories import ARRIVALS, INSTANTS
 from featurekit.parity.modes.fuzz.reading import connect
@@ -184,7 +184,13 @@ class _Shard:
         return Answers(list(zip(*made, strict=True)), list(zip(*statuses, strict=True)))
 
     def _differ(
-        self, way: Way, service: Service, feature: str, asked: Asked, i: int, pair: Any
+        self,
+        way: Way,
+        service: Service,
+        feature: str,
+        asked: Asked,
+        i: int,
+        pair: tuple[Stated, Stated],
     ) -> None:
         row, at = asked.row(i), asked.at[i]
         own = self.of_entity.get(row["k"], [])
