@@ -289,6 +289,16 @@ def _aggregate(name: str) -> str:
     return "" if asked is None else f"{asked} It is imported from featurekit.aggregates"
 
 
+def _home(name: str) -> str:
+    """The module of featurekit that a definition imports so exact a name from; "" if none is."""
+    from featurekit.aggregates import BY_NAME
+
+    if name in BY_NAME:
+        return "featurekit.aggregates"
+    public = getattr(sys.modules["featurekit"], "__all__", ())
+    return "featurekit" if name in public else ""
+
+
 def _hint(error: BaseException) -> str:
     """What to write instead, where an exception of Python tells."""
     name = getattr(error, "name", None)
@@ -316,6 +326,8 @@ def _hint(error: BaseException) -> str:
                 for n, v in {**last.f_globals, **last.f_locals}.items()
                 if not n.startswith("_") and not isinstance(v, Broken)
             ]
+            if home := _home(name):
+                return f"write `from {home} import {name}`"
             close = near(name, [*known, *dir(builtins)])
             from_another = _aggregate(name) if name[:1].isupper() else ""
             return _question(close) or from_another or "define or import it first"
