@@ -8,6 +8,11 @@ import itertools
 import json
 import math
 import random
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,14 +21,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from watching import wait_for
 
 from featurekit.cli import main
+from featurekit.core import pace
 from featurekit.core.status import FORGOTTEN
 from featurekit.core.types import FLOAT, INT, STR
 from featurekit.errors import ArgumentError, ConfigError, DataError
 from featurekit.log import profiles
 from featurekit.log.profiles import Reading, merged, together
-from featurekit.log.served.block import ServedBlock, ServedHead, encode
+from featurekit.log.served.block import Gathered, ServedBlock, ServedHead, encode
 from featurekit.log.served.parquet import written
 from featurekit.monitor.profiles import keep
 from featurekit.monitor.profiles.counts import Profiler
@@ -390,3 +397,146 @@ def test_both_zeros_are_one_least_number_in_either_order():
         signs = [math.copysign(1.0, column[end]) for end in ("least", "greatest")]
         assert signs == [1.0, 1.0]
         assert len(column["registers"]) == 1
+
+
+# --- beside serving -------------------------------------------------------------------------------
+
+
+def test_blocks_are_counted_together_without_a_trace():
+    """What is counted of joined blocks has the bytes of what each block gives; blocks of another
+    head are not joined with them."""
+    blocks = [block(random.Random(seed), 90) for seed in range(8)]
+    other = replace(HEAD, fingerprint="e" * 32, outputs={**OUTPUTS, "v__x": INT.or_none()})
+    for i in (3, 6):
+        values = [[1] * 90, *blocks[i].values[1:]]
+        blocks[i] = replace(blocks[i], head=other, values=values)
+    alone = together([told(one) for one in blocks], DAY).encoded()
+    for most in (1, 100, 250, 20_000):
+        made: list[ServedBlock] = []
+        gathered = Gathered(made.append, most)
+        for one in blocks:
+            gathered.take(one)
+        gathered.flush()
+        gathered.flush()
+        assert told(*made).encoded() == alone
+        assert sum(one.rows for one in made) == 720
+    assert [one.rows for one in made] == [270, 90, 180, 90, 90]
+    assert made[0].some(range(90, 180)) == replace(blocks[1], predicted=[])
+
+
+class Clocks:
+    """The clocks of a process that works for `work` seconds before each look at its own."""
+
+    def __init__(self, work: float) -> None:
+        self.used = self.now = 0.0
+        self.work = work
+        self.slept: list[float] = []
+
+    def process_time(self) -> float:
+        self.used += self.work
+        self.now += self.work
+        return self.used
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.1])
+def test_a_share_of_a_processor_is_kept(monkeypatch, share):
+    clocks = Clocks(0.25)
+    monkeypatch.setattr(pace, "time", clocks)
+    made = pace.Pace(share)
+    for _ in range(10):
+        made.rest()
+    assert clocks.slept == pytest.approx([0.25 / share - 0.25] * 10)
+    clocks.now += 100.0  # it had to wait, and rests no more for that
+    made.rest()
+    assert clocks.slept[-1] == 0.0
+    pace.Pace(None).rest()
+    assert len(clocks.slept) == 11
+
+
+def test_counting_rests_after_each_block_and_each_turn(repo, monkeypatch):
+    for number in range(3):
+        log(repo, f"{number:02d}", block(random.Random(number), 400))
+    shares: list[float | None] = []
+    rest = pace.Pace.rest
+    monkeypatch.setattr(pace.Pace, "rest", lambda self: (shares.append(self._share), rest(self)))
+    with FeatureStore(repo) as store:
+        assert store.profile(share=0.9).rows == 1_200
+        assert shares == [0.9] * 3
+        assert store.profile().rows == 0
+        for wrong in (0.0, -1.0, 1.5, math.nan):
+            with pytest.raises(ArgumentError, match=r"share: found .*; write a number above 0"):
+                store.profile(share=wrong)
+
+
+def test_who_needs_the_folder_meanwhile_waits_for_one_turn_alone(repo, monkeypatch):
+    """`forget` comes between two turns of a long count, which goes on with what is left."""
+    for number in range(6):
+        log(repo, f"{number:02d}", block(random.Random(number), 300))
+    monkeypatch.setattr(keep, "_TURN_S", 0.0)
+    came: list[int] = []
+
+    def forget() -> None:
+        wait_for(lambda: len([*folder.glob("*.profile")]) >= 2)
+        profiles.forget_few(repo / ".featurekit")
+        came.append(len([*folder.glob("*.profile")]))
+
+    folder = profiles.profiles_folder(repo / ".featurekit")
+    thread = threading.Thread(target=forget)
+    thread.start()
+    with FeatureStore(repo) as store:
+        assert store.profile() == keep.Profiled(1_800, 6)
+    thread.join()
+    assert came
+    assert 2 <= came[0] < 6
+    assert sum(one["rows"] for one in kept(repo)["s"].values()) == 1_800
+
+
+def test_it_counts_again_and_again_until_it_is_told_to_stop(repo):
+    log(repo, "0", block(random.Random(0), 200))
+    command = [sys.executable, "-m", "featurekit.cli", "--repo", str(repo), "--json", "monitor",
+               "profile", "--every", "100ms", "--share", "0.5"]  # fmt: skip
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        first = json.loads(process.stdout.readline())
+        assert (first["rows"], first["files"]) == (200, 1)
+        (repo / ".featurekit" / "served" / "1.parquet").write_bytes(b"half a file")
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        assert said.startswith("featurekit: warning: ")
+        assert "1.parquet cannot be read" in said
+        log(repo, "1", block(random.Random(1), 300))
+        found = (json.loads(line)["rows"] for line in process.stdout)
+        assert next(rows for rows in found if rows) == 300
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 143
+    assert errors.endswith("featurekit: terminated\n")
+    assert sum(one["rows"] for one in kept(repo)["s"].values()) == 500
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--share", "2"], "'2' is no number above 0 and at most 1"),
+        (["--share", "nan"], "'nan' is no number above 0"),
+        (["--every", "often"], "'often'"),
+        (["s", "--every", "1m"], "--every shows no SERVICE"),
+    ],
+)
+def test_wrong_words_are_refused(repo, capsys, words, said):
+    assert main(["--repo", str(repo), "monitor", "profile", *words]) == 64
+    assert said in capsys.readouterr().err
