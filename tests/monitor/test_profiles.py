@@ -21,57 +21,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from profiled import CONFIG, DAY, HEAD, OUTPUTS, START, block, instant, log, told
+from profiled import repo as made_repo
 from watching import wait_for
 
 from featurekit.cli import main
 from featurekit.core import pace
 from featurekit.core.status import FORGOTTEN
-from featurekit.core.types import FLOAT, INT, STR
+from featurekit.core.types import INT
 from featurekit.errors import ArgumentError, ConfigError, DataError
 from featurekit.log import profiles
+from featurekit.log.profile_places import ProfileFolder
 from featurekit.log.profiles import Reading, merged, together
-from featurekit.log.served.block import Gathered, ServedBlock, ServedHead, encode
-from featurekit.log.served.parquet import written
+from featurekit.log.served.block import Gathered, ServedBlock, encode
 from featurekit.monitor.profiles import keep
 from featurekit.monitor.profiles.counts import Profiler
 from featurekit.monitor.profiles.kept import summary
 from featurekit.online.store.server import scratch_redis
 from featurekit.store import FeatureStore
-
-DAY = 86_400_000_000
-START = 20_000 * DAY
-OUTPUTS = {"v__x": FLOAT.or_none(), "v__n": INT.or_none(), "v__word": STR.or_none()}
-HEAD = ServedHead("profiles", "s", "f" * 32, {}, ("v",), {"k": STR.or_none()}, {}, OUTPUTS)
-ODD = [math.nan, math.inf, -0.0, 0.0, 5e-324, 1e308, -1e308, 1e16, 1.0, None]
-
-
-def block(rng: random.Random, n: int, days: int = 3, shift: float = 0.0) -> ServedBlock:
-    at = [START + rng.randrange(days * DAY) for _ in range(n)]
-    return ServedBlock(
-        HEAD,
-        served_at=at,
-        as_of=at,
-        request=list(range(n)),
-        arrivals=[[one - rng.randrange(1_000) for one in at]],
-        keys=[[f"k{rng.randrange(40)}" for _ in range(n)]],
-        fields=[],
-        values=[
-            [rng.choice(ODD) if rng.random() < 0.1 else rng.gauss(shift, 3) for _ in range(n)],
-            [rng.randrange(-5, 2_000) for _ in range(n)],
-            [rng.choice(["a", "b", None, f"rare{rng.randrange(9)}"]) for _ in range(n)],
-        ],
-        statuses=[["PRESENT"] * n, [rng.choice(["PRESENT", "ERROR"]) for _ in range(n)],
-                  ["PRESENT"] * n],
-        until=[None],
-        process="p",
-    )  # fmt: skip
-
-
-def told(*blocks: ServedBlock) -> Reading:
-    made = Profiler(DAY, {"s": {"v": ("k",)}})
-    for one in blocks:
-        made.take(one)
-    return Reading(DAY, made.told(b"secret"))
 
 
 def test_neither_order_nor_grouping_leaves_a_trace():
@@ -123,44 +90,18 @@ def test_a_sketch_tells_about_how_many_distinct_values_there_are():
 
 # --- kept in a folder -----------------------------------------------------------------------------
 
-MODULE = """
-from featurekit import Entity, EventSource, FeatureService, FeatureView
-person = Entity("k", {"k": str})
-visits = EventSource("visits", path="visits.parquet", timestamp_field="ts",
-                     schema={"k": str, "x": float, "n": int, "word": str})
-v = FeatureView("v", entities=[person], source=visits, ttl="1d",
-                features={"x": "x", "n": "n", "word": "word"})
-s = FeatureService("s", features=[v])
-"""
-CONFIG = """
-project: profiles
-online_store: {type: redis}
-featurekit:
-  redis_url: redis://127.0.0.1:9/0
-  serving_log: {to: parquet}
-  monitoring: {profiles: {every: 1d, keep: 36500d}}
-"""
-
 
 @pytest.fixture
 def repo(tmp_path: Path) -> Path:
-    (tmp_path / "feature_store.yaml").write_text(CONFIG)
-    (tmp_path / "definitions.py").write_text(MODULE)
-    (tmp_path / ".featurekit" / "served").mkdir(parents=True)
-    return tmp_path
+    return made_repo(tmp_path)
 
 
-def log(repo: Path, name: str, made: ServedBlock) -> None:
-    data = written(HEAD, [b"".join(encode(made))], [{**made.about(), "rows": made.rows}])
-    (repo / ".featurekit" / "served" / f"{name}.parquet").write_bytes(data)
+def place(repo: Path) -> ProfileFolder:
+    return ProfileFolder(repo / ".featurekit")
 
 
 def kept(repo: Path) -> Any:
-    return together(profiles.read(repo / ".featurekit").values(), DAY).profiles
-
-
-def instant(us: int) -> dt.datetime:
-    return dt.datetime.fromtimestamp(us / 1e6, dt.UTC)
+    return together(profiles.read(place(repo)).values(), DAY).profiles
 
 
 def test_each_row_counts_once_whatever_was_read_before(repo, monkeypatch):
@@ -196,22 +137,22 @@ def test_files_of_a_long_log_become_one_while_it_is_read(repo, monkeypatch):
     with FeatureStore(repo) as store:
         store.profile()
     at_once = kept(repo)
-    folder = profiles.profiles_folder(repo / ".featurekit")
+    folder = place(repo).folder
     for path in folder.glob("*.profile"):
         path.unlink()
     most = []
 
-    def counted(folder: Path, reading: Any) -> None:
-        add(folder, reading)
+    def counted(self: ProfileFolder, data: bytes) -> None:
+        add(self, data)
         most.append(len([*folder.glob("*.profile")]))
 
-    add = profiles.add
-    monkeypatch.setattr(keep, "add", counted)
+    add = ProfileFolder.add
+    monkeypatch.setattr(ProfileFolder, "add", counted)
     monkeypatch.setattr(keep, "MOST_ROWS", 300)
     monkeypatch.setattr(keep, "MOST_FILES", 2)
     with FeatureStore(repo) as store:
         assert store.profile().files == 12
-    assert (len(most), max(most)) == (12, 3)
+    assert (len(most), max(most)) == (17, 4)  # of which five made one of three
     assert kept(repo) == at_once
 
 
@@ -289,7 +230,7 @@ def test_forgetting_takes_out_what_few_entities_have(repo):
         text = str(kept(repo))
         assert "the words of one person" in text
         assert "'k1'" not in text
-        profiles.forget_few(repo / ".featurekit")
+        profiles.forget_few(place(repo))
     found = kept(repo)["s"][START]["columns"]
     words = found["v__word"]["str"]["values"]
     assert "the words of one person" not in str(kept(repo))
@@ -484,17 +425,17 @@ def test_who_needs_the_folder_meanwhile_waits_for_one_turn_alone(repo, monkeypat
 
     def forget() -> None:
         wait_for(lambda: len([*folder.glob("*.profile")]) >= 2)
-        profiles.forget_few(repo / ".featurekit")
-        came.append(len([*folder.glob("*.profile")]))
+        profiles.forget_few(place(repo))
+        came.append(sum(one["rows"] for one in kept(repo)["s"].values()))
 
-    folder = profiles.profiles_folder(repo / ".featurekit")
+    folder = place(repo).folder
     thread = threading.Thread(target=forget)
     thread.start()
     with FeatureStore(repo) as store:
         assert store.profile() == keep.Profiled(1_800, 6)
     thread.join()
     assert came
-    assert 2 <= came[0] < 6
+    assert 600 <= came[0] < 1_800
     assert sum(one["rows"] for one in kept(repo)["s"].values()) == 1_800
 
 
@@ -540,3 +481,15 @@ def test_it_counts_again_and_again_until_it_is_told_to_stop(repo):
 def test_wrong_words_are_refused(repo, capsys, words, said):
     assert main(["--repo", str(repo), "monitor", "profile", *words]) == 64
     assert said in capsys.readouterr().err
+
+
+def test_without_a_share_it_counts_at_a_tenth_of_a_processor(repo, monkeypatch):
+    asked: list[float] = []
+
+    def profile(self: FeatureStore, *, share: float, **how: Any) -> None:
+        asked.append(share)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FeatureStore, "profile", profile)
+    assert main(["--repo", str(repo), "monitor", "profile", "--every", "1m"]) == 130
+    assert asked == [0.1]

@@ -12,12 +12,14 @@ from featurekit.core.durations import duration_us
 from featurekit.core.pace import Pace
 from featurekit.core.status import FORGOTTEN
 from featurekit.errors import ArgumentError
-from featurekit.log.profiles import Reading, add, compact, held, read, together
+from featurekit.log.profile_places import Overtaken, ProfilePlace
+from featurekit.log.profiles import Reading, compact, read, together
 from featurekit.log.served.block import ServedBlock, is_forgotten
 from featurekit.log.tombstones import make_secret
 from featurekit.monitor.drift.keys import keys_of
 from featurekit.monitor.profiles.counts import Profiler
 from featurekit.project.config import MonitoringConfig
+from featurekit.project.kept_profiles import profile_place
 from featurekit.project.project import Project
 from featurekit.project.served_log import Place, named_log, place_of
 
@@ -25,6 +27,8 @@ MOST_ROWS = 500_000
 """After about so many rows what was counted is written, so that a crash loses no more than that."""
 MOST_FILES = 8
 """More files than that become one."""
+MOST_OVERTAKEN = 20
+"""So often another process may have added to the same profiles while this one counted."""
 _TURN_S, _BETWEEN_S = 10.0, 0.02
 """Others wait for the folder while a turn takes so long, and have it between two turns."""
 
@@ -65,24 +69,39 @@ def keep_profiles(
         state_dir=project.state_dir,
     )
     keys = {name: keys_of(project, name) for name in project.repo.compiled_services}
-    rows = files = 0
+    into = profile_place(project)
+    secret = make_secret(project.state_dir)
+    into.claim(secret.name)
+    rows = files = overtaken = 0
     pace = Pace(share)
     while True:
         turn = _Turn(Profiler(every, keys), pace, rows, progress)
-        with held(project.state_dir) as folder:
-            kept = together(read(project.state_dir).values(), every)
-            more = turn.read(place.unread(set(kept.taken.get(place.name, ()))))
-            if turn.names:
-                _keep(folder, every, turn, make_secret(project.state_dir).value, place)
-            since = time.time_ns() // 1000 - keep
-            old = any(start < since - every for parts in kept.profiles.values() for start in parts)
-            if old or len(read(project.state_dir)) > MOST_FILES:
-                compact(folder, project.state_dir, every, since=since - since % every)
-        rows, files = rows + turn.profiler.rows, files + len(turn.names)
+        try:
+            with into.held():
+                kept = together(read(into).values(), every)
+                more = turn.read(place.unread(set(kept.taken.get(place.name, ()))))
+                if turn.names:
+                    _keep(into, every, turn, secret.value, place)
+                _compact(into, every, keep, kept)
+        except Overtaken:
+            overtaken += 1
+            if overtaken > MOST_OVERTAKEN:
+                raise
+            more = True  # what was counted in vain is counted again, as far as it is not read now
+        else:
+            rows, files = rows + turn.profiler.rows, files + len(turn.names)
         if not more:
             return Profiled(rows, files)
         time.sleep(_BETWEEN_S)
         pace.rest()
+
+
+def _compact(into: ProfilePlace, every: int, keep: int, kept: Reading) -> None:
+    """Make one of all readings where there are many, or where a part of time is too old."""
+    since = time.time_ns() // 1000 - keep
+    old = any(start < since - every for parts in kept.profiles.values() for start in parts)
+    if old or len(read(into)) > MOST_FILES:
+        compact(into, every, since=since - since % every)
 
 
 @dataclass(slots=True)
@@ -111,10 +130,10 @@ class _Turn:
         return False
 
 
-def _keep(folder: Path, every: int, turn: _Turn, secret: bytes, place: Place) -> None:
+def _keep(into: ProfilePlace, every: int, turn: _Turn, secret: bytes, place: Place) -> None:
     # Of a stream the last id is enough, which is that of all before it.
     taken = turn.names if place.path is not None else turn.names[-1:]
-    add(folder, Reading(every, turn.profiler.told(secret), {place.name: taken}))
+    into.add(Reading(every, turn.profiler.told(secret), {place.name: taken}).encoded())
 
 
 def _there(block: ServedBlock) -> ServedBlock:

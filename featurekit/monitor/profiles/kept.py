@@ -21,6 +21,7 @@ from featurekit.monitor.drift.judge import Sample
 from featurekit.monitor.drift.samples import AGE, Repeats, shares_of
 from featurekit.monitor.profiles.counts import SUM_UNIT
 from featurekit.monitor.profiles.keep import settings
+from featurekit.project.kept_profiles import profile_place
 from featurekit.project.project import Project
 
 _NONE: Profile = {"rows": 0, "versions": {}, "columns": {}, "repeats": {}}
@@ -99,7 +100,7 @@ def kept_windows(project: Project, service: str, end: int, *lengths: int) -> lis
                 f"profiles are kept by parts of {every // 1_000_000:,} s, found a window of "
                 f"{length // 1_000_000:,} s; write a whole number of parts"
             )
-    parts = together(read(project.state_dir).values(), every).profiles.get(service)
+    parts = together(read(profile_place(project)).values(), every).profiles.get(service)
     if not parts:
         raise DataError(
             f"no profile of service {service!r} is kept; run `featurekit monitor profile` first"
