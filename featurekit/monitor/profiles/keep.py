@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,20 +77,21 @@ def keep_profiles(
     pace = Pace(share)
     while True:
         turn = _Turn(Profiler(every, keys), pace, rows, progress)
-        try:
-            with into.held():
-                kept = together(read(into).values(), every)
-                more = turn.read(place.unread(set(kept.taken.get(place.name, ()))))
+        with into.held():
+            kept = together(read(into).values(), every)
+            more = turn.read(place.unread(set(kept.taken.get(place.name, ()))))
+            try:
                 if turn.names:
                     _keep(into, every, turn, secret.value, place)
-                _compact(into, every, keep, kept)
-        except Overtaken:
-            overtaken += 1
-            if overtaken > MOST_OVERTAKEN:
-                raise
-            more = True  # what was counted in vain is counted again, as far as it is not read now
-        else:
-            rows, files = rows + turn.profiler.rows, files + len(turn.names)
+            except Overtaken:
+                overtaken += 1
+                if overtaken > MOST_OVERTAKEN:
+                    raise
+                more = True  # what was counted in vain is counted again, if nobody else did
+            else:
+                rows, files = rows + turn.profiler.rows, files + len(turn.names)
+                with suppress(Overtaken):  # another process does it, or this one later
+                    _compact(into, every, keep, kept)
         if not more:
             return Profiled(rows, files)
         time.sleep(_BETWEEN_S)
@@ -134,6 +136,11 @@ def _keep(into: ProfilePlace, every: int, turn: _Turn, secret: bytes, place: Pla
     # Of a stream the last id is enough, which is that of all before it.
     taken = turn.names if place.path is not None else turn.names[-1:]
     into.add(Reading(every, turn.profiler.told(secret), {place.name: taken}).encoded())
+    if into.shared and place.path is not None:
+        # Who slept while others made one of all twice finds its number free, and is not read.
+        now = together(read(into).values(), every).taken.get(place.name, ())
+        if not {*taken} <= {*now}:
+            raise Overtaken(f"{into.shown('')} was changed by others while this process slept")
 
 
 def _there(block: ServedBlock) -> ServedBlock:
