@@ -198,7 +198,7 @@ def test_drift_of_profiles_is_that_of_the_log(repo):
             store.drift("s", "3d", profiles=True, window="1h", end=end)
         with pytest.raises(ArgumentError, match="profiles: they are compared with those of an ear"):
             store.drift("s", repo / "x.json", profiles=True)
-        with pytest.raises(DataError, match="no profile of service 'other' is kept"):
+        with pytest.raises(DataError, match="service 'other' is kept; there are those of s"):
             store.drift("other", "1d", profiles=True)
 
 
@@ -493,3 +493,21 @@ def test_without_a_share_it_counts_at_a_tenth_of_a_processor(repo, monkeypatch):
     monkeypatch.setattr(FeatureStore, "profile", profile)
     assert main(["--repo", str(repo), "monitor", "profile", "--every", "1m"]) == 130
     assert asked == [0.1]
+
+
+def test_a_log_that_is_named_and_not_there_is_an_error(repo, capsys):
+    assert main(["--repo", str(repo), "monitor", "profile", "--log", str(repo / "no")]) == 2
+    assert "there is no serving log" in capsys.readouterr().err
+    (repo / ".featurekit" / "served").rmdir()
+    assert main(["--repo", str(repo), "monitor", "profile"]) == 0, "nothing was served yet"
+
+
+def test_a_service_that_nobody_defines_is_told(repo, capsys):
+    log(repo, "0", block(random.Random(0), 50))
+    words = ["--repo", str(repo), "monitor"]
+    assert main([*words, "drift", "z", "--reference", "1d"]) == 2
+    assert "The repo has no service 'z'; there are s" in capsys.readouterr().err
+    assert main([*words, "performance", "z"]) == 2
+    assert "The repo has no service 'z'; there are s" in capsys.readouterr().err
+    assert main([*words, "performance", "s"]) == 2
+    assert "The repo has" not in capsys.readouterr().err

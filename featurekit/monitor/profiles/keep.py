@@ -12,7 +12,7 @@ from featurekit.core.attributes import Named
 from featurekit.core.durations import duration_us
 from featurekit.core.pace import Pace
 from featurekit.core.status import FORGOTTEN
-from featurekit.errors import ArgumentError
+from featurekit.errors import ArgumentError, DataError
 from featurekit.log.profile_places import Overtaken, ProfilePlace
 from featurekit.log.profiles import Reading, compact, read, together
 from featurekit.log.served.block import ServedBlock, is_forgotten
@@ -69,6 +69,8 @@ def keep_profiles(
         folder=project.path,
         state_dir=project.state_dir,
     )
+    if log is not None and place.path is not None and not place.path.exists():
+        raise DataError(f"there is no serving log {str(log)!r}; name a folder or a file")
     keys = {name: keys_of(project, name) for name in project.repo.compiled_services}
     into = profile_place(project)
     secret = make_secret(project.state_dir)
