@@ -932,6 +932,7 @@ class FeatureStore(Named):
         self,
         *,
         log: str | Path | None = None,
+        share: float | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Profiled:
         """Keep profiles of what the serving log (or `log`) has that was not read before.
@@ -939,14 +940,17 @@ class FeatureStore(Named):
         They are kept in the state folder, by service, feature and part of time: counts, exact
         extremes and sums, sketches of quantiles and of distinct values, and values of few enough
         kinds. Each row counts once, whatever the order and the number of readings. `featurekit:
-        monitoring: profiles:` says how long a part is, and how long it is kept. `progress` is told
-        of the rows that were read. The rows and files that were read come back.
+        monitoring: profiles:` says how long a part is, and how long it is kept. With a `share`,
+        above 0 and at most 1, counting takes at most so much of one processor, and rests in
+        between. `progress` is told of the rows that were read. The rows and files that were read
+        come back.
 
-        ConfigError where there is no log, DataError for a file that cannot be read.
+        ConfigError where there is no log, DataError for a file that cannot be read, ArgumentError
+        for another share.
         """
         from featurekit.monitor.profiles.keep import keep_profiles
 
-        return keep_profiles(self.parts, log, progress)
+        return keep_profiles(self.parts, log, share, progress)
 
     @checked
     def profile_of(
