@@ -158,6 +158,12 @@ VALUES: dict[str, tuple[Any, pa.DataType, Any, Any]] = {
     "Set(Int64)": ([3, 1, 3], pa.list_(pa.int64()), [1, 3], {1, 3}),
     "Set(String)": (["b", "a"], pa.list_(pa.string()), ["a", "b"], {"a", "b"}),
     "Map": ({"a": "b"}, pa.struct([("a", pa.string())]), {"a": "b"}, None),
+    "Array(Map)": (
+        [{"a": 1}, {}],
+        pa.list_(pa.map_(pa.string(), pa.int64())),
+        [{"a": 1}, {}],
+        None,
+    ),
     "Json": ('{"b": [2]}', pa.string(), '{"b": [2]}', {"b": [2]}),
     "Uuid": (str(_ID), pa.string(), str(_ID), _ID),
     "Decimal": ("1.50", pa.string(), "1.50", decimal.Decimal("1.50")),

@@ -69,7 +69,8 @@ def run(
     tests = [f"tests/integration/{name}" for name in names]
     command = [
         str(python()), "-m", "pytest", "--integration", "-p", "no:cacheprovider",
-        f"--junitxml={report}", "-n", str(workers), *tests,
+        # A test of its commands starts many processes, each of which loads Feast for seconds.
+        "--timeout=1800", f"--junitxml={report}", "-n", str(workers), *tests,
     ]  # fmt: skip
     with scratch_redis() as url:
         env = {
