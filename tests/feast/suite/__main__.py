@@ -33,7 +33,7 @@ def main() -> int:
     parser.add_argument("--own", action="store_true", help="on Feast's own stores")
     parser.add_argument("--table", type=Path, metavar="FILE", help="write the table there, too")
     parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
-    asked = parser.parse_args()
+    asked = parser.parse_intermixed_args()  # names may follow an option
     with tempfile.TemporaryDirectory(prefix="feast-suite-") as name:
         folder = Path(name)
         copied(asked.path, folder)
