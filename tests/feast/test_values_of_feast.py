@@ -230,3 +230,59 @@ def test_errors_are_in_words_of_feast(repo: Repo, column: Any, declared: str, to
         repo.offline(["v:x"], [1])
     for ours in ("EventSource", "on_bad_row", "timestamp_format"):
         assert ours not in str(found.value)
+
+
+def test_a_float32_is_one_in_frames_and_a_double_in_tables(repo: Repo) -> None:
+    rows = pa.table({"key": [1, 2], "at": [NOW - DAY] * 2, "x": [0.1, None]})
+    repo.view("v", rows, {"x": types.Float32})
+    repo.materialize()
+    job = repo.store.get_historical_features(
+        pd.DataFrame({"key": [1, 2, 3], "event_timestamp": [NOW] * 3}), ["v:x"]
+    )
+    online = repo.store.get_online_features(["v:x"], [{"key": key} for key in (1, 2, 3)])
+    single = pd.Series([0.1, None, None], dtype="float32", name="x")
+    for made in (job.to_df(), online.to_df()):
+        pd.testing.assert_series_equal(made["x"], single)
+    for table in (job.to_arrow(), online.to_arrow()):
+        assert table["x"].type == pa.float64()
+        assert exact(table["x"].to_pylist()) == exact([0.10000000149011612, None, None])
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_float32_in_a_request_is_rounded(two: Repo, listed: bool) -> None:
+    dtype, made = types.Float32, types.Float64
+    if listed:
+        dtype, made = types.Array(dtype), types.Array(made)
+    on_demand(two, lambda rows: {"y": rows["q"]}, made=made, field=dtype)
+    given = [[0.1], [0.2]] if listed else [0.1, 0.2]
+    wanted = [0.10000000149011612, 0.20000000298023224]
+    offline, online = asked(two, "made:y", {"key": [1, 2], "q": given})
+    assert exact(offline) == exact(online) == exact([[x] for x in wanted] if listed else wanted)
+
+
+def result(two: Repo, declared: str, value: Any) -> None:
+    """An on-demand view which gives this for two rows; Feast tries it on one, and wants a value of
+    the declared type."""
+
+    def function(frame: pd.DataFrame) -> pd.DataFrame:
+        if len(frame) == 1:
+            return pd.DataFrame({"y": pd.Series([1], dtype=declared.lower())})
+        return pd.DataFrame({"y": [value] * len(frame)})
+
+    on_demand(two, function, mode="pandas", made=getattr(types, declared))
+
+
+def test_a_float32_that_a_function_gives_is_rounded(two: Repo) -> None:
+    result(two, "Float32", 0.1)
+    offline, online = asked(two, "made:y", {"key": [1, 2]})
+    assert exact(offline) == exact(online) == exact([0.10000000149011612] * 2)
+
+
+@pytest.mark.parametrize(("declared", "value"), [("Float32", 1e300), ("Int32", 2**40)])
+def test_a_number_that_a_function_gives_and_its_type_cannot_hold_is_named(
+    two: Repo, declared: str, value: Any
+) -> None:
+    result(two, declared, value)
+    for path in range(2):
+        with pytest.raises(DataError, match=f"'y' is declared {declared.upper()[:3]}.*cannot hold"):
+            _one_path(two, {"key": [1, 2]}, path)

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from feast.protos.feast.types import Value_pb2 as protos
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.type_map import (
@@ -35,7 +37,7 @@ from featurekit.core.types import (
     list_of,
 )
 from featurekit.errors import DataError, DefinitionError
-from featurekit.plugins.feast.arrays import array_of
+from featurekit.plugins.feast.arrays import DICTS, array_of
 
 _NULL_INSTANT = -(2**63)
 """What Feast writes for a missing instant inside of a proto."""
@@ -98,6 +100,23 @@ class Kind:
         """Kept values as an array in the type in which they leave."""
         return pa.array(values, self.arrow)
 
+    def held(self, column: pa.Array) -> pa.Array:
+        """A column in the type in which values leave, each value as the declared type holds it: a
+        Float32 is rounded. pa.ArrowInvalid for a number that it cannot hold."""
+        if self.most is None:
+            return column
+        numbers = pc.list_flatten(column) if pa.types.is_list(column.type) else column
+        least = -self.most - 1 if isinstance(self.most, int) else -self.most
+        bad = pc.or_(pc.less(numbers, least), pc.greater(numbers, self.most))
+        if isinstance(self.most, float):
+            bad = pc.and_(bad, pc.is_finite(numbers))
+        if found := numbers.filter(bad).to_pylist():
+            raise pa.ArrowInvalid(f"found {found[0]!r}, which it cannot hold")
+        if not isinstance(self.most, float):
+            return column
+        single = pa.float32() if numbers is column else pa.list_(pa.float32())
+        return column.cast(single).cast(column.type)
+
     def written(self, value: Any) -> Value:
         """The value as a proto; an empty one for None."""
         return Value() if value is None else Value(**{self.field: self.to_proto(value)})
@@ -117,6 +136,22 @@ class Kind:
 
 
 _MARK = "featurekit: "
+_SINGLE = b"float32"
+
+
+def with_feature(table: pa.Table, name: str, kind: Kind, column: pa.Array) -> pa.Table:
+    """The table with a feature as its last column, marked where `frame_of` narrows it."""
+    marks = {_SINGLE: b""} if kind.value_type is ValueType.FLOAT else None
+    return table.append_column(pa.field(name, column.type, metadata=marks), column)
+
+
+def frame_of(table: pa.Table) -> pd.DataFrame:
+    """A table of features as a frame: a map is a dict, and a Float32 is a float32."""
+    fields = [
+        field.with_type(pa.float32()) if _SINGLE in (field.metadata or {}) else field
+        for field in table.schema
+    ]
+    return table.cast(pa.schema(fields)).to_pandas(**DICTS)
 
 
 @contextmanager
@@ -273,7 +308,7 @@ _INSTANT = pa.timestamp("us", tz="UTC")
 _INT32 = 2**31 - 1
 _FLOAT32 = float(np.finfo(np.float32).max)
 _PLAIN: list[Kind] = [
-    # An int32 leaves as an int64 and a float32 as a double, as Feast's own tests want it.
+    # An int32 leaves as an int64 and, in Arrow, a float32 as a double: Feast's own tests want it.
     Kind(ValueType.INT32, INT, "int32_val", pa.int64(), most=_INT32),
     Kind(ValueType.INT64, INT, "int64_val", pa.int64()),
     # A double is rounded to the nearest float32 on both paths: a proto of Feast's holds no more.

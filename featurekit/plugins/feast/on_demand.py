@@ -91,7 +91,7 @@ def _field(column: Any, dtype: Any, name: str) -> Any:
     instant = pa.types.is_timestamp(column.type) and pa.types.is_timestamp(kind.arrow)
     try:
         if not other:
-            return column.cast(kind.arrow, safe=not instant)
+            return kind.held(column.cast(kind.arrow, safe=not instant))
         why = f"found {column.type}"
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         why = str(error)
@@ -202,6 +202,7 @@ def _typed(column: Any, kind: Kind, rows: int, what: str) -> pa.Array:
             if kind.type == INT and parts:
                 raise TypeError(f"{parts[0]!r} is no int")
             made = kind.array(values)
+        made = made if kind.opaque else kind.held(made)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError,
             OverflowError) as error:  # fmt: skip
         raise DataError(
