@@ -232,22 +232,6 @@ def test_errors_are_in_words_of_feast(repo: Repo, column: Any, declared: str, to
         assert ours not in str(found.value)
 
 
-def test_a_float32_is_one_in_frames_and_a_double_in_tables(repo: Repo) -> None:
-    rows = pa.table({"key": [1, 2], "at": [NOW - DAY] * 2, "x": [0.1, None]})
-    repo.view("v", rows, {"x": types.Float32})
-    repo.materialize()
-    job = repo.store.get_historical_features(
-        pd.DataFrame({"key": [1, 2, 3], "event_timestamp": [NOW] * 3}), ["v:x"]
-    )
-    online = repo.store.get_online_features(["v:x"], [{"key": key} for key in (1, 2, 3)])
-    single = pd.Series([0.1, None, None], dtype="float32", name="x")
-    for made in (job.to_df(), online.to_df()):
-        pd.testing.assert_series_equal(made["x"], single)
-    for table in (job.to_arrow(), online.to_arrow()):
-        assert table["x"].type == pa.float64()
-        assert exact(table["x"].to_pylist()) == exact([0.10000000149011612, None, None])
-
-
 @pytest.mark.parametrize("listed", [False, True])
 def test_a_float32_in_a_request_is_rounded(two: Repo, listed: bool) -> None:
     dtype, made = types.Float32, types.Float64

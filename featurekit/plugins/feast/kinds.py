@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from feast.protos.feast.types import Value_pb2 as protos
@@ -37,7 +36,7 @@ from featurekit.core.types import (
     list_of,
 )
 from featurekit.errors import DataError, DefinitionError
-from featurekit.plugins.feast.arrays import DICTS, array_of
+from featurekit.plugins.feast.arrays import array_of
 
 _NULL_INSTANT = -(2**63)
 """What Feast writes for a missing instant inside of a proto."""
@@ -136,22 +135,6 @@ class Kind:
 
 
 _MARK = "featurekit: "
-_SINGLE = b"float32"
-
-
-def with_feature(table: pa.Table, name: str, kind: Kind, column: pa.Array) -> pa.Table:
-    """The table with a feature as its last column, marked where `frame_of` narrows it."""
-    marks = {_SINGLE: b""} if kind.value_type is ValueType.FLOAT else None
-    return table.append_column(pa.field(name, column.type, metadata=marks), column)
-
-
-def frame_of(table: pa.Table) -> pd.DataFrame:
-    """A table of features as a frame: a map is a dict, and a Float32 is a float32."""
-    fields = [
-        field.with_type(pa.float32()) if _SINGLE in (field.metadata or {}) else field
-        for field in table.schema
-    ]
-    return table.cast(pa.schema(fields)).to_pandas(**DICTS)
 
 
 @contextmanager
@@ -308,7 +291,8 @@ _INSTANT = pa.timestamp("us", tz="UTC")
 _INT32 = 2**31 - 1
 _FLOAT32 = float(np.finfo(np.float32).max)
 _PLAIN: list[Kind] = [
-    # An int32 leaves as an int64 and, in Arrow, a float32 as a double: Feast's own tests want it.
+    # An int32 leaves as an int64 and a float32 as a double: Feast makes no proto of a float32 in a
+    # frame, and its own tests want both so.
     Kind(ValueType.INT32, INT, "int32_val", pa.int64(), most=_INT32),
     Kind(ValueType.INT64, INT, "int64_val", pa.int64()),
     # A double is rounded to the nearest float32 on both paths: a proto of Feast's holds no more.

@@ -11,7 +11,6 @@ import pandas as pd
 import pyarrow as pa
 from feast.online_response import TIMESTAMP_POSTFIX, OnlineResponse
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus, GetOnlineFeaturesResponse
-from feast.value_type import ValueType
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from featurekit.core.types import EPOCH
@@ -83,10 +82,8 @@ class FeaturekitResponse(OnlineResponse):
         return found
 
     def to_df(self, include_event_timestamps: bool = False) -> pd.DataFrame:
-        """The columns of `to_dict` as a frame, in which a Float32 is a float32."""
-        kinds = {column.name: column.kind.value_type for column in self.columns}
-        single = {name: "float32" for name, one in kinds.items() if one is ValueType.FLOAT}
-        return pd.DataFrame(self.to_dict(include_event_timestamps)).astype(single)
+        """The columns of `to_dict` as a frame."""
+        return pd.DataFrame(self.to_dict(include_event_timestamps))
 
     def to_arrow(self, include_event_timestamps: bool = False) -> pa.Table:
         """The columns as a table, in their declared types."""

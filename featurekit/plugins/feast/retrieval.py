@@ -23,15 +23,9 @@ from featurekit.errors import DefinitionError, EntityFrameError
 from featurekit.offline.events import Snapshot
 from featurekit.offline.session import connect
 from featurekit.offline.training_set import TrainingSet
-from featurekit.plugins.feast.arrays import array_of
+from featurekit.plugins.feast.arrays import DICTS, array_of
 from featurekit.plugins.feast.events import folder_of, state_folder, view_rows
-from featurekit.plugins.feast.kinds import (
-    Kind,
-    OpaqueKind,
-    frame_of,
-    out_of_range,
-    with_feature,
-)
+from featurekit.plugins.feast.kinds import Kind, OpaqueKind, out_of_range
 from featurekit.plugins.feast.on_demand import on_demand_columns
 from featurekit.plugins.feast.views import NO_ENTITY, Wanted, service_of
 
@@ -82,7 +76,7 @@ class TableJob(RetrievalJob):
             table = self._named(table)
             for name, kind, column in made:
                 column = kind.array(column.to_pylist()) if kind.opaque else column
-                table = with_feature(table, name, kind, column)
+                table = table.append_column(name, column)
         else:
             table = self._named(table)
         return table
@@ -94,12 +88,12 @@ class TableJob(RetrievalJob):
         return table.rename_columns([*table.column_names[:own], *self._shown])
 
     def to_df(self, validation_reference: Any = None, timeout: int | None = None) -> pd.DataFrame:
-        """The table as a frame, in which a map is a dict and a Float32 a float32, as in an online
-        answer."""
-        return frame_of(self.to_arrow(validation_reference=validation_reference, timeout=timeout))
+        """The table as a frame, in which a map is a dict, as in an online answer."""
+        table = self.to_arrow(validation_reference=validation_reference, timeout=timeout)
+        return table.to_pandas(**DICTS)
 
     def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
-        return frame_of(self._to_arrow_internal(timeout))
+        return self._to_arrow_internal(timeout).to_pandas(**DICTS)
 
     def persist(
         self, storage: Any, allow_overwrite: bool = False, timeout: int | None = None
@@ -180,7 +174,7 @@ def historical(
         for feature, name in zip(one.features, names, strict=True):
             kind, column = one.mapped.kinds[feature], made.column(number)
             column = kind.array(column.to_pylist()) if kind.opaque else column.cast(kind.arrow)
-            table = with_feature(table, name, kind, column)
+            table = table.append_column(name, column)
             number += 1
     return table
 

@@ -38,7 +38,7 @@ def main() -> int:
         folder = Path(name)
         copied(asked.path, folder)
         found = run(folder, asked.names or PARTS, own=asked.own, workers=asked.workers)
-    told = table(found)
+    told = table(found, own=asked.own)
     print(told)
     if asked.table is not None:
         asked.table.write_text(told + "\n", encoding="utf-8")
