@@ -14,9 +14,13 @@ pytest.importorskip("feast.feature_store", reason="needs Feast (the extra featur
 from feast import FeatureService, Field, KafkaSource, types
 from feast.data_format import JsonFormat
 from feast.data_source import PushMode, PushSource
+from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.stream_feature_view import StreamFeatureView
+from feast.transformation.pandas_transformation import PandasTransformation
 from feast_repos import DAY, NOW, Repo, exact
 from feast_servers import run_feast
+
+from featurekit.errors import DataError
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -106,3 +110,45 @@ def test_a_plan_says_what_an_apply_would_do(repo: Repo) -> None:
     assert "Deleted feature view" in told
     assert [view.name for view in repo.store.list_feature_views()] == ["v"]
     assert repo.online(["v:x"], [1]) == before == {"x": [1]}
+
+
+def test_a_push_online_loses_what_feast_s_protos_do_not_hold(repo: Repo) -> None:
+    """Feast makes protos of a push before the online store sees it. The file has what was pushed, or
+    says that it cannot, and once it is materialised both paths have that."""
+    rows = pa.table({"key": [1], "at": [NOW - 2 * DAY], "x": [1], "t": [NOW]})
+    repo.view("p", rows, {"x": types.Int64, "t": types.UnixTimestamp})
+    batch = repo.store.get_feature_view("p").batch_source
+    view = repo.store.get_feature_view("p")
+    view.stream_source = PushSource(name="p_push", batch_source=batch)
+    repo.store.apply([view.stream_source, view])
+    part = pd.DataFrame({"key": [1], "at": [NOW - DAY], "x": [1.5], "t": [NOW]})
+    repo.store.push("p_push", part, to=PushMode.ONLINE)
+    assert repo.online(["p:x", "p:t"], [1]) == {"x": [1], "t": [NOW.replace(microsecond=0)]}
+    with pytest.raises(DataError, match="column 'x': the file has int64"):
+        repo.store.push("p_push", part, to=PushMode.OFFLINE)
+    whole = part.assign(x=[2])
+    repo.store.push("p_push", whole, to=PushMode.OFFLINE)
+    repo.materialize()
+    assert repo.offline(["p:x", "p:t"], [1]) == {"x": [2], "t": [NOW]}
+    assert exact(repo.online(["p:x", "p:t"], [1])) == exact(repo.offline(["p:x", "p:t"], [1]))
+
+
+def test_what_an_on_demand_view_writes_outlives_the_ttl_of_its_sources(repo: Repo) -> None:
+    """Feast's own tests serve it. Its sources do not, and neither do historical features."""
+    rows = pa.table({"key": [1], "at": [NOW - 2 * DAY], "x": [1]})
+    source = repo.view("old", rows, {"x": types.Int64}, ttl=DAY)
+    made = OnDemandFeatureView(
+        name="made",
+        entities=[repo.key],
+        sources=[source],
+        schema=[Field(name="y", dtype=types.Int64)],
+        feature_transformation=PandasTransformation(
+            lambda frame: pd.DataFrame({"y": frame["x"] * 10}), "tenfold"
+        ),
+        mode="pandas",
+        write_to_online_store=True,
+    )
+    repo.store.apply([made])
+    repo.materialize()
+    assert repo.online(["made:y", "old:x"], [1]) == {"y": [10], "x": [None]}
+    assert repo.offline(["made:y", "old:x"], [1]) == {"y": [None], "x": [None]}
