@@ -113,8 +113,8 @@ def test_a_plan_says_what_an_apply_would_do(repo: Repo) -> None:
 
 
 def test_a_push_online_loses_what_feast_s_protos_do_not_hold(repo: Repo) -> None:
-    """Feast makes protos of a push before the online store sees it. The file has what was pushed, or
-    says that it cannot, and once it is materialised both paths have that."""
+    """Feast makes protos of a push before the online store sees it. The file has what was pushed,
+    or says that it cannot, and once it is materialised both paths have that."""
     rows = pa.table({"key": [1], "at": [NOW - 2 * DAY], "x": [1], "t": [NOW]})
     repo.view("p", rows, {"x": types.Int64, "t": types.UnixTimestamp})
     batch = repo.store.get_feature_view("p").batch_source
