@@ -96,6 +96,16 @@ def test_a_map_of_several_types_is_a_struct(repo: Repo) -> None:
     assert exact(repo.online(["v:x"], [1])) == exact({"x": [{"a": 2, "b": None}]})
 
 
+def test_maps_that_arrow_has_no_type_for_are_an_error(repo: Repo) -> None:
+    """Feast reads a map that is written as JSON, and an online answer has it."""
+    rows = pa.table({"key": [0, 1], "at": [NOW - DAY] * 2, "x": ['{"a": 1}', '{"a": [1]}']})
+    repo.view("v", rows, {"x": types.Map})
+    repo.materialize()
+    assert exact(repo.online(["v:x"], [0, 1])) == exact({"x": [{"a": 1}, {"a": [1]}]})
+    with pytest.raises(DataError, match=r"values of MAP are of several types.*declare the feature"):
+        repo.offline(["v:x"], [0, 1])
+
+
 def test_a_function_sees_a_map_of_its_own_row(repo: Repo) -> None:
     column = pa.array([{"a": 1}, {"b": 2, "c": 3}], pa.map_(pa.string(), pa.int64()))
     rows = pa.table({"key": [1, 2], "at": [NOW - DAY] * 2, "x": column, "n": [5, 5]})

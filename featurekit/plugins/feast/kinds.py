@@ -173,13 +173,24 @@ class OpaqueKind(Kind):
 
     def array(self, values: Sequence[Any]) -> pa.Array:
         """As in `Kind`: a UUID, a decimal and JSON are texts, a set is a sorted list, and a map is
-        one of Arrow's."""
+        one of Arrow's. DataError where Arrow has no type for all of the values."""
         if self.value_type in _TEXTS:
             protos_ = [None if v is None else Value.FromString(v) for v in values]
             texts = [None if p is None else getattr(p, self.field) for p in protos_]
             return pa.array(texts, pa.string())
+        if self.value_type is ValueType.JSON_LIST:
+            lists = [
+                None if v is None else list(Value.FromString(v).json_list_val.val) for v in values
+            ]
+            return pa.array(lists, pa.list_(pa.string()))
         found = [_listed(self.python(value)) for value in values]
-        return array_of(found, self.value_type in _STRUCTS)
+        try:
+            return array_of(found, self.value_type in _STRUCTS)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+            raise DataError(
+                f"values of {self.value_type.name} are of several types, for which Arrow has none "
+                f"({error}); give them one type, or declare the feature Json"
+            ) from None
 
     def written(self, value: Any) -> Value:
         """As in `Kind`."""
@@ -306,6 +317,12 @@ _PLAIN: list[Kind] = [
     Kind(
         ValueType.UNIX_TIMESTAMP, DATETIME, "unix_timestamp_val", _INSTANT, "{x}",
         _seconds, _instant,
+    ),
+    # The type that Feast has for it in Arrow has no zone of its own, so neither path keeps one.
+    Kind(
+        ValueType.ZONED_TIMESTAMP, DATETIME, "zoned_timestamp_val", _INSTANT, "{x}",
+        lambda value: protos.ZonedTimestamp(unix_timestamp=_seconds(value), zone="UTC"),
+        lambda held: _instant(held.unix_timestamp),
     ),
 ]  # fmt: skip
 _LISTS = {
