@@ -19,13 +19,14 @@ import itertools
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, TypeGuard
 
-from featurekit.aggregates.sums import ZERO, Scaled, SumField, Sums, reduced, sums_of
+from featurekit.aggregates.sums import FIELDS, ZERO, Scaled, SumField, Sums, reduced, sums_of
 from featurekit.aggregates.tally import TallyKind
 from featurekit.core.kept import Kept
 from featurekit.core.status import NEVER_VISIBLE
@@ -93,6 +94,20 @@ class Patience:
                 "maxmemory-policy noeviction)"
             )
             raise damaged(moved.view, moved.key, how) from moved
+
+
+@contextmanager
+def in_blocks_of(size: int) -> Iterator[None]:
+    """Let states that are written meanwhile lie in blocks of about `size` events, however few they
+    have, and the blocks in groups of about two. A check does so, to see blocks where there are few
+    events; who reads a state needs to know nothing of it."""
+    global SPLIT, SIZE
+    kept = SPLIT, SIZE, groups.RADIX
+    SPLIT, SIZE, groups.RADIX = 1, size, 2
+    try:
+        yield
+    finally:
+        SPLIT, SIZE, groups.RADIX = kept
 
 
 def splits(view: View) -> bool:
@@ -163,6 +178,17 @@ class Layout:
             aggregate = feature.implementation()
             held = version == VERSION or feature.aggregate in _IN_OLDER
             of, sums, counts, choice = (feature.slot, feature.where), None, None, None
+            if feature.cuts:
+                # How many events each block has that are kept says how many blocks to read.
+                if held and feature.frame is not None and feature.frame.rows is not None:
+                    of = (None, feature.where)
+                    summed.setdefault(of, _rows_of(feature))
+                    fields.setdefault(of, set()).update(_COUNTED)
+                    counts = list(summed).index(of)
+                self.sums_of.append(None)
+                self.counts_of.append(counts)
+                self.choice_of.append(None)
+                continue
             adds: tuple[SumField, ...] = aggregate.adds if aggregate.suffice is None else _COUNTED
             if held and adds:
                 summed.setdefault(of, feature)
@@ -177,8 +203,7 @@ class Layout:
             self.counts_of.append(counts)
             self.choice_of.append(choice)
         self.sums = [
-            (feature, tuple(f for f in _FIELDS if f in fields[of]))
-            for of, feature in summed.items()
+            (feature, tuple(f for f in FIELDS if f in fields[of])) for of, feature in summed.items()
         ]
         self.chosen = list(chosen.values())
 
@@ -227,6 +252,7 @@ def _tallies(view: View, version: int) -> tuple[list[int | None], list[tuple[Fea
     places: list[int | None] = []
     for feature in view.features if splits(view) else ():
         kind = feature.implementation().tallies if version == VERSION else None
+        kind = None if feature.cuts else kind
         if kind is None:
             places.append(None)
             continue
@@ -238,10 +264,14 @@ def _tallies(view: View, version: int) -> tuple[list[int | None], list[tuple[Fea
     return places, list(kinds.values())
 
 
+def _rows_of(feature: Feature) -> Feature:
+    """The count of the events that a feature's condition keeps."""
+    return Feature("", INT, None, aggregate="Count", where=feature.where)
+
+
 _Of = tuple[int | None, int | None]
 """The slot of a feature, and that of its condition."""
 _COUNTED: tuple[SumField, ...] = ("count",)
-_FIELDS: tuple[SumField, ...] = ("count", "total", "squares", "nans", "plus", "minus")
 
 
 @dataclass(slots=True)
