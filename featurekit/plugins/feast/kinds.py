@@ -107,11 +107,11 @@ class Kind:
         numbers = pc.list_flatten(column) if pa.types.is_list(column.type) else column
         least = -self.most - 1 if isinstance(self.most, int) else -self.most
         bad = pc.or_(pc.less(numbers, least), pc.greater(numbers, self.most))
-        if isinstance(self.most, float):
+        if not isinstance(self.most, int):
             bad = pc.and_(bad, pc.is_finite(numbers))
         if found := numbers.filter(bad).to_pylist():
             raise pa.ArrowInvalid(f"found {found[0]!r}, which it cannot hold")
-        if not isinstance(self.most, float):
+        if isinstance(self.most, int):
             return column
         single = pa.float32() if numbers is column else pa.list_(pa.float32())
         return column.cast(single).cast(column.type)
