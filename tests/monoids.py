@@ -23,6 +23,7 @@ from featurekit.aggregates import (
     CountDistinct,
     First,
     FirstN,
+    Lag,
     Last,
     LastN,
     Max,
@@ -74,6 +75,11 @@ def monoid_of(aggregate: Aggregate) -> Monoid:
         case First() | Last():
             ends = _of_ends(1, last=isinstance(aggregate, Last))
             return Monoid(*_but_finish(ends), lambda kept: kept[0][1] if kept else None)
+        case FirstN(n=n, distinct=True) | LastN(n=n, distinct=True):
+            return _of_occurrences(n, last=isinstance(aggregate, LastN))
+        case Lag(n=n):
+            ends = _of_ends(n + 1, last=True)
+            return Monoid(*_but_finish(ends), lambda kept: kept[0][1] if len(kept) > n else None)
         case FirstN(n=n) | LastN(n=n):
             return _of_ends(n, last=isinstance(aggregate, LastN))
         case Min() | Max():
@@ -137,6 +143,27 @@ def _of_ends(n: int, *, last: bool) -> Monoid:
     return Monoid(
         [], lambda order, value: [(order, value)], merge, lambda kept: [value for _, value in kept]
     )
+
+
+def _of_occurrences(n: int, *, last: bool) -> Monoid:
+    """The state has each distinct value with the place where it occurs first or last."""
+
+    def one(order: Any, value: Any) -> Any:
+        (value,) = oracle._occurring([value])
+        return {oracle.bits(value): (order, value)}
+
+    def merge(a: Any, b: Any) -> Any:
+        pick = max if last else min
+        return {
+            key: pick((s[key] for s in (a, b) if key in s), key=lambda pair: pair[0])
+            for key in a | b
+        }
+
+    def finish(state: Any) -> Any:
+        kept = [value for _, value in sorted(state.values(), key=lambda pair: pair[0])]
+        return kept[-n:] if last else kept[:n]
+
+    return Monoid({}, one, merge, finish)
 
 
 def _of_counts(finish: Callable[[dict[Any, tuple[Any, int]]], Any]) -> Monoid:

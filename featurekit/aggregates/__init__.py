@@ -15,6 +15,7 @@ How each aggregate is computed, and where:
 | ApproxCountDistinct | tiled join       | value     | tally  |       |
 | First               | tiled join       |           | value  |       |
 | FirstN              | tiled join       |           | ends   |       |
+| Lag                 | tiled join       |           | ends   |       |
 | Last                | tiled join       |           | value  |       |
 | LastN               | tiled join       |           | ends   |       |
 | ApproxQuantile      | tiled join       |           | tally  |       |
@@ -32,7 +33,8 @@ those that DuckDB cannot round.
 
 Online, `over` computes the value from the inputs of the window. *Block*: in a state that is kept in
 blocks, what stands for a whole block: its sums in `over_sums`, its value in `over`, its tally in
-`over_tally`, or only the inputs of the blocks at one end of the window. *Run*: the field of
+`over_tally`, or only the inputs of the blocks at one end of the window (all inputs with
+`distinct=True`). *Run*: the field of
 `runs_of` that is the value over many doubles.
 """
 
@@ -55,6 +57,7 @@ if typing.TYPE_CHECKING:
     from featurekit.aggregates.hyperloglog import ApproxCountDistinct as ApproxCountDistinct
     from featurekit.aggregates.ordered import First as First
     from featurekit.aggregates.ordered import FirstN as FirstN
+    from featurekit.aggregates.ordered import Lag as Lag
     from featurekit.aggregates.ordered import Last as Last
     from featurekit.aggregates.ordered import LastN as LastN
     from featurekit.aggregates.quantiles import ApproxQuantile as ApproxQuantile

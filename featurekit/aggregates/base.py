@@ -22,7 +22,7 @@ from featurekit.aggregates.sql import AggregateSql, Finisher, InputColumn
 from featurekit.aggregates.sums import SumField, Sums
 from featurekit.aggregates.tally import Tally, TallyKind
 from featurekit.core.durations import LIFETIME, Duration, duration_text, duration_us, window_us
-from featurekit.core.types import Type
+from featurekit.core.types import OPTIONAL, Type
 from featurekit.core.written import Defined, Place
 from featurekit.errors import DefinitionError
 
@@ -153,11 +153,20 @@ class Aggregate(metaclass=Defined):
         return None
 
     @property
+    def keeps_none(self) -> bool:
+        """Whether inputs that are None are among its inputs; those that err never are."""
+        return False
+
+    @property
     def params(self) -> tuple[tuple[str, Any], ...]:
         """The aggregate's own parameters, by name. They decide values, so every fingerprint
         includes them (F1)."""
-        own = [f.name for f in fields(self) if f.name not in Aggregate.__dataclass_fields__]
-        return tuple((name, getattr(self, name)) for name in own)
+        own = [f for f in fields(self) if f.name not in Aggregate.__dataclass_fields__]
+        given = [(f, getattr(self, f.name)) for f in own]
+        # One that came later is left out unless it is used, so that fingerprints stay.
+        return tuple(
+            (f.name, value) for f, value in given if f.metadata != OPTIONAL or value != f.default
+        )
 
     def each_window(self, name: str) -> dict[str, Aggregate]:
         """The aggregates that the definition of feature `name` stands for, by feature name: one for

@@ -15,6 +15,7 @@ _CALLED = {
     "CountDistinct": "distinct distinctcount nunique uniquecount countunique unique",
     "ApproxCountDistinct": "approxdistinct approxuniquecount approxunique hll hyperloglog",
     "Last": "latest mostrecent newest lastvalue",
+    "Lag": "previous prior lagged shift",
     "First": "earliest oldest firstvalue",
     "LastN": "lastk latestn recentn lastvalues",
     "FirstN": "firstk firstvalues",

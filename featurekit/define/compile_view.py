@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -174,8 +174,12 @@ def _takers(item: Type | None) -> list[str]:
 
     found = []
     for name, kind in BY_NAME.items():
+        one = object.__new__(kind)
+        for option in fields(kind):
+            if option.default is not MISSING:
+                object.__setattr__(one, option.name, option.default)
         try:
-            object.__new__(kind).result(item)
+            one.result(item)
         except DefinitionError:
             continue
         if not kind.of_instants:

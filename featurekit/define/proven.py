@@ -25,8 +25,9 @@ from featurekit.errors import UnprovenEngine
 
 LIST = Path(__file__).with_name("proven.json")
 SAMPLES: dict[str, tuple[dict[str, Any], ...]] = {
-    "FirstN": ({"n": 2},),
-    "LastN": ({"n": 3},),
+    "FirstN": ({"n": 2}, {"n": 2, "distinct": True}),
+    "LastN": ({"n": 3}, {"n": 3, "distinct": True}, {"n": 3, "keep_none": True}),
+    "Lag": ({"n": 1}, {"n": 2, "keep_none": True}),
     "TopK": ({"k": 2},),
     "Quantile": ({"q": 0.5}, {"q": 0.9}),
     "ApproxQuantile": ({"q": 0.5},),

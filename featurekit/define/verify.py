@@ -14,7 +14,7 @@ from dataclasses import fields
 from featurekit import aggregates
 from featurekit.aggregates.base import Aggregate
 from featurekit.core.durations import LIFETIME_US
-from featurekit.core.types import BOOL, DATETIME, Type
+from featurekit.core.types import BOOL, DATETIME, OPTIONAL, Type
 from featurekit.define.arrivals import COMMIT, MODIFIED, delay_us
 from featurekit.define.explode import event_schema
 from featurekit.define.plan import (
@@ -241,9 +241,12 @@ class _View:
         """The type of an aggregate's values, once its name, parameters and window are known."""
         assert feature.aggregate is not None
         kind = _aggregate(feature.aggregate)
-        own = [f.name for f in fields(kind) if f.name not in Aggregate.__dataclass_fields__]
-        if [name for name, _ in feature.params] != own:
-            raise Unsound(f"{what}: the parameters of {feature.aggregate} are {own}")
+        own = [f for f in fields(kind) if f.name not in Aggregate.__dataclass_fields__]
+        given = dict(feature.params)
+        known = [f.name for f in own if f.metadata != OPTIONAL or f.name in given]
+        if [name for name, _ in feature.params] != known:
+            names = [f.name for f in own]
+            raise Unsound(f"{what}: the parameters of {feature.aggregate} are {names}")
         if not 0 < feature.window_us <= LIFETIME_US or min(feature.offset_us, feature.hop_us) < 0:
             raise Unsound(f"{what}: a window of {feature.window_us} µs")
         if feature.lifetime and feature.hop_us:

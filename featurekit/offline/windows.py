@@ -54,7 +54,7 @@ def make_windows(
     """
     made = view_events(con, view, asked_events_sql(view, events.relation, labels))
     _make_events(con, view, made, name, span or find_span(con, labels))
-    asked = _parts(view, choose_columns(con, view, name))
+    asked = _parts(view, choose_columns(con, view, name, made.errors))
     every = range(len(view.features))
     first = ""
     if statuses or view.ttl_us is not None:

@@ -20,6 +20,7 @@ from featurekit.aggregates import (
     CountDistinct,
     First,
     FirstN,
+    Lag,
     Last,
     LastN,
     Max,
@@ -117,12 +118,30 @@ def tallied() -> FeatureView:
     return FeatureView("view", entities=[entity], source=SOURCE, features=features)
 
 
+def listed() -> FeatureView:
+    """A view of lists, and of inputs among which None is."""
+    entity = Entity("key", {"key": int})
+    features: dict[str, Any] = {}
+    for name, window in (("short", "30s"), ("long", "400s"), ("ever", "lifetime")):
+        features |= {
+            f"before_{name}": Lag("x", n=2, window=window),
+            f"before_or_none_{name}": Lag("x", n=2, window=window, keep_none=True),
+            f"lasts_{name}": LastN("x", n=3, window=window, keep_none=True),
+            f"lasts_without_{name}": LastN("x", n=3, window=window),
+            f"firsts_{name}": FirstN(inverse, n=4, window=window, keep_none=True, where="good"),
+            f"kinds_{name}": LastN("kind", n=3, window=window, distinct=True),
+            f"first_xs_{name}": FirstN("x", n=3, window=window, distinct=True, keep_none=True),
+        }
+    return FeatureView("view", entities=[entity], source=SOURCE, features=features)
+
+
 VIEWS = {
     "lifetime": view(),
     "windows": view(lifetime=False),
     "history": view(history="200s"),
     "ttl": view(lifetime=False, ttl="20s", history="30s"),
     "tallied": tallied(),
+    "listed": listed(),
 }
 
 

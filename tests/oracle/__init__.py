@@ -27,6 +27,7 @@ from featurekit.aggregates import (
     CountDistinct,
     First,
     FirstN,
+    Lag,
     Last,
     LastN,
     Max,
@@ -364,7 +365,7 @@ def _over_window(aggregate: Aggregate, source: EventSource, known: list[Event], 
             found = True if aggregate.input is None else _read(aggregate.input, event)
         except Erred:
             continue
-        if found is not None:
+        if found is not None or getattr(aggregate, "keep_none", False):
             inputs.append(found)
             instants.append(event["__ts"])
     if isinstance(aggregate, TimeSince):
@@ -387,9 +388,13 @@ def _finish(aggregate: Aggregate, values: list[Any]) -> Any:
     if isinstance(aggregate, TopK):
         return [value for value, _ in _ranking(values)][: aggregate.k]
     if isinstance(aggregate, FirstN):
-        return values[: aggregate.n]
+        return (_occurring(values) if aggregate.distinct else values)[: aggregate.n]
+    if isinstance(aggregate, LastN) and aggregate.distinct:
+        return _occurring(values[::-1])[: aggregate.n][::-1]
     if isinstance(aggregate, LastN):
         return values[-aggregate.n :]
+    if isinstance(aggregate, Lag):
+        return values[-1 - aggregate.n] if len(values) > aggregate.n else None
     if not values:
         return None
     nan = any(isinstance(v, float) and math.isnan(v) for v in values)
@@ -505,6 +510,17 @@ def _estimate(registers: list[int]) -> int:
     high = (1 - below - sum((1 - below**2**-k) ** 2 * 2**-k for k in range(1, 60))) / 3
     total = low + sum(share[k] * 2.0**-k for k in range(1, 53)) + high * 2.0**-52
     return round(4096 / (2 * math.log(2)) / total)
+
+
+def _occurring(values: list[Any]) -> list[Any]:
+    """The distinct values, each where it occurs first; one zero and one NaN."""
+    found: list[Any] = []
+    for value in values:
+        if isinstance(value, float):
+            value = math.nan if math.isnan(value) else value + 0.0
+        if bits(value) not in map(bits, found):
+            found.append(value)
+    return found
 
 
 def _ranking(values: list[Any]) -> list[tuple[Any, int]]:

@@ -162,7 +162,9 @@ class Layout:
         for feature in view.features if splits(view) else ():
             aggregate = feature.implementation()
             held = version == VERSION or feature.aggregate in _IN_OLDER
-            of, sums, counts, choice = (feature.slot, feature.where), None, None, None
+            of: _Of = (feature.slot, feature.where)
+            of += (True,) if aggregate.keeps_none else ()  # it counts other inputs
+            sums, counts, choice = None, None, None
             adds: tuple[SumField, ...] = aggregate.adds if aggregate.suffice is None else _COUNTED
             if held and adds:
                 summed.setdefault(of, feature)
@@ -238,8 +240,8 @@ def _tallies(view: View, version: int) -> tuple[list[int | None], list[tuple[Fea
     return places, list(kinds.values())
 
 
-_Of = tuple[int | None, int | None]
-"""The slot of a feature, and that of its condition."""
+_Of = tuple[int | None, ...]
+"""The slot of a feature, that of its condition, and True where inputs that are None count."""
 _COUNTED: tuple[SumField, ...] = ("count",)
 _FIELDS: tuple[SumField, ...] = ("count", "total", "squares", "nans", "plus", "minus")
 

@@ -37,7 +37,9 @@ def inputs(
         return chosen
     column = read.column(feature.slot)
     values = [column[k] for k in chosen] if filtered else column[i:j]
-    if not read.complete(feature.slot):
+    if aggregate.keeps_none and not read.complete(feature.slot):
+        values = [v for v in values if v is not ERROR]
+    elif not read.complete(feature.slot):
         values = [v for v in values if v is not None and v is not ERROR]
     return values
 

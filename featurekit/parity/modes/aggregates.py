@@ -100,9 +100,13 @@ def worlds() -> Iterator[World]:
 
 def takes(kind: type[Aggregate], world: World) -> bool:
     """Whether the aggregate is defined over such inputs."""
+    return _takes(kind, SAMPLES.get(kind.__name__, ({},))[0], world)
+
+
+def _takes(kind: type[Aggregate], params: dict[str, Any], world: World) -> bool:
+    """Whether the aggregate with these parameters is defined over such inputs."""
     try:
-        one = kind("x", window="1s", **SAMPLES.get(kind.__name__, ({},))[0])
-        one.result(world.type)
+        kind("x", window="1s", **params).result(world.type)
     except DefinitionError:
         return False
     return True
@@ -148,7 +152,8 @@ def _view(world: World, kinds: dict[str, type[Aggregate]]) -> tuple[View, list[s
     features: dict[str, Aggregate] = {}
     keys: list[str] = []
     for key, kind in kinds.items():
-        ways = itertools.product(SAMPLES.get(kind.__name__, ({},)), _WINDOWS)
+        samples = [p for p in SAMPLES.get(kind.__name__, ({},)) if _takes(kind, p, world)]
+        ways = itertools.product(samples, _WINDOWS)
         for params, window in ways:
             features[f"f{len(keys)}"] = kind("x", **params, **window)
             keys.append(key)
@@ -237,15 +242,16 @@ def _inputs(feature: Feature, view: View, events: Sequence[_Event], t: int) -> l
     low = high - feature.window_us
     if feature.hop_us:
         low = low // feature.hop_us * feature.hop_us
+    aggregate = feature.implementation()
     counted = [
         e
         for e in events
         if low < e.ts <= high
         and e.created <= t
         and (feature.where is None or e.kept)
-        and (feature.slot is None or e.value is not None)
+        and (feature.slot is None or e.value is not None or aggregate.keeps_none)
     ]
-    if feature.implementation().of_instants:
+    if aggregate.of_instants:
         return [e.ts for e in counted]
     return [e.value if feature.slot is not None else True for e in counted]
 
