@@ -21,15 +21,20 @@ from featurekit.aggregates import (
     ApproxQuantile,
     Count,
     CountDistinct,
+    Distinct,
     First,
     FirstN,
+    Histogram,
     Lag,
+    LargestN,
     Last,
     LastN,
     Max,
     Mean,
     Min,
+    Mode,
     Quantile,
+    SmallestN,
     StdDev,
     Sum,
     TimeSince,
@@ -69,6 +74,27 @@ def monoid_of(aggregate: Aggregate) -> Monoid:
         case TopK(k=k):
             return _of_counts(
                 lambda counts: [value for value, _ in oracle._ranked(list(counts.values()))][:k]
+            )
+        case Mode():
+            return _of_counts(
+                lambda counts: next(
+                    (value for value, _ in oracle._ranked(list(counts.values()))), None
+                )
+            )
+        case Distinct(top=top):
+            return _of_counts(
+                lambda counts: sorted(
+                    [value for value, _ in oracle._ranked(list(counts.values()))][:top], key=_order
+                )
+            )
+        case SmallestN(n=n) | LargestN(n=n):
+            return _of_utmost(n, largest=isinstance(aggregate, LargestN))
+        case Histogram(edges=edges):
+            return Monoid(
+                oracle._binned(list(edges), []),
+                lambda order, value: oracle._binned(list(edges), [value]),
+                lambda a, b: [x + y for x, y in zip(a, b, strict=True)],
+                lambda counts: counts,
             )
         case ApproxCountDistinct():
             return _of_registers()
@@ -143,6 +169,15 @@ def _of_ends(n: int, *, last: bool) -> Monoid:
     return Monoid(
         [], lambda order, value: [(order, value)], merge, lambda kept: [value for _, value in kept]
     )
+
+
+def _of_utmost(n: int, *, largest: bool) -> Monoid:
+    """The state has the `n` greatest inputs or the least."""
+
+    def merge(a: Any, b: Any) -> Any:
+        return sorted([*a, *b], key=_order, reverse=largest)[:n]
+
+    return Monoid([], lambda order, value: [value], merge, lambda kept: kept)
 
 
 def _of_occurrences(n: int, *, last: bool) -> Monoid:

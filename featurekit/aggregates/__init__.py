@@ -4,6 +4,7 @@ How each aggregate is computed, and where:
 
 | aggregate           | crowded key      | in Python | block  | run   |
 | ------------------- | ---------------- | --------- | ------ | ----- |
+| Histogram           | running sums     |           | tally  |       |
 | All                 | running sums     |           | sums   |       |
 | Any                 | running sums     |           | sums   |       |
 | Count               | running sums     |           | sums   | count |
@@ -20,6 +21,10 @@ How each aggregate is computed, and where:
 | LastN               | tiled join       |           | ends   |       |
 | ApproxQuantile      | tiled join       |           | tally  |       |
 | Quantile            | tiled join       |           | tally  |       |
+| Distinct            | tiled join       |           | tally  |       |
+| LargestN            | tiled join       |           | tally  |       |
+| Mode                | tiled join       |           | tally  |       |
+| SmallestN           | tiled join       |           | tally  |       |
 | TimeSince           | tiled join       |           | value  |       |
 | StdDev              | running sums     | value     | sums   |       |
 | Variance            | running sums     | value     | sums   |       |
@@ -46,6 +51,7 @@ from featurekit.core.names import Names
 
 if typing.TYPE_CHECKING:
     from featurekit.aggregates.base import Aggregate as Aggregate
+    from featurekit.aggregates.bins import Histogram as Histogram
     from featurekit.aggregates.booleans import All as All
     from featurekit.aggregates.booleans import Any as Any
     from featurekit.aggregates.counting import Count as Count
@@ -62,6 +68,10 @@ if typing.TYPE_CHECKING:
     from featurekit.aggregates.ordered import LastN as LastN
     from featurekit.aggregates.quantiles import ApproxQuantile as ApproxQuantile
     from featurekit.aggregates.quantiles import Quantile as Quantile
+    from featurekit.aggregates.ranked import Distinct as Distinct
+    from featurekit.aggregates.ranked import LargestN as LargestN
+    from featurekit.aggregates.ranked import Mode as Mode
+    from featurekit.aggregates.ranked import SmallestN as SmallestN
     from featurekit.aggregates.since import TimeSince as TimeSince
     from featurekit.aggregates.spread import StdDev as StdDev
     from featurekit.aggregates.spread import Variance as Variance

@@ -12,15 +12,19 @@ _CALLED = {
     "Variance": "var varsamp varpop",
     "Quantile": "median percentile quantiles percentiles",
     "ApproxQuantile": "approxpercentile approxmedian tdigest",
-    "CountDistinct": "distinct distinctcount nunique uniquecount countunique unique",
+    "CountDistinct": "distinctcount nunique uniquecount countunique",
+    "Distinct": "unique distinctvalues collectset uniquevalues",
+    "LargestN": "maxn topnvalues maxk",
+    "SmallestN": "minn bottomk mink",
+    "Histogram": "bins buckets",
     "ApproxCountDistinct": "approxdistinct approxuniquecount approxunique hll hyperloglog",
     "Last": "latest mostrecent newest lastvalue",
     "Lag": "previous prior lagged shift",
     "First": "earliest oldest firstvalue",
     "LastN": "lastk latestn recentn lastvalues",
     "FirstN": "firstk firstvalues",
-    "TopK": "topn mode mostfrequent",
-    "ValueCounts": "histogram frequencies countby",
+    "TopK": "topn mostfrequent",
+    "ValueCounts": "frequencies countby",
     "Any": "exists boolor",
     "All": "every booland and",
     "TimeSince": "recency timesincelast",
@@ -29,7 +33,6 @@ _BY_OTHER_NAME = {other: name for name, others in _CALLED.items() for other in o
 _WRITTEN = {
     "median": 'Quantile("amount", q=0.5, window="7d")',
     "percentile": 'Quantile("amount", q=0.95, window="7d")',
-    "mode": 'TopK("country", k=1, window="7d")',
 }
 
 

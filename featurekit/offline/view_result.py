@@ -112,9 +112,9 @@ def in_window_sql(feature: Feature) -> str:
 def empty_sql(feature: Feature) -> str:
     """The feature's value over no events."""
     value = empty_value(feature)
-    if isinstance(value, (list, dict)):
+    if isinstance(value, dict):
         assert not value
-        return f"{'[]' if isinstance(value, list) else 'MAP {}'}::{feature.type.duckdb}"
+        return f"MAP {{}}::{feature.type.duckdb}"
     return literal(value, feature.type)
 
 

@@ -28,14 +28,24 @@ from hypothesis import strategies as st
 from oracle import bits
 from paths import Paths, Question, connect, service_of
 
-from featurekit.aggregates import Aggregate, FirstN, Lag, LastN
+from featurekit.aggregates import (
+    Aggregate,
+    Distinct,
+    FirstN,
+    Histogram,
+    Lag,
+    LargestN,
+    LastN,
+    Mode,
+    SmallestN,
+)
 from featurekit.core.types import FLOAT, INT, STR, list_of
 from featurekit.define.compile_view import compile_view
 from featurekit.define.definitions import EventSource, FeatureView
 from featurekit.errors import DefinitionError
 from featurekit.language import wire
 
-NAN = float("nan")
+NAN, INF = float("nan"), float("inf")
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +80,16 @@ ENDS = {
     "lag_or": Lag("amount", window="8d", default=-0.0),
     "lag_0": Lag("amount", n=0, window="8d", keep_none=True),
 }
+BY_VALUE = {
+    **each(LargestN, *EVERYTHING, n=2),
+    **each(SmallestN, *EVERYTHING, n=3),
+    **each(Distinct, *EVERYTHING),
+    **each(Distinct, *EVERYTHING[::-1], top=2),
+    **each(Mode, *EVERYTHING),
+    **each(Histogram, "amount", "qty", ratio, quotient, edges=[-1, 0, 0.5, 1e3]),
+    "mode_or": Mode("amount", window="1h", default=-0.0),
+    "bins": Histogram("amount", window="lifetime", edges=[0]),
+}
 RICH_ENDS = {
     f"{kind.__name__.lower()}_{i}_{name}": kind(name, window="7d", **params)
     for i, (kind, params) in enumerate(
@@ -78,15 +98,21 @@ RICH_ENDS = {
             (Lag, {"keep_none": True}),
             (LastN, {"n": 2, "keep_none": True}),
             (LastN, {"n": 2, "distinct": True}),
+            (LargestN, {"n": 2}),
+            (SmallestN, {"n": 2}),
+            (Distinct, {"top": 2}),
+            (Mode, {}),
         ]
     )
     for name in ("at_field", "day", "lasting", "raw", "items", "prices", "words")
-    if name not in ("items", "prices", "words") or "distinct" not in params
+    if i < 3 or name not in ("items", "prices", "words")
 }
 SERVICES = {
     "ends of late events": service_of(view("ends", PAIR, late, ENDS)),
     "ends of numbered events": service_of(view("ends", PAIR, numbered, ENDS)),
     "ends of prompt events": service_of(view("ends", PAIR, prompt, ENDS)),
+    "values of late events": service_of(view("values", PAIR, late, BY_VALUE)),
+    "values of prompt events": service_of(view("values", PAIR, prompt, BY_VALUE)),
     "ends of other types": service_of(view("rich", PAIR, rich, RICH_ENDS)),
 }
 
@@ -120,10 +146,36 @@ def test_online_is_what_the_oracle_says_however_states_were_filled(con, name):
         (FirstN(**W, n=3, distinct=True), [-0.0, 1.0, 0.0], [0.0, 1.0]),
         (LastN(**W, n=3, distinct=True, keep_none=True), [None, 1, None], [1, None]),
         (LastN(**W, n=3, distinct=True), [], []),
+        (LargestN(**W, n=3), [1, 3, 2, 3], [3, 3, 2]),
+        (SmallestN(**W, n=3), [1, 3, 1, 3], [1, 1, 3]),
+        (LargestN(**W, n=2), [], []),
+        (Distinct(**W), ["b", "a", "b"], ["a", "b"]),
+        (Distinct(**W, top=2), [3, 1, 3, 2, 2, 1, 3], [1, 3]),
+        (Mode(**W), [3, 1, 1, 3], 1),
+        (Mode(**W), [], None),
+        (Histogram(**W, edges=[0, 10]), [-1, 0, 9, 10, 11], [1, 2, 2]),
+        (Histogram(**W, edges=[0, 10]), [], [0, 0, 0]),
+        (Histogram(**W, edges=[2**53 + 1]), [2**53, 2**53 + 1, 2**53 + 2], [1, 2]),
     ],
 )
 def test_an_end_worked_by_hand(one: Aggregate, values: list[Any], value: Any) -> None:
     assert bits(one.over(values, None)) == bits(value)
+    assert bits(oracle._finish(one, values)) == bits(value)
+
+
+@pytest.mark.parametrize(
+    ("one", "values", "value"),
+    [
+        (LargestN(**W, n=4), [0.0, NAN, -0.0, 1.0], [NAN, 1.0, 0.0, -0.0]),
+        (SmallestN(**W, n=4), [0.0, NAN, -0.0, 1.0], [-0.0, 0.0, 1.0, NAN]),
+        (Distinct(**W), [NAN, 0.0, -0.0, -1.0, NAN], [-1.0, 0.0, NAN]),
+        (Mode(**W), [NAN, -0.0, 0.0, NAN], 0.0),
+        (Mode(**W), [NAN, NAN, 1.0], NAN),
+        (Histogram(**W, edges=[0, 1]), [-0.0, NAN, INF, -INF, 1.0, 0.5], [1, 2, 2]),
+    ],
+)
+def test_a_value_of_floats_worked_by_hand(one: Aggregate, values: list[Any], value: Any) -> None:
+    assert bits(one.over(values, FLOAT)) == bits(value)
     assert bits(oracle._finish(one, values)) == bits(value)
 
 
@@ -164,6 +216,11 @@ def test_hostile_values_are_told_apart_on_both_paths(con, column, values):
         "distinct": LastN(column, n=99, window="1d", distinct=True),
         "firsts": FirstN(column, n=99, window="1d", distinct=True),
         "lag": Lag(column, n=3, window="1d"),
+        "largest": LargestN(column, n=99, window="1d"),
+        "smallest": SmallestN(column, n=99, window="1d"),
+        "values": Distinct(column, window="1d"),
+        "some": Distinct(column, window="1d", top=3),
+        "mode": Mode(column, window="1d"),
     }
     service = service_of(view("hostile", PAIR, prompt, features))
     for some in (values, values[::-1]):
@@ -194,6 +251,22 @@ def compiled(**features: Aggregate) -> Any:
         (lambda: Lag(**W, n=-1), r"Lag\(n=…\) is a whole number from 0 to 999998, found -1"),
         (lambda: Lag(**W, keep_none=None), r"Lag\(keep_none=…\) is True or False, found None"),
         (
+            lambda: LargestN(**W, n=0),
+            r"LargestN\(n=…\) is a whole number from 1 to 999999, found 0",
+        ),
+        (lambda: Distinct(**W, top=0), r"Distinct\(top=…\) is a whole number, at least 1"),
+        (lambda: Histogram(**W, edges=[]), r"Histogram\(edges=…\) is a list of 1 to 100 numbers"),
+        (lambda: Histogram(**W, edges="12"), r"is a list of numbers, as in \[0, 10, 100\]"),
+        (lambda: Histogram(**W, edges=[0, NAN]), "is a list of ints of 64 bits and finite floats"),
+        (lambda: Histogram(**W, edges=[0, True]), "is a list of ints of 64 bits and finite floats"),
+        (lambda: Histogram(**W, edges=[2**63]), "is a list of ints of 64 bits and finite floats"),
+        (lambda: Histogram(**W, edges=[0.0, -0.0]), "in which each number is above the one before"),
+        (
+            lambda: compiled(a=Histogram("s", window="1d", edges=[1])),
+            "takes int or float, found str",
+        ),
+        (lambda: compiled(a=Mode("xs", window="1d")), "plain values, found list"),
+        (
             lambda: compiled(a=LastN("xs", n=1, window="1d", distinct=True)),
             "plain values, found list",
         ),
@@ -211,6 +284,10 @@ def test_a_wrong_definition_says_what_to_write(make, message):
         (FirstN("xs", n=2, window="1d", keep_none=True), "list[list[float] | None]"),
         (LastN("s", n=2, window="1d", distinct=True), "list[str]"),
         (Lag("s", window="1d"), "str | None"),
+        (LargestN("s", n=2, window="1d"), "list[str]"),
+        (Distinct("ok", window="1d"), "list[bool]"),
+        (Mode("s", window="1d"), "str | None"),
+        (Histogram("x", window="1d", edges=[1]), "list[int]"),
         (Lag("s", window="1d", default="?"), "str"),
     ],
 )
@@ -226,7 +303,9 @@ def test_options_that_are_not_used_leave_a_fingerprint_as_it_was():
     assert plain == off
     assert plain.params == (("n", 2),)
     assert on.fingerprint != plain.fingerprint
-    for feature in (plain, on):
+    bins = compiled(f=Histogram("x", window="1d", edges=[0, 0.5, 2**53 + 1])).features[0]
+    assert bins == compiled(f=Histogram("x", window="1d", edges=(0.0, 0.5, 2**53 + 1))).features[0]
+    for feature in (plain, on, bins):
         again = wire.from_json(wire.to_json(feature))
         assert again == feature
         assert again.implementation().params == feature.params

@@ -10,6 +10,7 @@ import datetime as dt
 import functools
 import hashlib
 import inspect
+import itertools
 import math
 import re
 import statistics
@@ -25,15 +26,20 @@ from featurekit.aggregates import (
     ApproxQuantile,
     Count,
     CountDistinct,
+    Distinct,
     First,
     FirstN,
+    Histogram,
     Lag,
+    LargestN,
     Last,
     LastN,
     Max,
     Mean,
     Min,
+    Mode,
     Quantile,
+    SmallestN,
     StdDev,
     Sum,
     TimeSince,
@@ -387,6 +393,15 @@ def _finish(aggregate: Aggregate, values: list[Any]) -> Any:
         return dict(_ranking(values))
     if isinstance(aggregate, TopK):
         return [value for value, _ in _ranking(values)][: aggregate.k]
+    if isinstance(aggregate, SmallestN):
+        return sorted(values, key=_order)[: aggregate.n]
+    if isinstance(aggregate, LargestN):
+        return sorted(values, key=_order, reverse=True)[: aggregate.n]
+    if isinstance(aggregate, Distinct):
+        most = len(values) if aggregate.top is None else aggregate.top
+        return sorted([value for value, _ in _ranking(values)][:most], key=_order)
+    if isinstance(aggregate, Histogram):
+        return _binned(list(aggregate.edges), values)
     if isinstance(aggregate, FirstN):
         return (_occurring(values) if aggregate.distinct else values)[: aggregate.n]
     if isinstance(aggregate, LastN) and aggregate.distinct:
@@ -406,6 +421,8 @@ def _finish(aggregate: Aggregate, values: list[Any]) -> Any:
         return math.nan if nan else min(values, key=_order)
     if isinstance(aggregate, Max):
         return math.nan if nan else max(values, key=_order)
+    if isinstance(aggregate, Mode):
+        return _ranking(values)[0][0]
     if isinstance(aggregate, First):
         return values[0]
     if isinstance(aggregate, Last):
@@ -510,6 +527,15 @@ def _estimate(registers: list[int]) -> int:
     high = (1 - below - sum((1 - below**2**-k) ** 2 * 2**-k for k in range(1, 60))) / 3
     total = low + sum(share[k] * 2.0**-k for k in range(1, 53)) + high * 2.0**-52
     return round(4096 / (2 * math.log(2)) / total)
+
+
+def _binned(edges: list[Any], values: list[Any]) -> list[int]:
+    """How many values lie below the first edge, between each two, and from the last one on."""
+    ends = [-math.inf, *edges, None]
+    return [
+        sum(low <= value and (high is None or value < high) for value in values)
+        for low, high in itertools.pairwise(ends)
+    ]
 
 
 def _occurring(values: list[Any]) -> list[Any]:
