@@ -24,6 +24,8 @@ _SPECIAL = {
     "ApproxCountDistinct": "hash",
     "TopK": "tie",
     "ValueCounts": "tie",
+    "Mode": "tie",
+    "Distinct": "tie",
 }
 _ADDING = ("Sum", "Mean", "Variance", "StdDev")
 
