@@ -49,6 +49,7 @@ EXAMPLES: dict[str, str] = {
     "source": "orders",
     "FeatureView.sources": '[web, {app: {"amount": "price"}}]',
     "explode": '"articles"',
+    "FeatureView.where": '"paid"',
     "features": '{"country": "country", "spend_7d": Sum("amount", window="7d")}',
     "FeatureService.features": "[customer_orders]",
     "ttl": '"30d"',

@@ -19,7 +19,7 @@ from featurekit.define.definitions import EventSource, FeatureView, Joined, Unio
 from featurekit.define.explode import POSITION
 from featurekit.define.identity import ViewIdentity, nameless
 from featurekit.define.parameters import misfit, read_transform, shadowed
-from featurekit.define.plan import Ahead, Asked, Feature, Join, Part, Slot, Source, View
+from featurekit.define.plan import Ahead, Asked, Check, Feature, Join, Part, Slot, Source, View
 from featurekit.define.union import taken_columns, unite
 from featurekit.errors import DefinitionError
 from featurekit.language import ir, wire
@@ -66,6 +66,14 @@ def _join(
     for name in takes:
         feature = compiled.features[numbers[name]]
         what = f"EventSource {source.name!r}, join of {view.name!r}: the feature {name!r}"
+        if compiled.where is not None:
+            raise placed(
+                DefinitionError(
+                    f"{what} is of a view with where=, of which not each row is an event, and a "
+                    "join takes rows as they are; join a view without it"
+                ),
+                view.place,
+            )
         if feature.asked is not None:
             raise placed(
                 DefinitionError(
@@ -280,11 +288,41 @@ class _ViewCompiler:
             on_error=view.on_error,
             dedupe_us=memory,
             explode=view.exploded,
+            where=self._where(),
         )
         identity = ViewIdentity(compiled)
         features = tuple(replace(f, fingerprint=identity.feature(f)) for f in made)
         compiled = replace(compiled, features=features)
         return replace(compiled, fingerprint=ViewIdentity(compiled).whole())
+
+    def _where(self) -> Check | None:
+        """What a row has to pass to be an event of the view."""
+        given = self.view.where
+        if given is None:
+            return None
+        # A slot is compiled for it, and is none of the view's: no event has to keep it.
+        n, known = len(self.slots), dict(self.known)
+        slot = self.slots[self._slot(given, None)]
+        del self.slots[n:]
+        self.known = known
+        if slot.type.base != BOOL:
+            raise self.fail(
+                None, f"where is {slot.type}, not bool; write a @feature that returns bool"
+            )
+        if slot.column is not None:
+            params = (ir.Param(slot.column, slot.type),)
+            body = (ir.Return(ir.Name(slot.column, slot.type.plain)),)
+            return Check((slot.column,), ir.Function("where", params, body, slot.type))
+        function = slot.transform
+        assert function is not None
+        if may_err(function):
+            raise self.fail(
+                None,
+                f"where: @feature {function.name} may be an error for some rows, which are then "
+                "neither in the view nor out of it; write it so that it cannot be one, as in "
+                "`if pieces == 0: return False` before a division",
+            )
+        return Check(tuple(p.name for p in function.params), function)
 
     def _memory(self, features: Sequence[Feature]) -> int | None:
         """For how long event ids are remembered, in microseconds; None for a source without ids

@@ -229,6 +229,8 @@ class View:
     `explode` is a list column of the source, of which each element is an event
     (`define.explode`).
 
+    `where` is what a row of the source has to pass to be an event, in a view of latest rows alone.
+
     `role` is only set in a service, and decides nothing that is stored: roles of a view have one
     fingerprint, and read the same states.
     """
@@ -248,6 +250,12 @@ class View:
     dedupe_us: int | None = field(default=None, metadata=OPTIONAL)
     role: Role | None = field(default=None, metadata=OPTIONAL)
     explode: str | None = field(default=None, metadata=OPTIONAL)
+    where: Check | None = field(default=None, metadata=OPTIONAL)
+
+    @property
+    def each_row_an_event(self) -> bool:
+        """Whether a row of the source that counts is one event, neither several nor none."""
+        return self.explode is None and self.where is None
 
     @property
     def functions(self) -> tuple[ir.Function, ...]:
@@ -259,7 +267,8 @@ class View:
         of_features = (f.asked.function for f in self.features if f.asked is not None)
         of_joins = (f for join in self.source.joins for f in join.view.functions)
         of_labels = (f.ahead.function for f in self.features if f.ahead is not None)
-        every = (*of_source, *of_slots, *of_features, *of_joins, *of_labels)
+        passed = [] if self.where is None else [self.where.function]
+        every = (*of_source, *of_slots, *of_features, *of_joins, *of_labels, *passed)
         return tuple(f for f in every if f is not None)
 
     @property

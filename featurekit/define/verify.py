@@ -173,6 +173,10 @@ class _View:
         lists = {p.name for p in source.schema if p.type.item is not None}
         if self.view.explode is not None and self.view.explode not in lists:
             raise Unsound(f"{self.what}: {self.view.explode!r} is no list to explode")
+        if self.view.where is not None:
+            if self.view.kind != "latest":
+                raise Unsound(f"{self.what}: a condition of rows in a view of no latest rows")
+            _rule(self.view.where, self.column, self.what)
         if source.parts is not None:
             _union(source, source.parts, f"{self.what}, source {source.name!r}")
 

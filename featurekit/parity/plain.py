@@ -75,7 +75,7 @@ def check_plain_rows(
                                 "functions were not called")  # fmt: skip
             continue
         of_view = rows.get(view.source.name, ())
-        if view.explode is not None:
+        if not view.each_row_an_event:
             of_view = exploded_rows(view, of_view)
         for one in _of_slots(written, compiled):
             given = [[row[p.name] for p in one.function.params] for row in of_view]

@@ -15,8 +15,8 @@ from typing import Any
 
 from featurekit.core.sql import quote
 from featurekit.core.types import EPOCH, INSTANT_MAX, INSTANT_MIN, MICROSECOND, Type, as_float32
-from featurekit.define.explode import exploded_sql
 from featurekit.define.plan import Service, View
+from featurekit.offline.counted_events import make_events
 
 _EXPIRIES = 0.2  # the share of a view's questions that stand at the end of its ttl
 _FLOATS = (0.0, -0.0, 1.0, 25.0, 0.1, -3.5, 1e-308, 1e308, math.inf, -math.inf, math.nan)
@@ -84,7 +84,7 @@ def _anchors(
     con: Any, service: Service, view: View, relation: str, most: int, rng: random.Random
 ) -> tuple[list[dict[str, Any]], View]:
     """Events of some entities of a view: their keys, their two instants and that of the next."""
-    relation = exploded_sql(view, relation)
+    relation = make_events(con, view, relation)
     columns = service.key_columns(view)
     keys = list(columns)
     shown = ", ".join(quote(c) for c in columns.values())

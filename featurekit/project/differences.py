@@ -120,6 +120,7 @@ def _of_views(old: View, new: View) -> Iterator[str]:
     ):
         yield from _changed(what, _duration(before), _duration(after))
     yield from _changed("explode", old.explode, new.explode)
+    yield from _changed("where", _passing(old), _passing(new))
     known = {f.name: f for f in old.features}
     for feature in new.features:
         if feature.name not in known:
@@ -279,6 +280,11 @@ def _function(service: Service, output: Output) -> ir.Function:
 
 def _types(params: tuple[ir.Param, ...]) -> dict[str, str]:
     return {p.name: str(p.type) for p in params}
+
+
+def _passing(view: View) -> str | None:
+    """The text of what a row has to pass to be an event."""
+    return None if view.where is None else "; ".join(lines(view.where.function))
 
 
 def _changed(what: str, old: Any, new: Any) -> Iterator[str]:

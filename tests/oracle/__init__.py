@@ -144,6 +144,8 @@ def _known(
             for event in known
             for position, element in enumerate(event[column] or [])
         ]
+    if view.where is not None:  # V1
+        known = [event for event in known if _read(view.where, event) is True]
     wanted = {name: bits(key[name]) for name in view.join_keys}
     known = [event for event in known if _belongs(event, wanted)]
     return sorted(known, key=lambda event: _t6(event, view.source, view.explode))

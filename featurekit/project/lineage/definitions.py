@@ -353,6 +353,7 @@ def _about(view: View, feature: Feature) -> Iterator[tuple[str, str]]:
         yield "id", source.event_id
     if source.op is not None:
         yield "correction", source.op
+    yield from (("filter", column) for column in (view.where.columns if view.where else ()))
     ordered = feature.aggregate is None or feature.implementation().ordered
     if not ordered:
         return
