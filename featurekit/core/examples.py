@@ -67,6 +67,8 @@ EXAMPLES: dict[str, str] = {
     "offset": '"1d"',
     "n": "3",
     "k": "3",
+    "edges": "[0, 10, 100]",
+    "top": "10",
     "q": "0.95",
     "since": '"last"',
     "ddof": "1",

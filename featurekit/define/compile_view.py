@@ -319,8 +319,9 @@ class _ViewCompiler:
             raise self.fail(
                 None,
                 f"where: @feature {function.name} may be an error for some rows, which are then "
-                "neither in the view nor out of it; write it so that it cannot be one, as in "
-                "`if pieces == 0: return False` before a division",
+                "neither in the view nor out of it; write it of comparisons and tests, without "
+                "what can fail for some input (a division, a sum of ints, an index), or let a "
+                "column of the source hold it",
             )
         return Check(tuple(p.name for p in function.params), function)
 

@@ -155,7 +155,7 @@ def make_events(con: Any, view: View, relation: str) -> str:
     lowering, where = Lowering("__where"), view.where
     value = lower(lowering, where.function, [Value(Sql(quote(c))) for c in where.columns])
     register_python_ops(con, lowering.python_ops)
-    own = "COLUMNS(c -> NOT starts_with(c, '__where'))"
+    own = "COLUMNS(lambda c: NOT starts_with(c, '__where'))"
     return f"(SELECT {own} FROM {lowering.wrap(relation)} WHERE coalesce({value.sql.text}, FALSE))"
 
 

@@ -15,10 +15,10 @@ from featurekit.parity.diagnose.diagnose import diagnose
 from featurekit.parity.modes.fuzz.fuzz import Fuzzer
 from featurekit.parity.modes.operators import check_operators
 from featurekit.parity.report import Difference
-from tests.planted import joined_skews, label_skews, list_skews
+from tests.planted import filter_skews, joined_skews, label_skews, list_skews
 from tests.planted.skews import SKEWS, Skew
 
-for _more in (joined_skews, label_skews, list_skews):
+for _more in (filter_skews, joined_skews, label_skews, list_skews):
     assert _more.SKEWS is SKEWS  # each has added its own
 
 REPO = Path(__file__).parent / "repo"
