@@ -1,4 +1,4 @@
-"""Draws the pictures of docs/concepts.md: `python docs/draw.py`.
+"""Draws the pictures of docs: `python docs/draw.py`.
 
 Each picture is a time line with marks, or boxes with arrows, in strokes of the text's own colour.
 """
@@ -69,6 +69,8 @@ def box(x: float, y: float, width: float, text: str) -> str:
     )
 
 
+_EVENTS: list[float] = [70, 150, 190, 260, 330, 390, 470, 520]
+
 PICTURES: dict[str, tuple[int, list[str]]] = {
     "window": (
         130,
@@ -79,6 +81,35 @@ PICTURES: dict[str, tuple[int, list[str]]] = {
             tick(520, 70, "t (in it)"),
             dots(70, [260, 330, 420, 520], [90, 140, 200, 575]),
             words(360, 22, "window=&quot;7d&quot;: four events count"),
+        ],
+    ),
+    "frames": (
+        400,
+        [
+            words(40, 22, "events"),
+            dots(40, [], _EVENTS),
+            line(30, 40, 615, 40),
+            tick(120, 40, "midnight"),
+            tick(300, 40, "midnight"),
+            tick(440, 40, "hop"),
+            tick(520, 40, "t"),
+            *(
+                part
+                for y, low, high, within, text in (
+                    (110, 400, 514, [470], "exclude=&quot;instant&quot;"),
+                    (160, 340, 440, [390], "ends=&quot;hop&quot;"),
+                    (210, 120, 300, [150, 190, 260], "calendar=&quot;day&quot;"),
+                    (260, 300, 520, [330, 390, 470, 520], "calendar=&quot;day&quot;, running=True"),
+                    (310, 380, 520, [390, 470, 520], "rows=3"),
+                    (360, 460, 520, [470, 520], "session=…"),
+                )
+                for part in (
+                    band(low, high, y - 15, 30),
+                    line(30, y, 615, y),
+                    dots(y, within, [x for x in _EVENTS if x not in within]),
+                    words(320, y + 30, text),
+                )
+            ),
         ],
     ),
     "lateness": (

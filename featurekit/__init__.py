@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from featurekit.define.origins import SQLite as SQLite
     from featurekit.errors import FeaturekitError as FeaturekitError
     from featurekit.language.ops.binary import bucket as bucket
+    from featurekit.language.ops.listing import cosine as cosine
     from featurekit.language.ops.listing import dot as dot
     from featurekit.language.ops.listing import norm as norm
     from featurekit.language.transform import feature as feature

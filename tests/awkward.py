@@ -15,7 +15,16 @@ from hypothesis import strategies as st
 
 from featurekit.aggregates import Aggregate
 from featurekit.core.durations import duration_us
-from featurekit.core.types import INSTANT_MAX, INSTANT_MIN, Type, from_hint, instant, micros
+from featurekit.core.timezones import to_utc_us
+from featurekit.core.types import (
+    EPOCH,
+    INSTANT_MAX,
+    INSTANT_MIN,
+    Type,
+    from_hint,
+    instant,
+    micros,
+)
 from featurekit.define.definitions import EventSource, FeatureView
 
 SCHEMA: dict[str, Any] = {
@@ -150,6 +159,8 @@ class Window:
     length_us: int
     hop_us: int | None = None
     offset_us: int = 0
+    timezone: str | None = None
+    """The zone at whose midnights a window of periods begins and ends (T10)."""
 
 
 def windows(*views: FeatureView) -> list[Window]:
@@ -159,7 +170,12 @@ def windows(*views: FeatureView) -> list[Window]:
         for definition in view.features.values():
             if isinstance(definition, Aggregate):
                 offset = definition.offset
-                endless = definition.window == "lifetime"
+                endless = definition.window in ("lifetime", "")
+                if definition.session is not None:
+                    gap = duration_us(definition.session, what="session")
+                    found.append(Window(gap))
+                if definition.calendar is not None:
+                    found.append(Window(0, timezone=definition.timezone))
                 found.append(
                     Window(
                         0 if endless else duration_us(definition.window, what="window"),
@@ -181,12 +197,23 @@ def edges(rows: Iterable[Mapping[str, Any]], over: Iterable[Window]) -> list[int
         for window in over:
             moved = window.length_us + window.offset_us
             at |= {ts + window.offset_us, ts + window.length_us, ts + moved}
+            if window.timezone is not None:
+                at |= set(_midnights(ts, window.timezone))
             if window.hop_us is not None:
                 below = ts // window.hop_us * window.hop_us
                 for multiple in (below, below + window.hop_us):
                     at |= {multiple, multiple + window.length_us, multiple + moved}
     around = {us + d for us in at for d in (-1, 0, 1)}
     return sorted(us for us in around if INSTANT_MIN <= us <= INSTANT_MAX)
+
+
+def _midnights(ts: int, timezone: str) -> Iterable[int]:
+    """The beginnings of the days around an instant, and of the weeks and months that follow."""
+    near = EPOCH.date().toordinal() + ts // DAY
+    days = [near - 1, near, near + 1, near + 2, near + 8 - (near + 6) % 7]
+    months = [dt.date.fromordinal(near) + dt.timedelta(days=by) for by in (0, 31, 62)]
+    days += [day.replace(day=1).toordinal() for day in months]
+    return (to_utc_us(dt.datetime.fromordinal(day), timezone) for day in days)
 
 
 def instants(rows: Iterable[Mapping[str, Any]], over: Iterable[Window]) -> st.SearchStrategy[int]:

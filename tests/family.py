@@ -14,34 +14,58 @@ from featurekit.aggregates import (
     All,
     ApproxCountDistinct,
     ApproxQuantile,
+    BitAnd,
+    BitOr,
+    Correlation,
     Count,
     CountDistinct,
+    Covariance,
     Distinct,
+    Entropy,
+    ExponentialDecay,
     First,
     FirstN,
+    GeometricMean,
     Histogram,
+    Kurtosis,
     Lag,
     LargestN,
     Last,
     LastN,
+    LinearTrend,
     Max,
     Mean,
     Min,
     Mode,
     Quantile,
+    Skew,
     SmallestN,
     StdDev,
     Sum,
+    SumOfSquares,
     TopK,
     ValueCounts,
     Variance,
 )
 from featurekit.aggregates import Any as AnyOf
-from featurekit.core.types import BOOL, BYTES, DATE, DATETIME, FLOAT, INT, STR, TIMEDELTA, Type
+from featurekit.core.types import (
+    BOOL,
+    BYTES,
+    DATE,
+    DATETIME,
+    FLOAT,
+    INT,
+    STR,
+    TIMEDELTA,
+    Type,
+    list_of,
+)
 
 PLAIN = (BOOL, INT, FLOAT, STR, BYTES, DATETIME, DATE, TIMEDELTA)
 _HINTS = (bool, int, float, str, bytes, dt.datetime, dt.date, dt.timedelta)
 HINTS: dict[Type, Any] = dict(zip(PLAIN, _HINTS, strict=True))
+NUMBERS = (BOOL, INT, FLOAT)
+PAIRS = (list_of(INT), list_of(FLOAT))
 W = {"input": "x", "window": "1d"}
 
 FAMILY: list[tuple[Aggregate, tuple[Type, ...]]] = [
@@ -83,6 +107,21 @@ FAMILY: list[tuple[Aggregate, tuple[Type, ...]]] = [
     (Max(**W), PLAIN),
     (Count(**W), PLAIN),
     (CountDistinct(**W), PLAIN),
+    (SumOfSquares(**W), NUMBERS),
+    (BitAnd(**W), (INT,)),
+    (BitOr(**W), (INT,)),
+    (Skew(**W), NUMBERS),
+    (Skew(**W, ddof=0), (INT, FLOAT)),
+    (Kurtosis(**W), NUMBERS),
+    (Kurtosis(**W, ddof=0), (INT, FLOAT)),
+    (GeometricMean(**W), NUMBERS),
+    (Entropy(**W), PLAIN),
+    (LinearTrend(**W), NUMBERS),
+    (ExponentialDecay(**W, half_life="10s"), NUMBERS),
+    (ExponentialDecay(**W, half_life="7us"), (FLOAT,)),
+    (Covariance(**W, other="y"), PAIRS),
+    (Covariance(**W, other="y", ddof=0), PAIRS),
+    (Correlation(**W, other="y"), PAIRS),
 ]
 EACH = [(one, type_) for one, types in FAMILY for type_ in types]
 
@@ -100,3 +139,21 @@ def lists(type_: Type, most: int = 12) -> st.SearchStrategy[list[Any]]:
     """Lists of one flavour of values: tame ones, or cancelling ones, or any."""
     flavours = awkward._flavours(HINTS[type_])
     return st.sampled_from(flavours).flatmap(lambda f: st.lists(f, max_size=most))
+
+
+def inputs(one: Aggregate, type_: Type) -> st.SearchStrategy[list[Any]]:
+    """Lists of what the aggregate takes: of a pair both, and where it asks for them, each with an
+    instant up to 0."""
+    if one.paired:
+        assert type_.item is not None
+        flavours = awkward._flavours(HINTS[type_.item])
+        flavour = st.sampled_from(flavours)
+        pairs = st.tuples(flavour, flavour).flatmap(lambda both: st.lists(st.tuples(*both)))
+        return pairs | pairs.map(lambda every: [(x, x) for x, _ in every])
+    if not one.timed:
+        return lists(type_)
+    spans = (3, 10**9, 2**58)
+    instants = st.sampled_from(spans).flatmap(lambda most: st.integers(-most, 0))
+    return lists(type_).flatmap(
+        lambda values: st.tuples(*(st.tuples(instants, st.just(v)) for v in values)).map(list)
+    )

@@ -462,7 +462,9 @@ TRANSFORM_MISTAKES = [
     edit("result_of_another_type", HEAD, "def amount(quantity: int, unit_price: float) -> int:"),
     edit("star_arguments", HEAD, "def amount(*values: float) -> float:"),
     edit(
-        "call_of_a_library", BODY, "    import math\n    return math.fsum([quantity, unit_price])"
+        "call_of_a_library",
+        BODY,
+        "    import json\n    return json.loads(str(quantity * unit_price))",
     ),
     edit(
         "call_of_the_clock", BODY, "    import time\n    return quantity * unit_price + time.time()"
@@ -470,13 +472,13 @@ TRANSFORM_MISTAKES = [
     edit(
         "try_in_a_transform",
         BODY,
-        "    try:\n        return quantity * unit_price\n"
-        "    except ValueError:\n        return 0.0",
+        "    try:\n        return quantity * unit_price\n    except OSError:\n        return 0.0",
     ),
     edit(
         "while_in_a_transform",
         BODY,
-        "    while quantity > 0:\n        quantity -= 1\n    return unit_price",
+        "    while quantity > 0:\n        quantity -= 1\n    else:\n        quantity = 1\n"
+        "    return unit_price",
     ),
     edit("global_in_a_transform", BODY, "    return quantity * unit_price * RATE"),
     edit(

@@ -6,7 +6,9 @@ featurekit computes aggregates in other ways; that each is such a monoid is what
 
 from __future__ import annotations
 
+import itertools
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,24 +21,35 @@ from featurekit.aggregates import (
     All,
     ApproxCountDistinct,
     ApproxQuantile,
+    BitAnd,
+    BitOr,
+    Correlation,
     Count,
     CountDistinct,
+    Covariance,
     Distinct,
+    Entropy,
+    ExponentialDecay,
     First,
     FirstN,
+    GeometricMean,
     Histogram,
+    Kurtosis,
     Lag,
     LargestN,
     Last,
     LastN,
+    LinearTrend,
     Max,
     Mean,
     Min,
     Mode,
     Quantile,
+    Skew,
     SmallestN,
     StdDev,
     Sum,
+    SumOfSquares,
     TimeSince,
     TopK,
     ValueCounts,
@@ -124,6 +137,27 @@ def monoid_of(aggregate: Aggregate) -> Monoid:
             return _of_sums(lambda state: _total(aggregate, *state))
         case Variance() | StdDev():
             return _of_sums(lambda state: _spread(aggregate, *state))
+        case SumOfSquares():
+            return _of_sums(lambda state: _squares(*state))
+        case Entropy():
+            return _of_counts(
+                lambda counts: oracle._entropy([n for _, n in counts.values()]) if counts else None
+            )
+        case GeometricMean():
+            return _of_logs()
+        case BitAnd() | BitOr():
+            return _of_one(operator.and_ if isinstance(aggregate, BitAnd) else operator.or_)
+        case Skew() | Kurtosis():
+            return _of_powers(lambda value: (value,), lambda state: _shape(aggregate, *state))
+        case Covariance() | Correlation():
+            return _of_powers(tuple, lambda state: _together(aggregate, *state))
+        case LinearTrend():
+            return _of_powers(
+                lambda pair: (Fraction(pair[0], 86_400_000_000), pair[1]),
+                lambda state: _slope(*state),
+            )
+        case ExponentialDecay(half_life=half_life):
+            return _of_steps(oracle._us(half_life))
         case Quantile(q=q):
             return _of_sorted(lambda ordered: oracle._between(ordered, q))
         case ApproxQuantile(q=q):
@@ -301,3 +335,127 @@ def _rounded(x: Fraction) -> float:
         return float(x)
     except OverflowError as error:
         raise oracle.Erred from error
+
+
+def _squares(n: int, total: Any, squares: int | Fraction, specials: frozenset[str]) -> Any:
+    if specials:
+        return math.nan if "nan" in specials else math.inf
+    if n and isinstance(squares, int) and squares >= 2**63:
+        raise oracle.Erred
+    return (squares if isinstance(squares, int) else _rounded(squares)) if n else None
+
+
+def _of_powers(numbers: Callable[[Any], tuple[Any, ...]], finish: Callable[[Any], Any]) -> Monoid:
+    """The state has how many inputs there are, and whether all are finite. It has the sums of the
+    products of up to four of an input's numbers, by how often each of these is a factor."""
+
+    def one(order: Any, value: Any) -> Any:
+        found = numbers(value)
+        if not all(map(math.isfinite, found)):
+            return 1, False, {}
+        exact = [Fraction(x) for x in found]
+        powers = itertools.product(range(5), repeat=len(exact))
+        made = {p: math.prod(x**k for x, k in zip(exact, p, strict=True)) for p in powers}
+        return 1, True, {p: product for p, product in made.items() if sum(p) <= 4}
+
+    def merge(a: Any, b: Any) -> Any:
+        sums = {p: a[2].get(p, 0) + b[2].get(p, 0) for p in a[2] | b[2]}
+        return a[0] + b[0], a[1] and b[1], sums
+
+    return Monoid((0, True, {}), one, merge, finish)
+
+
+def _shape(aggregate: Skew | Kurtosis, n: int, finite: bool, sums: Any) -> float | None:
+    skew = isinstance(aggregate, Skew)
+    if n < ((3 if skew else 4) if aggregate.ddof else 2):
+        return None
+    if not finite:
+        return math.nan
+    one, two, three, four = (sums[(k,)] / n for k in range(1, 5))
+    m2 = two - one**2
+    m3 = three - 3 * one * two + 2 * one**3
+    m4 = four - 4 * one * three + 6 * one**2 * two - 3 * one**4
+    if not m2:
+        return None
+    if skew:
+        sample = Fraction(n * (n - 1), (n - 2) ** 2) if aggregate.ddof else 1
+        return math.copysign(_rounded(_root(m3**2 / m2**3 * sample)), -1 if m3 < 0 else 1)
+    found = m4 / m2**2 - 3
+    if aggregate.ddof:
+        found = Fraction(n - 1, (n - 2) * (n - 3)) * ((n + 1) * found + 6)
+    return _rounded(found)
+
+
+def _centred(n: int, sums: Any) -> tuple[Fraction, Fraction, Fraction]:
+    """The sums of the products of the deviations of x and y, and of the squares of each."""
+    x, y = sums[1, 0], sums[0, 1]
+    return sums[1, 1] - x * y / n, sums[2, 0] - x * x / n, sums[0, 2] - y * y / n
+
+
+def _together(aggregate: Covariance | Correlation, n: int, finite: bool, sums: Any) -> float | None:
+    ddof = 1 if isinstance(aggregate, Correlation) else aggregate.ddof
+    if n <= ddof:
+        return None
+    if not finite:
+        return math.nan
+    both, xs, ys = _centred(n, sums)
+    if isinstance(aggregate, Covariance):
+        return _rounded(both / (n - ddof))
+    if not xs or not ys:
+        return None
+    return math.copysign(_rounded(_root(both**2 / (xs * ys))), -1 if both < 0 else 1)
+
+
+def _slope(n: int, finite: bool, sums: Any) -> float | None:
+    if n < 2:
+        return None
+    if not finite:
+        return math.nan
+    both, days, _ = _centred(n, sums)
+    return _rounded(both / days) if days else None
+
+
+def _of_steps(half_life: int) -> Monoid:
+    """The state has the sum of the inputs of each step of time, and None where one is not
+    finite."""
+
+    def one(order: Any, timed: Any) -> Any:
+        us, value = timed
+        step = 1024 * us // half_life
+        return {step: Fraction(value) if math.isfinite(value) else None}
+
+    def merge(a: Any, b: Any) -> Any:
+        kept = {k: (a.get(k, Fraction(0)), b.get(k, Fraction(0))) for k in a | b}
+        return {k: None if None in both else sum(both) for k, both in kept.items()}
+
+    def finish(sums: Any) -> float | None:
+        if not sums or None in sums.values():
+            return math.nan if sums else None
+        total = Fraction(0)
+        for step, value in sums.items():
+            if -step < 1000 * 1024:  # as of 0
+                total += value * Fraction(oracle._weight(-step % 1024)) / 2 ** (-step // 1024)
+        return _rounded(total)
+
+    return Monoid({}, one, merge, finish)
+
+
+def _of_logs() -> Monoid:
+    """The state has how many inputs there are, the sum of the logarithms of those above 0, and what
+    others there are."""
+
+    def one(order: Any, value: Any) -> Any:
+        if not math.isfinite(value) or value < 0:
+            return 1, Fraction(0), frozenset({"nan"})
+        return 1, oracle._log2(value) if value else Fraction(0), frozenset() if value else {"zero"}
+
+    def merge(a: Any, b: Any) -> Any:
+        return a[0] + b[0], a[1] + b[1], a[2] | b[2]
+
+    def finish(state: Any) -> float | None:
+        n, total, others = state
+        if not n or others:
+            return (math.nan if "nan" in others else 0.0) if n else None
+        return oracle._power_of_two(total / n)
+
+    return Monoid((0, Fraction(0), frozenset()), one, merge, finish)

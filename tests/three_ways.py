@@ -37,8 +37,9 @@ from featurekit.language.wire import from_json, to_json
 from featurekit.offline.session import prepare
 
 PRELUDE = """\
-import datetime as dt, enum, hashlib, math, re, typing
-from datetime import date, datetime, timedelta, timezone
+import bisect, collections, datetime as dt, enum, hashlib, math, re, statistics, typing, unicodedata
+import urllib.parse, zlib
+from datetime import date, datetime, time, timedelta, timezone
 from typing import Literal, NamedTuple, TypedDict
 from zoneinfo import ZoneInfo
 """
@@ -98,24 +99,28 @@ def _run_watched(source: str, space: dict[str, Any]) -> None:
     exec(compile(ast.fix_missing_locations(tree), "<watched>", "exec"), space)
 
 
+class Watched(BaseException):
+    """An error by a rule, where Python raises none: no handler of the text catches it."""
+
+
 def _int64(value: Any) -> Any:
     if type(value) is int and not INT_MIN <= value <= INT_MAX:
-        raise OverflowError("an int outside int64")
+        raise Watched("an int outside int64")
     if type(value) is dt.timedelta and not MIN_SPAN <= value <= MAX_SPAN:
-        raise OverflowError("a timedelta outside int64 microseconds")
+        raise Watched("a timedelta outside int64 microseconds")
     if type(value) is dt.datetime and value.tzinfo is None:
-        raise ValueError("a local time without its zone")  # here a datetime is an instant (T1)
+        raise Watched("a local time without its zone")  # here a datetime is an instant (T1)
     if type(value) is tuple:
         return tuple(_int64(v) for v in value)  # of divmod
     if isinstance(value, complex):
-        raise ValueError("a complex result")
+        raise Watched("a complex result")
     return value
 
 
 def _at_utc(value: Any) -> Any:
     """A text of another offset is an error by itself: Python keeps its local fields."""
     if isinstance(value, dt.datetime) and value.utcoffset():
-        raise ValueError("an offset other than UTC's")
+        raise Watched("an offset other than UTC's")
     return _int64(value)
 
 
@@ -150,6 +155,9 @@ class _Watch(ast.NodeTransformer):
             return ast.copy_location(ast.Call(ast.Name("_int64", ast.Load()), [node], []), node)
         if isinstance(node.func, ast.Attribute) and node.func.attr == "astimezone":
             read = node.func.value
+            if isinstance(read, ast.Call) and [k.arg for k in read.keywords] == ["tzinfo"]:
+                node.func.value = self.visit(read)  # a text without its zone, as above
+                return ast.copy_location(ast.Call(ast.Name("_int64", ast.Load()), [node], []), node)
             self.generic_visit(read)
             node.func.value = ast.Call(ast.Name("_int64", ast.Load()), [read], [])
             return ast.copy_location(ast.Call(ast.Name("_int64", ast.Load()), [node], []), node)
@@ -160,7 +168,8 @@ class _Watch(ast.NodeTransformer):
         return self.watch(node)
 
     def visit_AugAssign(self, node: ast.AugAssign) -> ast.stmt:
-        assert isinstance(node.target, ast.Name)
+        if not isinstance(node.target, ast.Name):
+            return node  # an entry of a dict, whose counts stay small
         read = ast.copy_location(ast.Name(node.target.id, ast.Load()), node)
         whole = ast.copy_location(ast.BinOp(read, node.op, node.value), node)
         return ast.copy_location(ast.Assign([node.target], self.visit(whole)), node)
@@ -213,7 +222,7 @@ def plainly(function: Callable[..., Any], row: Sequence[Any], returns: Type) -> 
     """The plain function's value for a row, ERROR where it raises."""
     try:
         return declared(_int64(function(*row)), returns)
-    except Exception:
+    except (Exception, Watched):
         return ERROR
 
 
@@ -292,6 +301,9 @@ def _stored(value: Any, type_: Type) -> Any:
 def _read(value: Any, type_: Type) -> Any:
     if value is None:
         return None
+    if type_.name == "dict":
+        assert type_.item is not None
+        return {_read(k, type_.item): n for k, n in value.items()}
     if type_.item is not None:
         return [_read(v, type_.item) for v in value]
     if type_.name == "datetime":

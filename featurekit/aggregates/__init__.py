@@ -5,20 +5,30 @@ How each aggregate is computed, and where:
 | aggregate           | crowded key      | in Python | block  | run   |
 | ------------------- | ---------------- | --------- | ------ | ----- |
 | Histogram           | running sums     |           | tally  |       |
+| BitAnd              | tiled join       |           | value  |       |
+| BitOr               | tiled join       |           | value  |       |
 | All                 | running sums     |           | sums   |       |
 | Any                 | running sums     |           | sums   |       |
 | Count               | running sums     |           | sums   | count |
 | CountDistinct       | tiled join       |           | tally  |       |
 | TopK                | tiled join       |           | tally  |       |
 | ValueCounts         | tiled join       |           | tally  |       |
+| ExponentialDecay    | tiled join       | value     | inputs |       |
+| Entropy             | tiled join       | value     | tally  |       |
 | Max                 | running extremes |           | value  | high  |
 | Min                 | running extremes |           | value  | low   |
+| GeometricMean       | tiled join       | value     | sums   |       |
 | ApproxCountDistinct | tiled join       | value     | tally  |       |
+| Kurtosis            | tiled join       | value     | sums   |       |
+| Skew                | tiled join       | value     | sums   |       |
+| SumOfSquares        | tiled join       | value     | sums   |       |
 | First               | tiled join       |           | value  |       |
 | FirstN              | tiled join       |           | ends   |       |
 | Lag                 | tiled join       |           | ends   |       |
 | Last                | tiled join       |           | value  |       |
 | LastN               | tiled join       |           | ends   |       |
+| Correlation         | tiled join       | value     | inputs |       |
+| Covariance          | tiled join       | value     | inputs |       |
 | ApproxQuantile      | tiled join       |           | tally  |       |
 | Quantile            | tiled join       |           | tally  |       |
 | Distinct            | tiled join       |           | tally  |       |
@@ -30,6 +40,7 @@ How each aggregate is computed, and where:
 | Variance            | running sums     | value     | sums   |       |
 | Mean                | running sums     | sums      | sums   | mean  |
 | Sum                 | running sums     | sums      | sums   | total |
+| LinearTrend         | tiled join       | value     | inputs |       |
 
 Offline, DuckDB computes `sql` over a join of labels and events. *Crowded key*: the plan used where
 that join is too slow (`offline/window_plans`); doubles that are added as lists take the tiled join.
@@ -52,20 +63,30 @@ from featurekit.core.names import Names
 if typing.TYPE_CHECKING:
     from featurekit.aggregates.base import Aggregate as Aggregate
     from featurekit.aggregates.bins import Histogram as Histogram
+    from featurekit.aggregates.bits import BitAnd as BitAnd
+    from featurekit.aggregates.bits import BitOr as BitOr
     from featurekit.aggregates.booleans import All as All
     from featurekit.aggregates.booleans import Any as Any
     from featurekit.aggregates.counting import Count as Count
     from featurekit.aggregates.counting import CountDistinct as CountDistinct
     from featurekit.aggregates.counting import TopK as TopK
     from featurekit.aggregates.counting import ValueCounts as ValueCounts
+    from featurekit.aggregates.decay import ExponentialDecay as ExponentialDecay
+    from featurekit.aggregates.entropy import Entropy as Entropy
     from featurekit.aggregates.extremes import Max as Max
     from featurekit.aggregates.extremes import Min as Min
+    from featurekit.aggregates.geometric import GeometricMean as GeometricMean
     from featurekit.aggregates.hyperloglog import ApproxCountDistinct as ApproxCountDistinct
+    from featurekit.aggregates.moments import Kurtosis as Kurtosis
+    from featurekit.aggregates.moments import Skew as Skew
+    from featurekit.aggregates.moments import SumOfSquares as SumOfSquares
     from featurekit.aggregates.ordered import First as First
     from featurekit.aggregates.ordered import FirstN as FirstN
     from featurekit.aggregates.ordered import Lag as Lag
     from featurekit.aggregates.ordered import Last as Last
     from featurekit.aggregates.ordered import LastN as LastN
+    from featurekit.aggregates.pairs import Correlation as Correlation
+    from featurekit.aggregates.pairs import Covariance as Covariance
     from featurekit.aggregates.quantiles import ApproxQuantile as ApproxQuantile
     from featurekit.aggregates.quantiles import Quantile as Quantile
     from featurekit.aggregates.ranked import Distinct as Distinct
@@ -77,6 +98,7 @@ if typing.TYPE_CHECKING:
     from featurekit.aggregates.spread import Variance as Variance
     from featurekit.aggregates.summing import Mean as Mean
     from featurekit.aggregates.summing import Sum as Sum
+    from featurekit.aggregates.trend import LinearTrend as LinearTrend
 
     BY_NAME: dict[str, type[Aggregate]]
     """Every aggregate by its name."""

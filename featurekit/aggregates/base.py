@@ -15,13 +15,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from featurekit.aggregates import runs
+from featurekit.aggregates.frame import check_frame, needs_window
 from featurekit.aggregates.sql import AggregateSql, Finisher, InputColumn
 from featurekit.aggregates.sums import SumField, Sums
 from featurekit.aggregates.tally import Tally, TallyKind
 from featurekit.core.durations import LIFETIME, Duration, duration_text, duration_us, window_us
+from featurekit.core.periods import Calendar
 from featurekit.core.types import OPTIONAL, Type
 from featurekit.core.written import Defined, Place
 from featurekit.errors import DefinitionError
@@ -46,6 +48,15 @@ class Aggregate(metaclass=Defined):
     With `ahead=True` it is a label: its window is (t, t + window], of events that arrived by the
     run's `known_at` (T10). `settle` is how long after the end of the window events of it may still
     arrive, by default the delay that the source declares. A label takes no hop, offset or lifetime.
+
+    Other events count where these are written (T10). `exclude="instant"` leaves out events at t.
+    With `ends="hop"` the window ends at the last multiple of `hop`, and is as long as it says.
+    `calendar` ("day", "week" or "month") in the zone `timezone` takes the place of the window: it
+    is the last full period before that of t, or the last `periods` of them; with `running=True` it
+    is the period of t, up to t. `rows=n` keeps the last n events of the window, or of all where
+    there is no window; those that `where` leaves out are none of them, and those whose input is
+    None are. `session="30m"` keeps the last events of the window that follow each other by at most
+    so long, and none where the last one is older than that.
     """
 
     input: Any = None
@@ -57,6 +68,14 @@ class Aggregate(metaclass=Defined):
     windows: Sequence[Duration] = field(default=(), kw_only=True)
     ahead: bool = field(default=False, kw_only=True)
     settle: Duration | None = field(default=None, kw_only=True)
+    exclude: Literal["instant"] | None = field(default=None, kw_only=True)
+    ends: Literal["hop"] | None = field(default=None, kw_only=True)
+    calendar: Calendar | None = field(default=None, kw_only=True)
+    timezone: str | None = field(default=None, kw_only=True)
+    running: bool = field(default=False, kw_only=True)
+    periods: int | None = field(default=None, kw_only=True)
+    rows: int | None = field(default=None, kw_only=True)
+    session: Duration | None = field(default=None, kw_only=True)
     place: Place | None = field(default=None, init=False, repr=False, compare=False)
 
     # Whether the value depends on the order of T6; then both paths must keep that order.
@@ -66,6 +85,10 @@ class Aggregate(metaclass=Defined):
     # Whether it is computed from the instants of the events, in microseconds, instead of its
     # inputs.
     of_instants: ClassVar[bool] = False
+    # Whether it is computed from pairs, each of an event's instant in microseconds and its input.
+    timed: ClassVar[bool] = False
+    # Whether it takes two inputs, as one that is a list of both.
+    paired: ClassVar[bool] = False
     # The sums that can replace the inputs of a part of a window, in `over_sums`.
     adds: ClassVar[tuple[SumField, ...]] = ()
     # Whether the value over a part of a window can replace the inputs of that part, in `over`.
@@ -83,19 +106,22 @@ class Aggregate(metaclass=Defined):
     def __post_init__(self) -> None:
         what = type(self).__name__
         if self.input is None and not self.counts_rows:
+            some, given = "an input:", '"amount"'
+            if self.paired:
+                some, given = "two inputs, each", '"amount", "quantity"'
             raise DefinitionError(
-                f"{what} needs an input: a column's name or a @feature, as in "
-                f'{what}("amount", window="7d")'
+                f"{what} needs {some} a column's name or a @feature, as in "
+                f'{what}({given}, window="7d")'
             )
         if isinstance(self.windows, str) or (self.windows and self.window != ""):
             raise DefinitionError(
                 f'{what} takes one window, as in window="7d", or a list, as in '
                 'windows=["1h", "7d"]; leave one of the two out'
             )
-        if self.window == "" and not self.windows:
+        if self.window == "" and not self.windows and needs_window(self):
             raise DefinitionError(f'{what} needs a window, as in {what}(…, window="7d")')
         object.__setattr__(self, "windows", tuple(self.windows))
-        for window in self.windows or (self.window,):
+        for window in self.lengths:
             window_us(window, what=f"{what}(window=…)")
         if self.hop is not None:
             duration_us(self.hop, what=f"{what}(hop=…)")
@@ -106,6 +132,7 @@ class Aggregate(metaclass=Defined):
                 )
         if self.offset is not None:
             duration_us(self.offset, what=f"{what}(offset=…)", zero=True)
+        check_frame(self)
         self._check_ahead(what)
         self.check()
 
@@ -134,7 +161,7 @@ class Aggregate(metaclass=Defined):
                 f'{what}: the window of a label ends some day, and window="{LIFETIME}" does not; '
                 'write one as in window="90d"'
             )
-        for window in self.windows or (self.window,):
+        for window in self.lengths:
             if window_us(window, what=f"{what}(window=…)") > _MOST_AHEAD_US:
                 raise DefinitionError(
                     f"{what}: window={window!r} is longer than 285 years, and no label waits so "
@@ -142,6 +169,11 @@ class Aggregate(metaclass=Defined):
                 )
         if self.settle is not None:
             duration_us(self.settle, what=f"{what}(settle=…)", zero=True)
+
+    @property
+    def lengths(self) -> tuple[Duration, ...]:
+        """The lengths of its windows, as they are written; none where a calendar says them."""
+        return tuple(self.windows) or ((self.window,) if self.window != "" else ())
 
     def check(self) -> None:
         """Raises DefinitionError if one of the aggregate's own parameters is wrong."""
@@ -156,6 +188,14 @@ class Aggregate(metaclass=Defined):
     def keeps_none(self) -> bool:
         """Whether inputs that are None are among its inputs; those that err never are."""
         return False
+
+    @property
+    def inputs(self) -> tuple[Any, ...]:
+        """What it takes of an event: one column or transform, two if it is `paired`, or none if it
+        counts rows."""
+        if self.input is None:
+            return ()
+        return self.input if self.paired and isinstance(self.input, tuple) else (self.input,)
 
     @property
     def params(self) -> tuple[tuple[str, Any], ...]:
@@ -192,7 +232,8 @@ class Aggregate(metaclass=Defined):
         """The value over `values`, inputs of type `item` that are not None, in the order of T6.
         None if the window's value is None. ArithmeticError for the third state of R3.
 
-        If the aggregate is `of_instants`, `values` are the microseconds of the events.
+        If the aggregate is `of_instants`, `values` are the microseconds of the events; if it is
+        `timed`, they are pairs of these and the inputs.
         """
         raise NotImplementedError
 

@@ -75,7 +75,7 @@ class CountDistinct(Aggregate):
         return AggregateSql((part,), "coalesce({0}, 0)")
 
 
-def ranked(counts: Counter[Any]) -> dict[Any, int]:
+def ranked(counted: Counter[Any]) -> dict[Any, int]:
     """The counts by count descending, then by value; NaN comes last among equal counts."""
 
     def rank(pair: tuple[Any, int]) -> tuple[int, bool, Any]:
@@ -83,11 +83,11 @@ def ranked(counts: Counter[Any]) -> dict[Any, int]:
         nan = value != value
         return -count, nan, 0 if nan else value
 
-    return dict(sorted(counts.items(), key=rank))
+    return dict(sorted(counted.items(), key=rank))
 
 
-def counts_of(values: Iterable[Any], item: Type | None) -> Counter[Any]:
-    """How often each distinct input occurs."""
+def counts(values: Iterable[Any], item: Type | None) -> Counter[Any]:
+    """How often each distinct input occurs; -0.0 is counted as 0.0, and all NaNs as one."""
     return Counter(map(one_value, values) if item == FLOAT else values)
 
 
@@ -111,7 +111,7 @@ class ValueCounts(Aggregate):
         return dict_of(plain(self, item))
 
     def over(self, values: Sequence[Any], item: Type | None) -> dict[Any, int]:
-        return ranked(counts_of(values, item))
+        return ranked(counts(values, item))
 
     def over_tally(self, tally: Tally, item: Type | None) -> dict[Any, int]:
         return tally.ranked()
@@ -143,7 +143,7 @@ class TopK(Aggregate):
         return list_of(plain(self, item))
 
     def over(self, values: Sequence[Any], item: Type | None) -> list[Any]:
-        return list(ranked(counts_of(values, item)))[: self.k]
+        return list(ranked(counts(values, item)))[: self.k]
 
     def over_tally(self, tally: Tally, item: Type | None) -> list[Any]:
         return list(tally.ranked(self.k))

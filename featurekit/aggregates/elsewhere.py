@@ -28,6 +28,17 @@ _CALLED = {
     "Any": "exists boolor",
     "All": "every booland and",
     "TimeSince": "recency timesincelast",
+    "SumOfSquares": "sumsq sumsquares sumsquared",
+    "Skew": "skewness skewnesspop skewpop",
+    "Kurtosis": "kurt kurtosispop",
+    "Covariance": "cov covar covarsamp covarpop",
+    "Correlation": "corr corrcoef pearson pearsonr",
+    "LinearTrend": "slope trend regrslope linearregressionslope",
+    "ExponentialDecay": "ewma ema ewm decayedsum exponentialmovingaverage exponentialdecayed",
+    "GeometricMean": "geomean gmean",
+    "Entropy": "shannonentropy entropybits",
+    "BitAnd": "bitwiseand bitandagg",
+    "BitOr": "bitwiseor bitoragg",
 }
 _BY_OTHER_NAME = {other: name for name, others in _CALLED.items() for other in others.split()}
 _WRITTEN = {

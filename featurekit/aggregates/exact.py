@@ -34,6 +34,14 @@ def from_units(total: int) -> float:
     return total / (1 << UNIT_EXPONENT)  # int / int is correctly rounded in CPython
 
 
+def rounded(whole: int, divisor: int, exponent: int) -> float:
+    """The double nearest to whole / divisor * 2**exponent, ties to even; `divisor` is above 0.
+    OverflowError beyond the doubles."""
+    if exponent < 0:
+        return whole / (divisor << -exponent)
+    return (whole << exponent) / divisor
+
+
 def as_wholes(values: Sequence[float]) -> tuple[int, list[int]]:
     """Finite doubles as whole numbers times one power of two: the exponent, and the whole
     numbers."""

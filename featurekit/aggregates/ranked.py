@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from featurekit.aggregates.base import Aggregate, plain
-from featurekit.aggregates.counting import counts_of, entries_sql, ranked
+from featurekit.aggregates.counting import counts, entries_sql, ranked
 from featurekit.aggregates.ordered import N_MAX
 from featurekit.aggregates.quantiles import by_value, rank_sql, unrank_sql
 from featurekit.aggregates.sql import AggregateSql, InputColumn, present
@@ -89,7 +89,7 @@ class Distinct(Aggregate):
         return list_of(plain(self, item))
 
     def over(self, values: Sequence[Any], item: Type | None) -> list[Any]:
-        return self._sorted(list(ranked(counts_of(values, item)))[: self.top], item)
+        return self._sorted(list(ranked(counts(values, item)))[: self.top], item)
 
     def over_tally(self, tally: Tally, item: Type | None) -> list[Any]:
         return self._sorted(tally.ranked(self.top), item)
@@ -117,7 +117,7 @@ class Mode(Aggregate):
         return plain(self, item).or_none()
 
     def over(self, values: Sequence[Any], item: Type | None) -> Any:
-        return next(iter(ranked(counts_of(values, item))), None)
+        return next(iter(ranked(counts(values, item))), None)
 
     def over_tally(self, tally: Tally, item: Type | None) -> Any:
         return next(iter(tally.ranked(1)), None)

@@ -20,6 +20,7 @@ from featurekit.aggregates.sql import (
     present,
 )
 from featurekit.aggregates.sums import SumField, Sums
+from featurekit.core import roots
 from featurekit.core.types import BOOL, FLOAT, INT, Type
 
 _BITS = exact.SQUARED_BITS
@@ -43,26 +44,7 @@ def spread(
     else:
         denominator <<= -2 * exponent
     # int / int is correctly rounded in CPython.
-    return _root(numerator, denominator) if root else numerator / denominator
-
-
-def _root(n: int, m: int) -> float:
-    """The square root of n / m, correctly rounded.
-
-    It takes an integer root of at least 55 bits, and makes it odd if it is not exact. That integer
-    lies on the same side of every double and of every half-way point as the real root, so rounding
-    it gives the same double.
-    """
-    if n == 0:
-        return 0.0
-    shift = (n.bit_length() - m.bit_length() - 109) // 2
-    if shift < 0:
-        n <<= -2 * shift
-    else:
-        m <<= 2 * shift
-    root = math.isqrt(n // m)
-    root |= root * root * m != n
-    return root / (1 << -shift) if shift < 0 else (root << shift) / 1
+    return roots.root(numerator, denominator) if root else numerator / denominator
 
 
 def spread_of(values: Sequence[Any], *, ddof: int, root: bool) -> float | None:
@@ -238,12 +220,7 @@ class _Spread(Aggregate):
             return None
         if sums.nans[0] or sums.plus[0] or sums.minus[0] or not all(map(math.isfinite, values)):
             return math.nan
-        exponent, wholes = exact.as_wholes(values) if item == FLOAT else (0, values)
-        low = min(exponent, sums.total[1], sums.squares[1] // 2)
-        up = exponent - low
-        total = (sums.total[0] << (sums.total[1] - low)) + (sum(wholes) << up)
-        squares = sums.squares[0] << (sums.squares[1] - 2 * low)
-        squares += sum(whole * whole for whole in wholes) << (2 * up)
+        low, (total, squares) = sums.powers(values, item, 2)
         return spread(count, total, squares, exponent=low, ddof=self.ddof, root=self.root)
 
     def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:

@@ -122,11 +122,12 @@ class Finisher:
 
 
 def each_list(column: Any) -> Iterator[list[Any] | None]:
-    """The lists of an Arrow column; None for a NULL. The lists contain no nulls."""
+    """The lists of an Arrow column; None for a NULL. The lists contain no nulls, and may contain
+    lists, or tuples that stand for structs."""
     import pyarrow.compute as pc
 
     flat = column.combine_chunks() if hasattr(column, "combine_chunks") else column
-    items = flat.flatten().to_numpy(zero_copy_only=False).tolist()
+    items = _python(flat.flatten())
     at = 0
     for length in pc.list_value_length(flat).to_pylist():
         if length is None:
@@ -134,3 +135,15 @@ def each_list(column: Any) -> Iterator[list[Any] | None]:
             continue
         yield items[at : at + length]
         at += length
+
+
+def _python(column: Any) -> list[Any]:
+    """The values of an Arrow column without nulls."""
+    import pyarrow as pa
+
+    if pa.types.is_struct(column.type):
+        return list(zip(*map(_python, column.flatten()), strict=True))
+    if pa.types.is_list(column.type):
+        return list(each_list(column))
+    values: list[Any] = column.to_numpy(zero_copy_only=False).tolist()
+    return values

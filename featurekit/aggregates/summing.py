@@ -22,7 +22,8 @@ from featurekit.aggregates.sums import SumField, Sums
 from featurekit.core.types import BOOL, FLOAT, INT, INT_MAX, INT_MIN, Type
 
 
-def _int64(total: int) -> int:
+def int64(total: int) -> int:
+    """The int; OverflowError if it is outside int64."""
     if not INT_MIN <= total <= INT_MAX:
         raise OverflowError("an integer sum outside int64")
     return total
@@ -148,12 +149,12 @@ class Sum(Aggregate):
     def over(self, values: Sequence[Any], item: Type | None) -> Any:
         if not values:
             return None
-        return exact.exact_sum(values) if item == FLOAT else _int64(sum(values))
+        return exact.exact_sum(values) if item == FLOAT else int64(sum(values))
 
     def over_sums(self, sums: Sums, values: Sequence[Any], item: Type | None) -> Any:
         if not sums.number + len(values):
             return None
-        return sums.real(values) if item == FLOAT else _int64(sums.whole(values))
+        return sums.real(values) if item == FLOAT else int64(sums.whole(values))
 
     def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 _ROW = '{"customer_id": 1, "basket_value": 25.0}'
 _INSTANT = "datetime(2026, 10, 4, tzinfo=UTC)"
+_OF_ROWS = (
+    "get",
+    "get_async",
+    "get_online_features",
+    "get_online_features_async",
+    "push",
+    "push_outcomes",
+)
+"""The calls whose `rows` are rows; those of an aggregate are their number."""
 
 EXAMPLES: dict[str, str] = {
     # definitions
@@ -63,6 +72,12 @@ EXAMPLES: dict[str, str] = {
     "windows": '["1h", "7d"]',
     "hop": '"1h"',
     "settle": '"1d"',
+    "exclude": '"instant"',
+    "ends": '"hop"',
+    "calendar": '"day"',
+    "running": "True",
+    "session": '"30m"',
+    "periods": "2",
     "labels": '["customer_future:churned"]',
     "offset": '"1d"',
     "n": "3",
@@ -72,6 +87,7 @@ EXAMPLES: dict[str, str] = {
     "q": "0.95",
     "since": '"last"',
     "ddof": "1",
+    "half_life": '"7d"',
     # calls
     "redis_url": '"redis://localhost:6379/0"',
     "url": '"redis://localhost:6379/0"',
@@ -107,7 +123,8 @@ EXAMPLES: dict[str, str] = {
     "consume.source": '"orders"',
     "stream": '"orders"',
     "sources": '["orders"]',
-    "rows": f"[{_ROW}]",
+    "rows": "10",
+    **{f"{call}.rows": f"[{_ROW}]" for call in _OF_ROWS},
     "entity": '"customer"',
     "keys": '{"customer_id": 1}',
     "row": _ROW,

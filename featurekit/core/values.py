@@ -29,4 +29,17 @@ class Err:
         return "ERROR"
 
 
+class Beyond(Exception):
+    """An error by a rule where Python itself raises nothing, as for an int outside int64. No
+    handler in a transform's text catches it."""
+
+
+class WrongType(TypeError):
+    """What Python raises for a value of the declared type that it does not take."""
+
+
+class NoAttribute(AttributeError):
+    """What Python raises where a search found nothing, and its group is asked for."""
+
+
 ERROR = Err()

@@ -10,21 +10,35 @@ from typing import Any
 
 from featurekit.aggregates import Aggregate
 from featurekit.core.calls import found, near
-from featurekit.core.durations import duration_us, window_us
+from featurekit.core.durations import duration_us
 from featurekit.core.types import BOOL, DATETIME, FLOAT, INT, Type
 from featurekit.core.written import Place, place_of, placed
 from featurekit.define.arrivals import text_of
 from featurekit.define.contracts.compiled import deciding_checks
 from featurekit.define.definitions import EventSource, FeatureView, Joined, Union
 from featurekit.define.explode import POSITION
+from featurekit.define.frame import frame_of, length_us
 from featurekit.define.identity import ViewIdentity, nameless
+from featurekit.define.pairs import pair_function
 from featurekit.define.parameters import misfit, read_transform, shadowed
-from featurekit.define.plan import Ahead, Asked, Check, Feature, Join, Part, Slot, Source, View
+from featurekit.define.plan import (
+    Ahead,
+    Asked,
+    Check,
+    Feature,
+    Join,
+    Part,
+    Slot,
+    Source,
+    View,
+    in_order,
+)
 from featurekit.define.union import taken_columns, unite
 from featurekit.errors import DefinitionError
 from featurekit.language import ir, wire
 from featurekit.language.to_duckdb import may_err
 from featurekit.language.transform import INSTANT, Transform, known_features
+from featurekit.language.verify import is_identifier
 
 
 def compile_source(source: EventSource | Joined | Union) -> Source:
@@ -147,6 +161,13 @@ def _bound(
     slots = [columns[p.name] for p in function.params]
     if all(slot.column == p.name for slot, p in zip(slots, function.params, strict=True)):
         return function
+    return _applied(function, slots, schema)
+
+
+def _applied(
+    function: ir.Function, slots: Sequence[Slot], schema: Mapping[str, Type]
+) -> ir.Function:
+    """The function over the EventSource's own columns, of which `slots` make its arguments."""
     params: dict[str, ir.Param] = {}
     arguments: list[ir.Expr] = []
     for slot in slots:
@@ -169,11 +190,16 @@ def _bound(
     return ir.Function(function.name, tuple(params.values()), (ir.Return(whole),), function.returns)
 
 
+def _called(value: str | Transform) -> str:
+    """What a column or transform is called."""
+    return value if isinstance(value, str) else value.name
+
+
 def _reach(feature: Feature) -> int:
     """How far from an instant its window reaches: back or, that of a label, ahead."""
     if feature.ahead is not None:
         return feature.window_us
-    return feature.window_us + feature.offset_us + feature.hop_us
+    return feature.farthest_us
 
 
 def _takers(item: Type | None) -> list[str]:
@@ -190,7 +216,7 @@ def _takers(item: Type | None) -> list[str]:
             one.result(item)
         except DefinitionError:
             continue
-        if not kind.of_instants:
+        if not kind.of_instants and not kind.paired:
             found.append(name)
     return found
 
@@ -248,7 +274,7 @@ class _ViewCompiler:
             for name, f in view.features.items()
             if isinstance(f, Aggregate) or not view.labels
         ]
-        ordered = not windows or any(f.implementation().ordered for f in made)
+        ordered = not windows or any(in_order(f) for f in made)
         if view.labels:
             made = self._with_transforms(made)
         if ordered:
@@ -336,8 +362,9 @@ class _ViewCompiler:
         if any(f.lifetime for f in features):
             raise self.fail(
                 None,
-                f"a lifetime window does not say how long the ids of source {source.name!r} are to "
-                'be remembered; write dedupe_within="30d" at the source',
+                f"a lifetime window (rows= without a window has one) does not say how long the "
+                f"ids of source {source.name!r} are to be remembered; write "
+                'dedupe_within="30d" at the source',
             )
         reach = [_reach(f) for f in features if f.aggregate is not None]
         if self.view.ttl is not None:
@@ -413,6 +440,10 @@ class _ViewCompiler:
 
     def _slot(self, value: str | Transform, feature: str | None) -> int:
         """The index of the slot for a column or transform; equal ones share a slot."""
+        return self._place(self._made(value, feature))
+
+    def _made(self, value: str | Transform, feature: str | None) -> Slot:
+        """The slot for a column or transform."""
         if isinstance(value, str):
             if value not in self.columns:
                 if value in known_features():
@@ -424,7 +455,7 @@ class _ViewCompiler:
                 raise self.fail(
                     feature, f"{self._from} has no column {value!r}; {near(value, self.columns)}"
                 )
-            return self._place(self.columns[value])
+            return self.columns[value]
         if INSTANT in value.parameters:
             raise self.fail(
                 feature,
@@ -436,7 +467,7 @@ class _ViewCompiler:
             bound = _bound(function, self.columns, self.schema)
         except DefinitionError as error:
             raise self.fail(feature, str(error)) from None
-        return self._place(Slot(function.returns, transform=bound))
+        return Slot(function.returns, transform=bound)
 
     def _read(self, transform: Transform, feature: str | None) -> ir.Function:
         """The transform's IR, whose parameters are columns or, in one that may take it, the
@@ -514,23 +545,20 @@ class _ViewCompiler:
 
     def _aggregate(self, name: str, aggregate: Aggregate) -> Feature:
         what = type(aggregate).__name__
-        for role in ("input", "where"):
-            given = getattr(aggregate, role)
+        taken = [("input", one) for one in aggregate.inputs]
+        for role, given in [*taken, ("where", aggregate.where)]:
             if given is not None and not isinstance(given, (str, Transform)):
                 shown = getattr(given, "__name__", None) or found(given)
                 write = (
                     f'write {what}("amount", …) for a column, or {what}(amount, …) for a @feature'
                 )
+                how = f"{write}, which is not called here"
+                how = "write @feature above its def" if callable(given) else how
                 raise self.fail(
                     name,
-                    f"{what}'s {role} is a column's name or a @feature, found {shown}; "
-                    + (
-                        "write @feature above its def"
-                        if callable(given)
-                        else f"{write}, which is not called here"
-                    ),
+                    f"{what}'s {role} is a column's name or a @feature, found {shown}; {how}",
                 )
-        slot = None if aggregate.input is None else self._slot(aggregate.input, name)
+        slot = self._input(name, aggregate)
         where = None if aggregate.where is None else self._slot(aggregate.where, name)
         if where is not None and self.slots[where].type.base != BOOL:
             raise self.fail(
@@ -542,7 +570,7 @@ class _ViewCompiler:
         try:
             result = aggregate.result(item)
         except DefinitionError as error:
-            given = aggregate.input
+            given = aggregate.inputs[0]
             shown = repr(given) if isinstance(given, str) else f"@feature {given.name}"
             of = f" for {shown}; aggregates of {item} are {', '.join(_takers(item))}"
             raise self.fail(name, f"{error}{of if item else ''}") from None
@@ -550,7 +578,7 @@ class _ViewCompiler:
         if default is not None:
             default = self._default(name, what, default, result.base)
             result = result.base
-        window, offset = window_us(aggregate.window, what="window"), aggregate.offset
+        window, offset = length_us(aggregate), aggregate.offset
         offset_us, ahead = duration_us(offset or "0s", what="offset", zero=True), None
         if aggregate.ahead:
             self.label_types[name] = result
@@ -571,7 +599,38 @@ class _ViewCompiler:
             default=default,
             params=aggregate.params,
             ahead=ahead,
+            frame=frame_of(aggregate),
         )
+
+    def _input(self, name: str, aggregate: Aggregate) -> int | None:
+        """The index of the slot that an aggregate reads; None if it counts rows. Two inputs are one
+        slot, a list of both."""
+        if not aggregate.paired:
+            return self._slot(aggregate.input, name) if aggregate.inputs else None
+        what, given = type(aggregate).__name__, aggregate.inputs
+        if len(given) != 2:
+            raise self.fail(
+                name, f'{what} takes two inputs, as in {what}("amount", "quantity", window="7d")'
+            )
+        slots = [self._made(one, name) for one in given]
+        for one, slot in zip(given, slots, strict=True):
+            if slot.type.base not in (BOOL, INT, FLOAT):
+                shown = repr(one) if isinstance(one, str) else f"@feature {one.name}"
+                raise self.fail(
+                    name, f"{what} takes int, float or bool, found {slot.type} for {shown}"
+                )
+            if isinstance(one, str) and not is_identifier(one):
+                raise self.fail(
+                    name,
+                    f"{what} reads both inputs by one function, and the column {one!r} is no name "
+                    "of Python; rename it in its files",
+                )
+        function = pair_function("_and_".join(map(_called, given)), *(s.type for s in slots))
+        try:
+            made = _applied(function, slots, self.schema)
+        except DefinitionError as error:
+            raise self.fail(name, str(error)) from None
+        return self._place(Slot(function.returns, transform=made))
 
     def _with_transforms(self, labels: Sequence[Feature]) -> list[Feature]:
         """The labels in the order in which they are written, transforms of labels among them. A

@@ -1,8 +1,9 @@
 """Makes the numeric fingerprint: the facts of this platform that decide the bits of values (R6).
 
-It holds libm's results on fixed probes, the time-zone database and the Unicode tables, each only if
-an operator in use depends on it. DuckDB is not part of it, because serving does not load DuckDB:
-its version is in the manifests of training sets (`define.proven`).
+It holds libm's results on fixed probes, the time-zone database, the Unicode tables and what
+`urllib.parse` makes of some texts, each only if an operator in use depends on it. DuckDB is not
+part of it, because serving does not load DuckDB: its version is in the manifests of training sets
+(`define.proven`).
 """
 
 from __future__ import annotations
@@ -37,7 +38,11 @@ def numeric_fingerprint(service: Service) -> dict[str, str]:
     found = {f"libm {op.key}": _probe(op) for op in rows if op.platform == "libm"}
     if any(op.platform == "unicode" for op in rows):
         found["unicode"] = unicodedata.unidata_version
+    if any(op.platform == "urllib" for op in rows):
+        found["urllib"] = _urls()
     zoned = any(s.timezone != "UTC" for v in service.views for s in v.source.sources)
+    frames = [f.frame for v in service.views for f in v.features if f.frame is not None]
+    zoned = zoned or any(frame.timezone not in (None, "UTC") for frame in frames)
     if zoned or any(op.platform == "tzdata" for op in rows):
         from featurekit.core.timezones import tzdata_version
 
@@ -66,6 +71,25 @@ def _probe(op: ops.Op) -> str:
         except ops.ERRORS:
             result = math.nan
         digest.update(struct.pack("<d", math.nan if result != result else float(result)))
+    return digest.hexdigest()[:16]
+
+
+def _urls() -> str:
+    """A hash of what `urllib.parse` makes of texts in which its releases differ."""
+    from featurekit.language import ops
+    from featurekit.language.ops.library import URLS
+
+    digest = hashlib.sha256()
+    for op in ops.TABLE.values():
+        if op.platform != "urllib":
+            continue
+        body = op.body()
+        for text in URLS:
+            try:
+                made = repr(body(*(text, "")[: len(op.params)]))
+            except ops.ERRORS:
+                made = ""
+            digest.update(f"{op.key} {made}\n".encode())
     return digest.hexdigest()[:16]
 
 

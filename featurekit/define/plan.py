@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from featurekit import aggregates
-from featurekit.core.durations import LIFETIME_US
+from featurekit.core.durations import LIFETIME, LIFETIME_US, duration_text
 from featurekit.core.types import OPTIONAL, Type
+from featurekit.define.frame import Frame
 from featurekit.language import ir, wire
 
 if TYPE_CHECKING:
@@ -160,6 +161,9 @@ class Feature:
 
     With `ahead` it is a label. The window of an aggregate is then (t, t + window_us], which is said
     by an offset of -window_us; or there is no aggregate, but a transform of other labels.
+
+    `frame` is what else decides which events count (T10). In a window of periods `window_us` is a
+    length that none of them exceeds.
     """
 
     name: str
@@ -175,6 +179,7 @@ class Feature:
     fingerprint: str = ""
     asked: Asked | None = field(default=None, metadata=OPTIONAL)
     ahead: Ahead | None = field(default=None, metadata=OPTIONAL)
+    frame: Frame | None = field(default=None, metadata=OPTIONAL)
 
     @property
     def reads(self) -> tuple[int, ...]:
@@ -192,12 +197,47 @@ class Feature:
         """Whether the window has no beginning."""
         return self.window_us == LIFETIME_US
 
+    @property
+    def span(self) -> str:
+        """How long the window is, for people: "7d", "lifetime", "the running month"."""
+        if self.frame is not None and self.frame.calendar is not None:
+            periods, calendar = self.frame.periods, self.frame.calendar
+            if periods is None:
+                return f"the running {calendar}"
+            return f"the last full {calendar}" if periods == 1 else f"{periods} full {calendar}s"
+        return LIFETIME if self.lifetime else duration_text(self.window_us)
+
+    @property
+    def nearest_us(self) -> int:
+        """How long before an instant the window ends at the latest, in microseconds."""
+        without = self.frame is not None and self.frame.exclude is not None
+        return max(self.offset_us, 1) if without else self.offset_us
+
+    @property
+    def farthest_us(self) -> int:
+        """How long before an instant the window begins at the earliest, in microseconds."""
+        return self.offset_us + self.window_us + self.hop_us
+
+    @property
+    def steady(self) -> bool:
+        """Whether the closed end of the window lies `nearest_us` before any instant, and the open
+        end is that of T4 and T5."""
+        return self.frame is None or self.frame.steady
+
+    @property
+    def cuts(self) -> bool:
+        """Whether not all events of the window count that the condition keeps (T10)."""
+        return self.frame is not None and self.frame.cuts
+
     def bounds(self, t: int) -> tuple[int, int]:
-        """The window (low, high] in microseconds as of `t` (T4, T5)."""
+        """The window (low, high] in microseconds as of `t` (T4, T5, T10)."""
+        if self.frame is not None and not self.frame.steady:
+            low, high = self.frame.bounds(t - self.offset_us, self.window_us, self.hop_us)
+            return low, min(high, t - self.nearest_us)
         low = t - self.offset_us - self.window_us
         if self.hop_us:
             low = low // self.hop_us * self.hop_us
-        return low, t - self.offset_us
+        return low, t - self.nearest_us
 
 
 @functools.cache
@@ -411,6 +451,12 @@ class Service:
 def is_label(service: Service, output: Output) -> bool:
     """Whether an output is a label, as only the columns of a training set are (T10)."""
     return output.view >= 0 and service.views[output.view].kind == "label"
+
+
+def in_order(feature: Feature) -> bool:
+    """Whether an aggregate's value depends on the order of the events (T6)."""
+    rows = None if feature.frame is None else feature.frame.rows
+    return rows is not None or feature.implementation().ordered
 
 
 def empty_value(feature: Feature) -> Any:

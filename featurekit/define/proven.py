@@ -37,6 +37,10 @@ SAMPLES: dict[str, tuple[dict[str, Any], ...]] = {
     "ApproxQuantile": ({"q": 0.5},),
     "Variance": ({"ddof": 1}, {"ddof": 0}),
     "StdDev": ({"ddof": 1}, {"ddof": 0}),
+    "Skew": ({"ddof": 1}, {"ddof": 0}),
+    "Kurtosis": ({"ddof": 1}, {"ddof": 0}),
+    "Covariance": ({"ddof": 1}, {"ddof": 0}),
+    "ExponentialDecay": ({"half_life": "5s"}, {"half_life": "3us"}),
     "TimeSince": ({"since": "last"}, {"since": "first"}),
 }
 """The parameters of its own that each aggregate is proven with; one without any is not named."""

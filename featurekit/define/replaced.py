@@ -73,7 +73,7 @@ def _uses(holders: Iterable[Holder]) -> Iterator[Use]:
             continue
         yield from (Use(entity, holder) for entity in holder.entities)
         for value in holder.features.values():
-            inside = (value.input, value.where) if isinstance(value, Aggregate) else (value,)
+            inside = (*value.inputs, value.where) if isinstance(value, Aggregate) else (value,)
             yield from (Use(one, holder) for one in inside if isinstance(one, Transform))
 
 

@@ -47,7 +47,7 @@ class Repo:
         found: list[Any] = []
         for view in self.views.values():
             for value in view.features.values():
-                found += [value.input, value.where] if isinstance(value, Aggregate) else [value]
+                found += [*value.inputs, value.where] if isinstance(value, Aggregate) else [value]
         for service in self.services.values():
             found += service.features
         return [one for one in found if isinstance(one, Transform)]

@@ -13,10 +13,14 @@ from dataclasses import fields
 
 from featurekit import aggregates
 from featurekit.aggregates.base import Aggregate
+from featurekit.aggregates.frame import MOST_PERIODS, MOST_ROWS
 from featurekit.core.durations import LIFETIME_US
+from featurekit.core.periods import longest_us
+from featurekit.core.timezones import zone_names
 from featurekit.core.types import BOOL, DATETIME, OPTIONAL, Type
 from featurekit.define.arrivals import COMMIT, MODIFIED, delay_us
 from featurekit.define.explode import event_schema
+from featurekit.define.frame import Frame
 from featurekit.define.plan import (
     Asked,
     Check,
@@ -153,7 +157,7 @@ class _View:
             raise Unsound(f"{self.what}: a span of time below zero")
         if (view.dedupe_us is None) != (view.source.event_id is None):
             raise Unsound(f"{self.what}: it remembers ids without a source that has them")
-        reach = [f.window_us + f.offset_us + f.hop_us for f in view.features]
+        reach = [f.farthest_us for f in view.features]
         if view.kind == "window" and view.ttl_us is not None:
             reach.append(view.ttl_us)
         if view.retain_us < max(reach):
@@ -216,6 +220,8 @@ class _View:
             raise Unsound(
                 f"{what}: a {self.view.kind} view and {feature.aggregate or 'no aggregate'}"
             )
+        if feature.frame is not None:
+            _frame(feature, feature.frame, what)
         if feature.aggregate is None:
             plain = (feature.window_us, feature.offset_us, feature.hop_us, feature.where)
             if item is None or plain != (0, 0, 0, None) or feature.params:
@@ -262,6 +268,32 @@ class _View:
             return made.result(None if item is None else item.base)
         except (DefinitionError, TypeError, ValueError) as error:
             raise Unsound(f"{what}: {error}") from None
+
+
+def _frame(feature: Feature, frame: Frame, what: str) -> None:
+    """Whether what a feature says of the events that count has a meaning (T10)."""
+    if feature.aggregate is None or feature.ahead is not None:
+        raise Unsound(f"{what}: it chooses among the events of a window and has none")
+    if frame.rows is not None and not 1 <= frame.rows <= MOST_ROWS:
+        raise Unsound(f"{what}: the last {frame.rows} rows")
+    if frame.session_us is not None:
+        others = (frame.rows, frame.ends, frame.calendar)
+        if others != (None, None, None) or not 0 < frame.session_us <= feature.window_us:
+            raise Unsound(f"{what}: a session with gaps of {frame.session_us} µs")
+        if feature.lifetime:
+            raise Unsound(f"{what}: a session without a window")
+    if frame.ends is not None and (not feature.hop_us or frame.calendar is not None):
+        raise Unsound(f"{what}: its window ends at a hop and has none")
+    if frame.calendar is None:
+        if frame.timezone is not None or frame.periods is not None:
+            raise Unsound(f"{what}: periods of no calendar")
+        return
+    if frame.timezone not in zone_names():
+        raise Unsound(f"{what}: {frame.timezone!r} is no time zone of this tzdata")
+    if frame.periods is not None and not 1 <= frame.periods <= MOST_PERIODS:
+        raise Unsound(f"{what}: a window of {frame.periods} periods")
+    if feature.hop_us or feature.window_us != longest_us(frame.calendar, (frame.periods or 0) + 1):
+        raise Unsound(f"{what}: the window of a {frame.calendar} is {feature.window_us} µs")
 
 
 def _source(source: Source, of: str) -> None:

@@ -226,6 +226,38 @@ class For:
 
 
 @dataclass(frozen=True, slots=True)
+class While:
+    """`while test: body`. A call of the function errs whose loops of this kind take more than
+    `MOST_TURNS` turns together."""
+
+    test: Expr
+    body: tuple[Statement, ...]
+
+
+MOST_TURNS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """`try: body`, and for each handler the classes of errors that it catches."""
+
+    body: tuple[Statement, ...]
+    caught: tuple[tuple[str, ...], ...] = field(metadata=DATA)
+    handlers: tuple[tuple[Statement, ...], ...]
+
+
+CATCHABLE = frozenset(
+    {
+        *("ArithmeticError", "AttributeError", "IndexError", "KeyError", "LookupError"),
+        *("OverflowError", "TypeError", "UnicodeDecodeError", "UnicodeEncodeError"),
+        *("UnicodeError", "ValueError", "ZeroDivisionError"),
+    }
+)
+"""The classes that a handler may catch: those that an operator of a well-typed function raises.
+What is an error by a rule alone (`core.values.Beyond`) is of none of them."""
+
+
+@dataclass(frozen=True, slots=True)
 class Break:
     """`break`."""
 
@@ -255,7 +287,7 @@ class Verbatim:
     constants: tuple[tuple[str, Any], ...]
 
 
-Statement = Assign | If | Return | Evaluate | For | Break | Continue | Fail | Verbatim
+Statement = Assign | If | Return | Evaluate | For | While | Try | Break | Continue | Fail | Verbatim
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,9 @@ from featurekit.language.ir import (
     If,
     Return,
     Statement,
+    Try,
     Verbatim,
+    While,
     Zip,
 )
 from featurekit.language.trace import text
@@ -52,6 +54,15 @@ def _block(statements: tuple[Statement, ...]) -> Iterator[str]:
                     run = repr([tuple(map(text, row)) for row in over.rows])
                 yield f"for {', '.join(n.lstrip('.') for n in names)} in {run}:"
                 yield from _indented(body)
+            case While(test, body):
+                yield f"while {text(test)}:"
+                yield from _indented(body)
+            case Try(body, caught, handlers):
+                yield "try:"
+                yield from _indented(body)
+                for classes, handler in zip(caught, handlers, strict=True):
+                    yield f"except ({', '.join(classes)}):"
+                    yield from _indented(handler)
             case Break():
                 yield "break"
             case Continue():

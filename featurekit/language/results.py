@@ -1,7 +1,9 @@
-"""The fields of a result type that holds several values: NamedTuple, TypedDict, tuple[…]."""
+"""The fields of a result type that holds several values: NamedTuple, TypedDict, dataclass,
+tuple[…]."""
 
 from __future__ import annotations
 
+import dataclasses
 import types as pytypes
 import typing
 from typing import Any
@@ -23,9 +25,18 @@ def result_fields(hint: Any) -> dict[str, Any] | None:
         return {str(i): inner for i, inner in enumerate(arguments)}
     if isinstance(hint, type):
         named = issubclass(hint, tuple) and hasattr(hint, "_fields")
-        if named or typing.is_typeddict(hint):
+        if named or typing.is_typeddict(hint) or dataclasses.is_dataclass(hint):
             return typing.get_type_hints(hint)
     return None
+
+
+def in_order(hint: Any) -> bool:
+    """Whether Python unpacks such a result into its fields: a tuple or NamedTuple, which may be
+    None."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, pytypes.UnionType):
+        return all(a is type(None) or in_order(a) for a in arguments)
+    return origin is tuple or (isinstance(hint, type) and issubclass(hint, tuple))
 
 
 def field_of(result: Any, field: str) -> Any:

@@ -14,8 +14,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
 from featurekit.core.types import INT, INT_MAX, INT_MIN
-from featurekit.core.values import ERROR
+from featurekit.core.values import ERROR, Beyond
 from featurekit.language.ir import (
+    MOST_TURNS,
     Apply,
     Assign,
     Bind,
@@ -41,8 +42,10 @@ from featurekit.language.ir import (
     Param,
     Return,
     Statement,
+    Try,
     Unrolled,
     Verbatim,
+    While,
     Zip,
 )
 from featurekit.language.walk import children, free
@@ -91,7 +94,7 @@ def to_python(function: Function, probe: Probe | None = None) -> Callable[..., A
 
 
 def _overflow() -> Any:
-    raise OverflowError("an int outside int64")
+    raise Beyond("an int outside int64")
 
 
 def _flat(lists: Iterable[list[Any]]) -> list[Any]:
@@ -165,11 +168,15 @@ class _Printer:
         self.bare: dict[int, Expr] = {}
         self.temporaries = 0
         self.raises = False
+        self.counts = False
 
     def function(self, name: str, function: Function) -> list[str]:
         parameters = ", ".join(identifier(p.name) for p in function.params)
+        outside, self.counts = self.counts, False
         body = self.block(function.body, "    ")
-        return [f"def {name}({parameters}):", *body]
+        counter = ["    _turns = 0"] if self.counts else []
+        self.counts = outside
+        return [f"def {name}({parameters}):", *counter, *body]
 
     def block(self, statements: tuple[Statement, ...], indent: str) -> list[str]:
         lines = []
@@ -197,6 +204,14 @@ class _Printer:
                     target = ", ".join(identifier(n) for n in names)
                     lines.append(f"{indent}for {target} in {self.over(over)}:")
                     lines += self.block(body, deeper)
+                case While(test, body):
+                    self.counts = self.raises = True
+                    lines.append(f"{indent}while {self.expr(test)}:")
+                    lines.append(f"{deeper}_turns += 1")
+                    lines.append(f"{deeper}if _turns > {MOST_TURNS}: _overflow()")
+                    lines += self.block(body, deeper)
+                case Try(body, caught, handlers):
+                    lines += self.attempt(body, caught, handlers, indent)
                 case Break():
                     lines.append(f"{indent}break")
                 case Continue():
@@ -209,6 +224,20 @@ class _Printer:
                 case _:
                     assert_never(statement)
         return lines or [f"{indent}pass"]
+
+    def attempt(
+        self,
+        body: tuple[Statement, ...],
+        caught: tuple[tuple[str, ...], ...],
+        handlers: tuple[tuple[Statement, ...], ...],
+        indent: str,
+    ) -> list[str]:
+        deeper = indent + "    "
+        lines = [f"{indent}try:", *self.block(body, deeper)]
+        for classes, handler in zip(caught, handlers, strict=True):
+            lines.append(f"{indent}except ({''.join(f'{c}, ' for c in classes)}):")
+            lines += self.block(handler, deeper)
+        return lines
 
     def over(self, over: Zip | Unrolled) -> str:
         match over:

@@ -77,6 +77,7 @@ class _Recorder:
         self.begun: tuple[Expr, tuple[Any, ...], Mapping[str, Any]] | None = None
 
     def began(self, node: Expr, given: tuple[Any, ...], names: dict[str, Any]) -> None:
+        self.end()
         self.begun = node, given, names
 
     def ended(self, value: Any) -> Any:
@@ -90,9 +91,10 @@ class _Recorder:
         return value
 
     def end(self) -> None:
-        """End the call: a node that began and did not end has erred."""
+        """End the call, or go on in a handler: a node that began and did not end has erred."""
         if self.begun is not None:
             self.keep(*self.begun, ERROR)
+            self.begun = None
 
     def keep(
         self, node: Expr, given: tuple[Any, ...], names: Mapping[str, Any], value: Any

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, assert_never
 
 from featurekit.core.types import BOOL, INT, INT_MAX, INT_MIN, LONGEST_VECTOR, NONE, Type
 from featurekit.language.ir import (
+    CATCHABLE,
     Apply,
     Assign,
     Bind,
@@ -38,8 +39,10 @@ from featurekit.language.ir import (
     Param,
     Return,
     Statement,
+    Try,
     Unrolled,
     Verbatim,
+    While,
     Zip,
 )
 from featurekit.language.walk import MOST_DEEP, depth
@@ -231,6 +234,12 @@ class _Function:
                 after = self.block(body, inner, loop=True)
                 if isinstance(over, Unrolled) and over.rows:  # it turns, so what it binds stays
                     env |= {n: t for n, t in (after or inner).items() if n not in env}
+            case While(test, body):
+                true, false = self.test(test, env)
+                self.block(body, true, loop=True)
+                return false
+            case Try():
+                return self.attempt(statement, env, loop=loop)
             case Break() | Continue():
                 if not loop:
                     self.fail("a break or continue outside a loop")
@@ -242,6 +251,17 @@ class _Function:
             case _:
                 assert_never(statement)
         return env
+
+    def attempt(self, node: Try, env: Env, *, loop: bool) -> Env | None:
+        """What is bound after a try: a handler starts from what was bound before it."""
+        if len(node.caught) != len(node.handlers) or not node.handlers:
+            self.fail("a try with another number of handlers")
+        if any(name not in CATCHABLE for classes in node.caught for name in classes):
+            self.fail("a handler of another class of errors")
+        after = self.block(node.body, dict(env), loop=loop)
+        for handler in node.handlers:
+            after = _met(after, self.block(handler, dict(env), loop=loop))
+        return after
 
     def over(self, over: Zip | Unrolled, env: Env, width: int) -> list[Type]:
         """The types of what a loop binds in each step; it binds `width` names."""

@@ -14,7 +14,7 @@ from featurekit.core.sql import literal, quote
 from featurekit.core.types import FLOAT, instant
 from featurekit.define.plan import Feature, View, empty_value
 from featurekit.offline.view_events import keys_sql
-from featurekit.offline.window_plans.parts import high_sql, low_sql
+from featurekit.offline.window_plans.parts import first_column, within_sql
 
 _COLUMNS_AT_ONCE = 100
 
@@ -101,12 +101,14 @@ def add_erred(known: dict[str, Erred], new: Iterable[Erred]) -> None:
 
 
 def in_window_sql(feature: Feature) -> str:
-    """The predicate that an event of the join lies in the feature's window and passes its
-    `where`."""
-    terms = [f"e.__ts > {low_sql(feature)}", f"e.__ts <= {high_sql(feature)}"]
-    if feature.where is not None:
-        terms.append(f"coalesce(e.s{feature.where}, FALSE)")
-    return " AND ".join(terms)
+    """The predicate that an event of the join lies in the feature's window, passes its `where`, and
+    is none of those that the window leaves out (T10)."""
+    within = within_sql(feature)
+    if not feature.cuts:
+        return within
+    assert feature.frame is not None
+    place = "__o" if feature.frame.rows is not None else "__ts"
+    return f"{within} AND e.{place} >= l.{quote(first_column(feature))}"
 
 
 def empty_sql(feature: Feature) -> str:

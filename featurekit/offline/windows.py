@@ -16,7 +16,7 @@ from featurekit.core.status import (
     PRESENT,
 )
 from featurekit.core.types import INT
-from featurekit.define.plan import Feature, View
+from featurekit.define.plan import Feature, View, in_order
 from featurekit.offline.events import EventRows
 from featurekit.offline.view_events import ViewEvents, keys_sql, order_sql, view_events
 from featurekit.offline.view_result import (
@@ -28,7 +28,9 @@ from featurekit.offline.view_result import (
     in_window_sql,
 )
 from featurekit.offline.window_plans.choose import group_windows
+from featurekit.offline.window_plans.firsts import with_firsts
 from featurekit.offline.window_plans.parts import WindowParts, high_sql
+from featurekit.offline.window_plans.periods import with_periods
 
 _PLANNED_AT_ONCE = 100
 """A view of more windows than this writes the results of so many at a time to a table. DuckDB plans
@@ -106,7 +108,10 @@ def _windows_sql(
     those that have an `x` column. `first` joins `k.__first`, where that is read."""
     numbers = [*chosen, *range(len(view.features), len(asked))]
     parts = [asked[i] for i in numbers]
-    found = group_windows(con, view, parts, table=table, labels=labels, prompt=prompt)
+    features = [a.feature for a in parts]
+    framed = with_periods(con, features, labels, table)
+    framed = with_firsts(con, view, features, table=table, labels=framed, prompt=prompt)
+    found = group_windows(con, view, parts, table=table, labels=framed, prompt=prompt)
     finished = _finished_sql({i: asked[i] for i in numbers})
     # A label without an event in reach may have no group. Its parts are NULL then, and so are those
     # of a window without events: the value and the error of NULLs are what an empty window has.
@@ -126,7 +131,7 @@ def _make_events(con: Any, view: View, made: ViewEvents, name: str, span: tuple[
     con.execute(
         f"CREATE TEMP TABLE {name} AS SELECT *, __ts AS __o FROM {made.sql} WHERE {reached}"
     )
-    if not any(f.implementation().ordered for f in view.features):
+    if not any(map(in_order, view.features)):
         return
     tied = f"SELECT 1 FROM {name} GROUP BY {keys_sql(view)}, __ts HAVING count(*) > 1 LIMIT 1"
     if con.execute(tied).fetchall():

@@ -116,7 +116,8 @@ def _of_slots(written: FeatureView, compiled: View) -> Iterator[PlainFunction]:
         value = written.features[feature.name]
         pairs: list[tuple[Any, int | None]] = [(value, feature.slot)]
         if isinstance(value, Aggregate):
-            pairs = [(value.input, feature.slot), (value.where, feature.where)]
+            input = None if value.paired else value.input
+            pairs = [(input, feature.slot), (value.where, feature.where)]
         for one, slot in pairs:
             if isinstance(one, Transform) and slot is not None and slot not in seen:
                 seen.add(slot)

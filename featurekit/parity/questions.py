@@ -17,8 +17,10 @@ from featurekit.core.sql import quote
 from featurekit.core.types import EPOCH, INSTANT_MAX, INSTANT_MIN, MICROSECOND, Type, as_float32
 from featurekit.define.plan import Service, View
 from featurekit.offline.counted_events import make_events
+from featurekit.parity.edges import turns_of
 
 _EXPIRIES = 0.2  # the share of a view's questions that stand at the end of its ttl
+_TURNS = 0.3  # the share that stands where a period of a calendar begins, or a window hops
 _FLOATS = (0.0, -0.0, 1.0, 25.0, 0.1, -3.5, 1e-308, 1e308, math.inf, -math.inf, math.nan)
 _INTS = (0, 1, -1, 2, 7, 1000, 2**31, 2**53 + 1, 2**63 - 1, -(2**63))
 _TEXTS = ("", "a", " C5 ", "C536379", "é", "ß", "\u2003x", "😀", "İ")
@@ -53,6 +55,7 @@ def draw(
     high = max(max(a["__ts"], a["__created"]) for a in flat)
     # Each view's own edges, about its own events: those of another would mostly be no edges of it.
     offsets = {view.name: sorted(_offsets(view)) for view in service.views}
+    turns = {view.name: turns_of(view) for view in service.views}
     hops = {v.name: sorted({f.hop_us for f in v.features if f.hop_us}) for v in service.views}
     questions: list[Question] = []
     while len(questions) < rows:
@@ -66,6 +69,8 @@ def draw(
             at = int(anchor["__ts"]) + view.ttl_us + rng.choice((-1, 0, 0, 1))
         else:
             at = _instant(anchor, offsets[view.name], hops[view.name], low, high, rng)
+            if turns[view.name] and rng.random() < _TURNS:
+                at = rng.choice(turns[view.name])(int(anchor["__ts"])) + rng.choice((-1, 0, 0, 1))
         questions.append(Question(row, min(max(at, INSTANT_MIN), INSTANT_MAX)))
     return questions
 
@@ -150,6 +155,8 @@ def _offsets(view: View) -> set[int]:
     for feature in view.features:
         if feature.aggregate is not None:
             found.add(feature.offset_us)
+            if feature.frame is not None and feature.frame.session_us is not None:
+                found.add(feature.offset_us + feature.frame.session_us)
             if not feature.lifetime:
                 found.add(feature.offset_us + feature.window_us)
     if view.ttl_us is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from featurekit.aggregates import Aggregate
 from featurekit.core.attributes import Named
-from featurekit.core.durations import LIFETIME, duration_text
+from featurekit.core.durations import duration_text
 from featurekit.core.types import instant
 from featurekit.define.definitions import Described, Entity, FeatureService, FeatureView
 from featurekit.define.deprecated import Deprecation
@@ -277,8 +277,7 @@ def definition(view: View, feature: Feature) -> str:
     if feature.aggregate is None:
         return f"the latest {_slot(view, feature.slot)}"
     what = feature.aggregate + ("" if feature.slot is None else f" of {_slot(view, feature.slot)}")
-    span = LIFETIME if feature.lifetime else duration_text(feature.window_us)
-    what += f" over {span}"
+    what += f" over {feature.span}"
     if feature.ahead is not None:
         what += " ahead"
         if feature.ahead.settle_us is not None:
@@ -287,6 +286,8 @@ def definition(view: View, feature: Feature) -> str:
         what += f", {duration_text(feature.offset_us)} before"
     if feature.hop_us:
         what += f", by steps of {duration_text(feature.hop_us)}"
+    if feature.frame is not None:
+        what += "".join(f", {said}" for said in feature.frame.said)
     if feature.where is not None:
         what += f", where {_slot(view, feature.where)}"
     return what if feature.default is None else f"{what}, else {feature.default!r}"

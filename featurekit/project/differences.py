@@ -7,7 +7,7 @@ from dataclasses import replace
 from difflib import ndiff
 from typing import Any
 
-from featurekit.core.durations import LIFETIME, duration_text
+from featurekit.core.durations import duration_text
 from featurekit.define.deprecated import WHOLE, Deprecated
 from featurekit.define.plan import Feature, Output, Part, Service, Slot, Source, View
 from featurekit.language import ir
@@ -201,10 +201,13 @@ def _of_features(old: tuple[View, Feature], new: tuple[View, Feature]) -> Iterat
     for what in ("window",) if any(ahead) else ("window", "offset", "hop"):
         spans = [getattr(f, f"{what}_us") for f in (before, after)]
         texts = [
-            LIFETIME if f.lifetime and what == "window" else _duration(us or None)
+            f.span if what == "window" and us else _duration(us or None)
             for us, f in zip(spans, (before, after), strict=True)
         ]
         yield from _changed(what, *texts)
+    frames = [{} if f.frame is None else f.frame.written for f in (before, after)]
+    for name in dict.fromkeys([*frames[0], *frames[1]]):
+        yield from _changed(name, *(frame.get(name) for frame in frames))
     yield from _changed("default", before.default, after.default)
     for name in dict.fromkeys([*dict(before.params), *dict(after.params)]):
         yield from _changed(name, dict(before.params).get(name), dict(after.params).get(name))

@@ -32,7 +32,7 @@ from agreeing import (
     rich,
     view,
 )
-from family import FAMILY, HINTS, PLAIN, W, each, lists, shown
+from family import FAMILY, HINTS, PLAIN, W, each, inputs, lists, shown
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from oracle import bits
@@ -45,16 +45,27 @@ from featurekit.aggregates import (
     All,
     ApproxCountDistinct,
     ApproxQuantile,
+    BitAnd,
+    BitOr,
+    Correlation,
     Count,
+    Covariance,
+    Entropy,
+    ExponentialDecay,
     First,
     FirstN,
+    GeometricMean,
+    Kurtosis,
     LastN,
+    LinearTrend,
     Max,
     Mean,
     Min,
     Quantile,
+    Skew,
     StdDev,
     Sum,
+    SumOfSquares,
     TimeSince,
     TopK,
     ValueCounts,
@@ -62,7 +73,6 @@ from featurekit.aggregates import (
     exact,
     hyperloglog,
     quantiles,
-    spread,
 )
 from featurekit.aggregates import Any as AnyOf
 from featurekit.aggregates.hyperloglog import HyperLogLog
@@ -70,6 +80,7 @@ from featurekit.aggregates.quantiles import BucketCounts
 from featurekit.aggregates.sql import InputColumn
 from featurekit.aggregates.sums import sums_of
 from featurekit.aggregates.tallies import Form
+from featurekit.core import roots
 from featurekit.core.types import (
     BOOL,
     FLOAT,
@@ -83,6 +94,7 @@ from featurekit.define.definitions import EventSource, FeatureView
 from featurekit.define.published import plan_bytes, read_plan
 from featurekit.errors import DefinitionError
 from featurekit.language import wire as ir
+from featurekit.language.transform import feature
 from featurekit.online.state.codec import encode_column, raw_column
 
 NAN, INF, MAX_DOUBLE, TINY = math.nan, math.inf, 1.7976931348623157e308, 5e-324
@@ -110,10 +122,10 @@ def test_neither_order_nor_grouping_leaves_a_trace(one, type_):
     """Of inputs, of sums of some beside others, and of values over some in the place of these."""
 
     @settings(max_examples=max(10, EXAMPLES // 4))
-    @given(lists(type_), st.randoms(use_true_random=False))
+    @given(inputs(one, type_), st.randoms(use_true_random=False))
     def check(values, shuffler):
         expected = told(lambda: oracle._finish(one, values))
-        assert told(lambda: one.over(values, type_)) == expected
+        assert told(lambda: one.as_of(one.over(values, type_), 0)) == expected
         first, last = sorted(shuffler.randint(0, len(values)) for _ in range(2))
         groups = [values[:first], values[first:last], values[last:]]
         if one.chooses:
@@ -137,7 +149,7 @@ def test_neither_order_nor_grouping_leaves_a_trace(one, type_):
                     assert told(lambda t=tally: one.over_tally(t, type_)) == expected
                 assert form.encode(form.merged(some)) == bytes_
         shuffler.shuffle(values)
-        assert told(lambda: one.over(values, type_)) == expected
+        assert told(lambda: one.as_of(one.over(values, type_), 0)) == expected
 
     check()
 
@@ -283,7 +295,7 @@ def assert_spread(values: list[Any], ddof: int) -> None:
 @example(n=(2**53 + 1) ** 2 + 1, m=4)
 @example(n=(2**53 + 1) ** 2 - 1, m=4)
 def test_a_root_is_rounded_to_the_nearest_double(n, m):
-    root = spread._root(n, m)
+    root = roots.root(n, m)
     if root == 0.0:
         assert Fraction(n, m) <= Fraction(TINY) ** 2 / 4
         return
@@ -426,6 +438,11 @@ def test_a_distinct_estimate_is_near(n):
 # --- three ways -----------------------------------------------------------------------------------
 
 
+@feature
+def size(amount: float) -> float:
+    return abs(amount) + 1.0
+
+
 def of(name: str, made: Any, *more: Any, **options: Any) -> dict[str, Aggregate]:
     """One aggregate of each of the columns, by turns with hops, offsets and conditions."""
     ways = ({}, {"hop": "7h"}, {"offset": "1h"}, {"where": "flag"})
@@ -451,6 +468,28 @@ NUMERIC = {
     "sum": Sum("amount", windows=["1h", "1d", dt.timedelta(days=8)]),
     "mean": Mean(ratio, windows=["1h", "1d"], default=0.0),
     "or_zero": Variance("amount", window="1h", default=0.0),
+}
+EXACT = {
+    **of("squares", *numbers[1:], "flag", kind=SumOfSquares),
+    **of("skew", *numbers, kind=Skew),
+    **of("skew_p", *numbers[::-1], "flag", kind=Skew, params={"ddof": 0}),
+    **of("kurtosis", *numbers[::-1], "flag", kind=Kurtosis),
+    **of("kurtosis_p", *numbers, kind=Kurtosis, params={"ddof": 0}),
+    **of("geometric", *numbers, "flag", kind=GeometricMean),
+    **of("geometric_of_few", size, "qty", size, kind=GeometricMean),
+    **of("entropy", *everything, kind=Entropy),
+    **of("trend", *numbers, "flag", kind=LinearTrend),
+    **of("decay", *numbers, "flag", kind=ExponentialDecay, params={"half_life": "90m"}),
+    **of("decay_fast", *numbers[1:], kind=ExponentialDecay, params={"half_life": "13s"}),
+    **of("common", "qty", quotient, "qty", "qty", kind=BitAnd),
+    **of("bits", "qty", "qty", quotient, "qty", kind=BitOr),
+    "covariance": Covariance("amount", "qty", window="8d"),
+    "covariance_p": Covariance("qty", "amount", window="1d", ddof=0, hop="7h", default=-0.0),
+    "covariance_n": Covariance("qty", quotient, window="8d", where="flag"),
+    "covariance_x": Covariance("amount", ratio, window="8d", offset="1h"),
+    "correlation": Correlation("amount", "qty", window="8d"),
+    "correlation_b": Correlation("flag", "qty", windows=["1h", "8d"], default=0.0),
+    "correlation_r": Correlation(ratio, "amount", window="8d", where="flag"),
 }
 VALUES = {
     **of("first", *everything, kind=First),
@@ -483,6 +522,8 @@ RICH_VALUES = {
 SERVICES = {
     "numbers of late events": service_of(view("numbers", PAIR, late, NUMERIC)),
     "numbers of prompt events": service_of(view("numbers", PAIR, prompt, NUMERIC)),
+    "exact values of late events": service_of(view("exact", PAIR, late, EXACT)),
+    "exact values of prompt events": service_of(view("exact", PAIR, prompt, EXACT)),
     "values of late events": service_of(view("values", PAIR, late, VALUES)),
     "values of numbered events": service_of(view("values", PAIR, numbered, VALUES)),
     "values of prompt events": service_of(view("values", PAIR, prompt, VALUES)),
@@ -615,7 +656,8 @@ def test_half_bits_hold_the_products_of_the_largest_values():
 
 shop = EventSource(
     "shop", path="shop.parquet", timestamp_field="at",
-    schema={"key": int, "key2": str, "x": float, "s": str, "ok": bool, "xs": list[float]},
+    schema={"key": int, "key2": str, "x": float, "s": str, "ok": bool, "xs": list[float],
+            "a b": float},
 )  # fmt: skip
 
 
@@ -659,6 +701,24 @@ def test_one_of_windows_is_the_feature_written_alone():
         ),
         (lambda: ApproxQuantile(**W, q=NAN), "found nan"),
         (lambda: Variance(**W, ddof=2), r"Variance\(ddof=…\) is 1 .* or 0 .*, found 2"),
+        (lambda: Skew(**W, ddof=2), r"Skew\(ddof=…\) is 1 .* or 0 .*, found 2"),
+        (lambda: Covariance("x", "key", window="1d", ddf=0), "no parameter 'ddf'; it has input, o"),
+        (lambda: Covariance("x", "key", window="1d", ddof=True), "found True"),
+        (
+            lambda: Correlation(window="1d"),
+            r"two inputs, each a column.*\(\"amount\", \"quantity\"",
+        ),
+        (lambda: Correlation("x", "1d"), "Correlation needs a window"),
+        (lambda: compiled(a=Correlation("x", window="1d")), "Correlation takes two inputs, as in"),
+        (lambda: compiled(a=Covariance("x", "s", window="1d")), "bool, found str for 's'"),
+        (lambda: compiled(a=Covariance("x", "y", window="1d")), "has no column 'y'"),
+        (lambda: compiled(a=Covariance("xs", "x", window="1d")), r"found list\[float\] for 'xs'"),
+        (lambda: compiled(a=Covariance("x", "a b", window="1d")), "'a b' is no name of Python"),
+        (lambda: compiled(a=Sum("xs", window="1d")), "are Count, First, FirstN, Lag, Last, LastN$"),
+        (lambda: compiled(a=BitOr("x", window="1d")), "BitOr takes int, found float"),
+        (lambda: compiled(a=Entropy("xs", window="1d")), "plain values, found list"),
+        (lambda: ExponentialDecay(**W, half_life=7), r"half_life=…\): 7 is not a duration"),
+        (lambda: ExponentialDecay(**W, half_life="0s"), "must be positive"),
         (lambda: TimeSince(window="1d", since="then"), 'is "last" or "first", found \'then\''),
         (lambda: compiled(a=Variance("s", window="1d")), "takes int, float or bool, found str"),
         (lambda: compiled(a=Quantile("ok", q=0.5, window="1d")), "takes int or float, found bool"),
@@ -695,11 +755,28 @@ def test_parameters_are_part_of_a_feature_its_json_and_its_fingerprint():
         )
     ]
     assert len({f.fingerprint for f in made}) == len(made)
-    for feature in made:
-        again = ir.from_json(ir.to_json(feature))
-        assert again == feature
-        assert again.implementation().params == feature.params
+    for one in made:
+        again = ir.from_json(ir.to_json(one))
+        assert again == one
+        assert again.implementation().params == one.params
     assert made[0].params == (("n", 2),)
+
+
+def test_a_half_life_is_one_however_it_is_written():
+    ways = ("7d", "168h", dt.timedelta(days=7))
+    made = [compiled(f=ExponentialDecay("x", half_life=w, window="9d")).features[0] for w in ways]
+    assert made == [made[0]] * 3
+    assert made[0].params == (("half_life", "1w"),)
+
+
+def test_two_inputs_are_one_slot_for_all_that_take_them():
+    made = compiled(
+        a=Covariance("x", "key", windows=["1d", "2d"]),
+        b=Correlation("x", "key", window="1d", where="ok"),
+        c=Covariance("key", "ok", window="1d"),
+    )
+    assert [f.slot for f in made.features] == [0, 0, 0, 2]
+    assert [str(made.slots[i].type) for i in (0, 2)] == ["list[float]", "list[int]"]
 
 
 def test_a_q_of_1_is_1_0():

@@ -18,7 +18,8 @@ def test_every_other_name_leads_to_an_aggregate_that_exists() -> None:
     [("Avg", "Mean"), ("Average", "Mean"), ("Std", "StdDev"), ("Stddev", "StdDev"),
      ("Var", "Variance"), ("Median", "Quantile"), ("DistinctCount", "CountDistinct"),
      ("NUnique", "CountDistinct"), ("Latest", "Last"), ("LAST_VALUE", "Last"),
-     ("approx_count_distinct", "ApproxCountDistinct"), ("Skew", None)],
+     ("approx_count_distinct", "ApproxCountDistinct"), ("Skewness", "Skew"),
+     ("CORR", "Correlation"), ("Wibble", None)],
 )  # fmt: skip
 def test_the_name_of_another_store_finds_the_aggregate(name: str, found: str | None) -> None:
     assert meant(name) == found

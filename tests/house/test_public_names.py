@@ -39,7 +39,7 @@ def test_the_public_names_are_these():
         "Fresh", "Holds",
         "Iceberg", "Length", "Matches", "Modified", "Monotone", "NotNull", "NotNullShare", "OneOf",
         "OnlineService", "Postgres", "References", "RowCount", "SQLite", "Share", "Unique",
-        "Vector", "bucket", "dot", "feature", "norm",
+        "Vector", "bucket", "cosine", "dot", "feature", "norm",
     ))  # fmt: skip
     assert sorted(results.__all__) == sorted((
         "Adopted", "Change", "Collection", "Consumed", "Deprecation", "Explanation", "Forgot",

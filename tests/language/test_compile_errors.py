@@ -84,8 +84,8 @@ REFUSED: dict[str, str] = {
     "never_equal": "def f(a: int) -> bool:\n    return a == '3'",
     "int_in_a_float_local": "def f(x: float) -> float:\n    y: float = 0\n    return y - x",
     "int_becomes_float_in_a_loop": (
-        "def f(x: float) -> float:\n    total = 0\n    for i in range(3):\n        total += x\n"
-        "    return total"
+        "def f(x: float) -> str:\n    total = 0\n    for i in range(3):\n        total += x\n"
+        "    return str(total)"
     ),
     "two_types_on_two_paths": (
         "def f(a: int) -> str:\n    if a > 3:\n        y = 'a'\n    else:\n        y = 3\n"
@@ -119,27 +119,69 @@ REFUSED: dict[str, str] = {
     "plain_enum": "def f(a: Plain) -> int:\n    return 3",
     "star_args": "def f(*a: int) -> int:\n    return 3",
     "async_def": "async def f(a: int) -> int:\n    return a",
-    "while_loop": "def f(a: int) -> int:\n    while a > 3:\n        a -= 1\n    return a",
-    "range_of_data": (
-        "def f(n: int) -> int:\n    t = 0\n    for i in range(n):\n        t += i\n    return t"
+    "while_else": (
+        "def f(a: int) -> int:\n    while a > 3:\n        a -= 1\n    else:\n        a = 0\n"
+        "    return a"
     ),
     "for_else": (
         "def f(a: int) -> int:\n    for i in range(3):\n        a += i\n    else:\n        a = 0\n"
         "    return a"
     ),
-    "try_except": (
-        "def f(a: int) -> float:\n    try:\n        return 1 / a\n    except ZeroDivisionError:\n"
+    "try_finally": (
+        "def f(a: int) -> float:\n    try:\n        return 1 / a\n    finally:\n        a = 3"
+    ),
+    "raise_inside_a_try": (
+        "def f(a: int) -> float:\n    try:\n        assert a > 3\n        return 1 / a\n"
+        "    except ZeroDivisionError:\n        return 0.0"
+    ),
+    "none_in_a_handler": (
+        "def f(s: str, a: int) -> int:\n    n: int | None = a\n    if n is None:\n"
+        "        return 0\n    try:\n        n = None\n        n = int(s)\n"
+        "    except ValueError:\n        return n + 1\n    return n"
+    ),
+    "int_or_float_of_a_helper": (
+        "def h(lf: list[float]) -> float:\n    total = 0\n    for v in lf:\n        total += v\n"
+        "    return total\n\n"
+        "def f(lf: list[float]) -> str:\n    return str(h(lf))"
+    ),
+    "handler_of_no_error": (
+        "def f(a: int) -> float:\n    try:\n        return 1 / a\n    except OSError:\n"
         "        return 0.0"
     ),
+    "appended_in_two_types": (
+        "def f(a: int, s: str) -> int:\n    out = []\n    out.append(a)\n    out.append(s)\n"
+        "    return len(out)"
+    ),
+    "url_is_no_value": (
+        "def f(s: str) -> bool:\n    parts = urllib.parse.urlparse(s)\n    return parts == s"
+    ),
+    "part_of_a_url": "def f(s: str) -> str:\n    return urllib.parse.urlparse(s).host",
+    "dict_is_no_value": ("def f(s: str) -> bool:\n    table = {'a': 3}\n    return table == s"),
     "lambda_inside": "def f(a: int) -> int:\n    g = lambda v: v + 1\n    return g(a)",
     "def_inside": (
         "def f(a: int) -> int:\n    def g(v: int) -> int:\n        return v\n    return g(a)"
     ),
-    "import_inside": "def f(a: float) -> float:\n    import math\n    return math.log(a)",
+    "import_inside": "def f(a: float) -> float:\n    import numpy\n    return numpy.log(a)",
+    "set_returned": "def f(li: list[int]) -> list[int]:\n    seen = set(li)\n    return list(seen)",
+    "set_of_floats": "def f(lf: list[float]) -> int:\n    return len(set(lf) & {1.5})",
+    "dict_of_computed_floats": "def f(x: float) -> int:\n    return len({'a': x / 3})",
+    "dict_with_two_names": (
+        "def f(s: str) -> int:\n    a = {}\n    b = a\n    a[s] = 3\n    return len(b)"
+    ),
+    "dict_of_its_caller": (
+        "def f(seen: dict[str, int], s: str) -> int:\n    seen[s] = 3\n    return len(seen)"
+    ),
+    "defaultdict_read": (
+        "def f(s: str) -> int:\n    d = collections.defaultdict(int)\n    d[s] += 1\n"
+        "    return d['a']"
+    ),
+    "key_of_another_keyword": (
+        "def f(li: list[int]) -> int:\n    return max(li, key=abs, default=3)"
+    ),
     "print_call": "def f(a: int) -> int:\n    print(a)\n    return a",
-    "isinstance_call": "def f(a: int) -> bool:\n    return isinstance(a, int)",
+    "isinstance_of_another_class": "def f(a: int) -> bool:\n    return isinstance(a, Plain)",
     "library_code": "def f(x: float) -> float:\n    return x * random.random()",
-    "library_function": "def f(x: float) -> float:\n    return statistics.mean([x, x])",
+    "library_function": "def f(x: float) -> float:\n    return statistics.quantiles([x, x])",
     "now": "def f(t: datetime) -> bool:\n    return t < datetime.now()",
     "unknown_function": "def f(x: float) -> float:\n    return clamp(x, 0.0, 1.0)",
     "misspelt_method": "def f(s: str) -> bool:\n    return s.startwith('a')",
@@ -186,11 +228,9 @@ REFUSED: dict[str, str] = {
     "list_sorted_in_place": (
         "def f(li: list[int]) -> list[int]:\n    out = [3, 1]\n    out.sort()\n    return out"
     ),
-    "dict_built": "def f(a: int) -> int:\n    d = {'a': a}\n    return d['a']",
-    "set_built": "def f(a: int) -> bool:\n    return a in {v for v in (1, 2)}",
     "computed_element": "def f(a: int, b: int) -> bool:\n    return a in (b + 1, 2)",
     "pattern_of_parts": (
-        "def f(a: int) -> int:\n    match a:\n        case int(v):\n            return v\n"
+        "def f(a: int) -> int:\n    match a:\n        case int(real=v):\n            return v\n"
         "    return 3"
     ),
     "literal_outside_int64": (

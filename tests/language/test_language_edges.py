@@ -224,8 +224,8 @@ REFUSED: dict[str, tuple[str, str, str]] = {
         "write an f-string",
     ),
     "str_format": (
-        "def f(a: int) -> str:\n return '{:.2f}'.format(a)",
-        "str.format()",
+        "def f(a: int, s: str) -> str:\n return s.format(a)",
+        "format() of a computed text",
         "write an f-string",
     ),
     "too_many_levels": (

@@ -77,7 +77,21 @@ ordered = {"last": Last("name", window="7d"), "most": Max("amount", window="1d")
            "three": LastN("qty", n=3, window="1d")}  # fmt: skip
 row = {"amount": "amount", "qty": "qty", "name": "name", "ratio": ratio, "key2": "key2"}
 
+framed = {
+    "before": Sum("amount", window="1d", exclude="instant"),
+    "hourly": Sum("qty", window="7h", hop="1h", ends="hop"),
+    "yesterday": Mean("amount", calendar="day", timezone="America/Sao_Paulo"),
+    "today": Count(calendar="day", timezone="Asia/Tokyo", running=True),
+    "last_rows": LastN("qty", n=3, window="8d", rows=2),
+    "some_rows": Sum("qty", window="1d", rows=1, where="flag"),
+    "session": Sum("amount", window="1d", session="1h"),
+}
+ever = framed | {"rows": Sum("qty", rows=2), "good_rows": LastN("name", n=2, rows=3, where="flag")}
 SERVICES = {
+    "copies in framed windows": service_of(view("v", ONE, copied, framed)),
+    "copies soon forgotten in frames of rows": service_of(view("v", PAIR, briefly, ever)),
+    "corrections in framed windows": service_of(view("v", ONE, corrected, framed)),
+    "corrections soon forgotten in frames of rows": service_of(view("v", ONE, hourly, ever)),
     "copies in windows": service_of(view("v", ONE, copied, windows)),
     "copies in ordered windows": service_of(view("v", PAIR, copied, ordered)),
     "copies soon forgotten": service_of(view("v", ONE, briefly, windows)),

@@ -16,35 +16,46 @@ from featurekit.aggregates import (
     All,
     ApproxCountDistinct,
     ApproxQuantile,
+    BitAnd,
+    BitOr,
+    Correlation,
     Count,
     CountDistinct,
+    Covariance,
     Distinct,
+    Entropy,
+    ExponentialDecay,
     First,
     FirstN,
+    GeometricMean,
     Histogram,
+    Kurtosis,
     Lag,
     LargestN,
     Last,
     LastN,
+    LinearTrend,
     Max,
     Mean,
     Min,
     Mode,
     Quantile,
+    Skew,
     SmallestN,
     StdDev,
     Sum,
+    SumOfSquares,
     TimeSince,
     TopK,
     ValueCounts,
     Variance,
 )
 from featurekit.aggregates import Any as AnyOf
-from featurekit.core.values import ERROR
 from featurekit.define.compile_service import compile_service
 from featurekit.define.definitions import Entity, EventSource, FeatureView
-from featurekit.define.plan import View
+from featurekit.define.plan import Slot, View
 from featurekit.errors import AsOfTooOld
+from featurekit.language.to_python import to_python
 from featurekit.language.transform import feature
 from featurekit.online.lookup.evaluator import Evaluator
 from featurekit.online.state.blocks import is_head
@@ -68,6 +79,11 @@ FLOATS = [0.1, -0.0, 0.0, 25.5, 1e308, -1e308, 5e-324, -1e-308, 3.0, math.nan, m
 @feature
 def inverse(n: int) -> float:
     return 1 / n
+
+
+@feature
+def beyond(n: int) -> int:
+    return n + 4
 
 
 def view(*, lifetime: bool = True, **options: Any) -> FeatureView:
@@ -145,6 +161,58 @@ def listed() -> FeatureView:
     return FeatureView("view", entities=[entity], source=SOURCE, features=features)
 
 
+def exact() -> FeatureView:
+    """A view of exact aggregates: of sums of powers and logarithms, of chosen bits, of tallies, and
+    of those that read their blocks."""
+    entity = Entity("key", {"key": int})
+    features: dict[str, Any] = {}
+    for name, window in (("short", "30s"), ("long", "400s"), ("ever", "lifetime")):
+        features |= {
+            f"squares_{name}": SumOfSquares("x", window=window),
+            f"whole_squares_{name}": SumOfSquares("n", window=window, where="good"),
+            f"skew_{name}": Skew("x", window=window),
+            f"kurtosis_{name}": Kurtosis("n", window=window, where="good"),
+            f"geometric_{name}": GeometricMean("x", window=window, where="good"),
+            f"geometric_n_{name}": GeometricMean(beyond, window=window),
+            f"entropy_{name}": Entropy("kind", window=window),
+            f"entropy_x_{name}": Entropy("x", window=window, where="good"),
+            f"common_{name}": BitAnd("n", window=window),
+            f"bits_{name}": BitOr("n", window=window, where="good"),
+            f"covariance_{name}": Covariance("x", "n", window=window),
+            f"correlation_{name}": Correlation("n", "good", window=window),
+            f"trend_{name}": LinearTrend("n", window=window),
+            f"decay_{name}": ExponentialDecay("x", window=window, half_life="40s"),
+        }
+    return FeatureView("view", entities=[entity], source=SOURCE, features=features)
+
+
+def framed() -> FeatureView:
+    """A view of windows of which more than their length says which events count (T10)."""
+    entity = Entity("key", {"key": int})
+    ends: dict[str, Any] = {"hop": "20s", "ends": "hop"}
+    day: dict[str, Any] = {"calendar": "day", "timezone": "Asia/Tokyo", "running": True}
+    features: dict[str, Any] = {
+        "before": Sum("x", window="30s", exclude="instant"),
+        "before_ever": CountDistinct("kind", window="lifetime", exclude="instant"),
+        "hopped": Mean("n", window="100s", **ends),
+        "hopped_kinds": TopK("n", k=2, window="30s", **ends),
+        "today": StdDev("x", **day),
+        "today_last": LastN("kind", n=3, **day),
+        "yesterday": Count(calendar="day", timezone="UTC"),
+        "rows": Sum("n", rows=5),
+        "rows_kinds": CountDistinct("kind", rows=40, exclude="instant"),
+        "rows_good": Quantile("x", q=0.5, rows=7, where="good"),
+        "rows_within": LastN("x", n=9, window="30s", rows=12),
+        "rows_erring": Sum(inverse, rows=3, default=-1.0),
+        "rows_first": TimeSince(window="400s", rows=2, since="first"),
+        "session": Count(window="400s", session="2s"),
+        "session_good": Max("x", window="100s", session="5s", where="good"),
+        "session_since": TimeSince("x", window="400s", session="9s", since="first"),
+        "session_ago": ValueCounts("kind", window="100s", session="3s", offset="20s"),
+    }
+    return FeatureView("view", entities=[entity], source=SOURCE, features=features, history="100s")
+
+
 VIEWS = {
     "lifetime": view(),
     "windows": view(lifetime=False),
@@ -152,6 +220,8 @@ VIEWS = {
     "ttl": view(lifetime=False, ttl="20s", history="30s"),
     "tallied": tallied(),
     "listed": listed(),
+    "exact": exact(),
+    "framed": framed(),
 }
 
 
@@ -178,10 +248,15 @@ def events_of(plan: View, chance: random.Random, n: int, *, mild: bool) -> list[
             "kind": chance.choice(["a", "b", "", "é"]),
             "good": chance.choice((True, False, None)),
         }
-        inverse_ = 1 / whole if whole else ERROR
-        slots = tuple(row[s.column] if s.column else inverse_ for s in plan.slots)
+        slots = tuple(row[s.column] if s.column else made_of(s, row) for s in plan.slots)
         made.append((ts, ts + chance.choice((0, 0, 0, 1, 40, 500)) * S, slots))
     return sorted(made, key=lambda event: event[1])
+
+
+def made_of(slot: Slot, row: dict[str, Any]) -> Any:
+    """What a transform makes of a row; ERROR where it errs."""
+    assert slot.transform is not None
+    return to_python(slot.transform)(*[row[p.name] for p in slot.transform.params])
 
 
 def asked(plan: Evaluator, store: OnlineStore, t: int) -> list[Any]:

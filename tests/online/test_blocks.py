@@ -26,6 +26,7 @@ from slow import slow_unless
 
 from featurekit.aggregates import (
     Count,
+    LastN,
     Mean,
     Min,
     StdDev,
@@ -142,6 +143,35 @@ def test_a_lookup_reads_the_ends_of_its_windows_alone(monkeypatch: pytest.Monkey
     assert len(needed(head, head.newest_arrival, every)) <= 4
     # Of instants before the newest arrival, also blocks in which something had not arrived.
     assert len(needed(head, max(head.newest), every)) <= 4
+
+
+def test_a_lookup_of_rows_reads_the_last_blocks_that_have_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    in_small_blocks(monkeypatch, split=8, size=8)
+    features: dict[str, Any] = {
+        "few": Sum("x", rows=3),
+        "many": Sum("x", rows=100),
+        "good": Sum("x", rows=3, where="good"),
+        "within": LastN("x", n=50, window="800s", rows=5),
+    }
+    definition = FeatureView(
+        "v", entities=[Entity("key", {"key": int})], source=SOURCE, features=features
+    )
+    plan = plan_of(definition)
+    (compiled,), key, store = plan.service.views, key_of(plan), MemoryStore()
+    events = events_of(compiled, random.Random(0), 3000, mild=True)
+    add_events(store, [(compiled, key, events)])
+    head = BlocksHead(Layout(compiled), opened(key, store.values[key]) or b"")
+    assert head.n > 200
+    newest = head.newest_arrival
+    read = {name: needed(head, newest, [f]) for f, name in enumerate(features)}
+    assert all(min(numbers) > head.n - 40 for numbers in read.values())
+    counts = {name: sum(head.counts[k] for k in numbers) for name, numbers in read.items()}
+    assert len(read["few"]) <= 3
+    assert len(read["within"]) <= 4
+    assert 100 <= counts["many"] < 200
+    assert 3 <= counts["good"] < 100
 
 
 def columns_read(patch: pytest.MonkeyPatch) -> set[int]:

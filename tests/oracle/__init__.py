@@ -12,11 +12,15 @@ import hashlib
 import inspect
 import itertools
 import math
+import operator
 import re
 import statistics
 import struct
+import zoneinfo
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal, localcontext
 from fractions import Fraction
+from importlib import resources
 from typing import Any, get_type_hints
 
 from featurekit.aggregates import (
@@ -24,24 +28,35 @@ from featurekit.aggregates import (
     All,
     ApproxCountDistinct,
     ApproxQuantile,
+    BitAnd,
+    BitOr,
+    Correlation,
     Count,
     CountDistinct,
+    Covariance,
     Distinct,
+    Entropy,
+    ExponentialDecay,
     First,
     FirstN,
+    GeometricMean,
     Histogram,
+    Kurtosis,
     Lag,
     LargestN,
     Last,
     LastN,
+    LinearTrend,
     Max,
     Mean,
     Min,
     Mode,
     Quantile,
+    Skew,
     SmallestN,
     StdDev,
     Sum,
+    SumOfSquares,
     TimeSince,
     TopK,
     ValueCounts,
@@ -284,7 +299,11 @@ def _memory(view: FeatureView) -> int:
     for definition in view.features.values():
         if isinstance(definition, Aggregate):
             parts = (definition.window, definition.offset, definition.hop)
-            reach.append(sum(_us(part) for part in parts if part is not None))
+            reach.append(sum(_us(part) for part in parts if part))
+            if definition.calendar is not None:
+                full = 0 if definition.running else definition.periods or 1
+                longest = {"day": 1, "week": 7, "month": 31}[definition.calendar]
+                reach[-1] += _us(f"{longest * (full + 1) + 2}d")
     return max(reach)
 
 
@@ -357,34 +376,108 @@ def _declared(value: Any, type_: Type) -> Any:
 
 
 def _over_window(aggregate: Aggregate, source: EventSource, known: list[Event], t: int) -> Any:
-    end = t - (_us(aggregate.offset) if aggregate.offset is not None else 0)
-    start = -math.inf if aggregate.window == "lifetime" else end - _us(aggregate.window)
-    if aggregate.ahead:
-        start, end = t, t + _us(aggregate.window)  # T10
-    if aggregate.hop is not None:
-        start = start // _us(aggregate.hop) * _us(aggregate.hop)  # T5
+    start, end = _window(aggregate, t)
+    if aggregate.exclude == "instant":
+        known = [event for event in known if event["__ts"] != t]  # T10
     inputs, instants = [], []
-    for event in known:
+    within = [event for event in known if start < event["__ts"] <= end]  # T4
+    ago = 0 if aggregate.offset is None else _us(aggregate.offset)
+    for event in _rows(within, aggregate, t - ago):
         try:
-            if not start < event["__ts"] <= end:  # T4
-                continue
-            if aggregate.where is not None and _read(aggregate.where, event) is not True:
-                continue
-            found = True if aggregate.input is None else _read(aggregate.input, event)
+            if isinstance(aggregate, PAIRED):
+                found = tuple(_read(one, event) for one in aggregate.input)
+                found = None if None in found else found
+            else:
+                found = True if aggregate.input is None else _read(aggregate.input, event)
         except Erred:
             continue
         if found is not None or getattr(aggregate, "keep_none", False):
-            inputs.append(found)
+            inputs.append((event["__ts"], found) if isinstance(aggregate, TIMED) else found)
             instants.append(event["__ts"])
     if isinstance(aggregate, TimeSince):
         result = _seconds(aggregate, instants, t)
     else:
-        result = _finish(aggregate, inputs)
+        result = _finish(aggregate, inputs, t)
     return _declared(aggregate.default, _result(aggregate, source)) if result is None else result
 
 
-def _finish(aggregate: Aggregate, values: list[Any]) -> Any:
-    """The table "Aggregates over a window", over inputs that are not None in the order of T6."""
+PAIRED, TIMED = (Covariance, Correlation), (LinearTrend, ExponentialDecay)
+
+
+def _rows(within: list[Event], aggregate: Aggregate, t: int) -> list[Event]:
+    """The events of a window that `where` keeps and, of these, the last `rows`, or those of the
+    session at `t` (T10)."""
+    kept = []
+    for event in within:
+        try:
+            if aggregate.where is None or _read(aggregate.where, event) is True:
+                kept.append(event)
+        except Erred:
+            continue
+    if aggregate.session is not None:
+        return _session(kept, t, _us(aggregate.session))
+    return kept if aggregate.rows is None else kept[-aggregate.rows :]
+
+
+def _session(events: list[Event], t: int, gap: int) -> list[Event]:
+    """The last events that follow each other by at most `gap`, if the last one is no older."""
+    run: list[Event] = []
+    for event in reversed(events):
+        if (run[-1]["__ts"] if run else t) - event["__ts"] > gap:
+            break
+        run.append(event)
+    return run[::-1]
+
+
+def _window(aggregate: Aggregate, t: int) -> tuple[float, float]:
+    """The instant after which the window begins, and that with which it ends (T4, T5, T10)."""
+    end = t - (_us(aggregate.offset) if aggregate.offset is not None else 0)
+    if aggregate.calendar is not None:
+        return _periods(aggregate, end)
+    if aggregate.ends == "hop":
+        end = end // _us(aggregate.hop) * _us(aggregate.hop)
+        return end - _us(aggregate.window), end
+    start = -math.inf if aggregate.window in ("lifetime", "") else end - _us(aggregate.window)
+    if aggregate.ahead:
+        start, end = t, t + _us(aggregate.window)
+    if aggregate.hop is not None:
+        start = start // _us(aggregate.hop) * _us(aggregate.hop)
+    return start, end
+
+
+def _periods(aggregate: Aggregate, t: int) -> tuple[int, int]:
+    """The window of whole days, weeks or months in a zone (T10)."""
+    near = (dt.datetime(1970, 1, 1) + dt.timedelta(microseconds=t)).date()
+    first = near - dt.timedelta(days=32 * ((aggregate.periods or 1) + 1))
+    days = [first + dt.timedelta(days=i) for i in range((near - first).days + 3)]
+    if aggregate.calendar == "week":
+        days = [day for day in days if day.isoweekday() == 1]
+    if aggregate.calendar == "month":
+        days = [day for day in days if day.day == 1]
+    begun = [at for day in days if (at := _midnight(day, aggregate.timezone)) <= t]
+    if aggregate.running:
+        return begun[-1] - 1, t
+    return begun[-1 - (aggregate.periods or 1)] - 1, begun[-1] - 1
+
+
+def _midnight(day: dt.date, timezone: str) -> int:
+    """The microsecond at which a day begins: fold=0, or the offset before a gap (T1)."""
+    local = dt.datetime.combine(day, dt.time())
+    epoch = dt.datetime(1970, 1, 1)
+    offset = _zone(timezone).utcoffset(local)
+    return (local - epoch - offset) // dt.timedelta(microseconds=1)
+
+
+@functools.cache
+def _zone(name: str) -> zoneinfo.ZoneInfo:
+    """The zone of the tzdata package (T2)."""
+    with resources.files("tzdata").joinpath("zoneinfo", *name.split("/")).open("rb") as file:
+        return zoneinfo.ZoneInfo.from_file(file, key=name)
+
+
+def _finish(aggregate: Aggregate, values: list[Any], t: int = 0) -> Any:
+    """The table "Aggregates over a window", over inputs that are not None in the order of T6, as of
+    `t`. Those of the PAIRED are pairs, those of the TIMED each with the microseconds before it."""
     if isinstance(aggregate, Count):
         return len(values)
     if isinstance(aggregate, CountDistinct):
@@ -435,6 +528,24 @@ def _finish(aggregate: Aggregate, values: list[Any]) -> Any:
         return False not in values
     if isinstance(aggregate, (Variance, StdDev)):
         return _spread(aggregate, values)
+    if isinstance(aggregate, BitAnd):
+        return functools.reduce(operator.and_, values)
+    if isinstance(aggregate, BitOr):
+        return functools.reduce(operator.or_, values)
+    if isinstance(aggregate, SumOfSquares):
+        return _squares(values)
+    if isinstance(aggregate, (Skew, Kurtosis)):
+        return _shape(aggregate, values)
+    if isinstance(aggregate, GeometricMean):
+        return _geometric_mean(values)
+    if isinstance(aggregate, Entropy):
+        return _entropy([count for _, count in _ranking(values)])
+    if isinstance(aggregate, (Covariance, Correlation)):
+        return _together(aggregate, values)
+    if isinstance(aggregate, LinearTrend):
+        return _trend(values)
+    if isinstance(aggregate, ExponentialDecay):
+        return _decayed(values, _us(aggregate.half_life), t)
     if isinstance(aggregate, Quantile):
         return math.nan if nan else _between(sorted(values, key=_order), aggregate.q)
     if isinstance(aggregate, ApproxQuantile):
@@ -475,6 +586,133 @@ def _spread(aggregate: Variance | StdDev, values: list[Any]) -> float | None:
         return float(squares / (len(values) - aggregate.ddof))
     except OverflowError as error:
         raise Erred from error
+
+
+def _squares(values: list[Any]) -> int | float:
+    if all(map(math.isfinite, values)):
+        values = [Fraction(v) if isinstance(v, float) else int(v) for v in values]
+    else:
+        values = [abs(v) for v in values if not math.isfinite(v)]
+        return sum(values)
+    total = sum(v * v for v in values)
+    return _rounded(total) if isinstance(total, Fraction) else _total([total], int64=True)
+
+
+def _deviations(values: Sequence[Any]) -> list[Fraction]:
+    exact = [Fraction(v) for v in values]
+    mean = sum(exact) / len(exact)
+    return [v - mean for v in exact]
+
+
+def _shape(aggregate: Skew | Kurtosis, values: list[Any]) -> float | None:
+    """By the textbook: Fisher and Pearson's, or with `ddof` the estimates G1 and G2 of a sample."""
+    n, fewest = len(values), 3 if isinstance(aggregate, Skew) else 4
+    if n < (fewest if aggregate.ddof else 2):
+        return None
+    if not all(map(math.isfinite, values)):
+        return math.nan
+    d = _deviations(values)
+    if not any(d):
+        return None
+    m2, m3, m4 = (sum(x**k for x in d) / n for k in (2, 3, 4))
+    if isinstance(aggregate, Skew):
+        factor = Fraction(n * (n - 1), (n - 2) ** 2) if aggregate.ddof else 1
+        return _signed_root(m3, m3**2 / m2**3 * factor)
+    if not aggregate.ddof:
+        return _rounded(m4 / m2**2 - 3)
+    s2 = sum(x**2 for x in d) / (n - 1)
+    fourths = sum(x**4 for x in d) / s2**2
+    estimate = fourths * n * (n + 1) / ((n - 1) * (n - 2) * (n - 3))
+    return _rounded(estimate - Fraction(3 * (n - 1) ** 2, (n - 2) * (n - 3)))
+
+
+def _together(aggregate: Covariance | Correlation, pairs: list[Any]) -> float | None:
+    if len(pairs) < (2 if isinstance(aggregate, Correlation) else aggregate.ddof + 1):
+        return None
+    if not all(math.isfinite(v) for pair in pairs for v in pair):
+        return math.nan
+    dx, dy = (_deviations([pair[i] for pair in pairs]) for i in (0, 1))
+    both = sum(x * y for x, y in zip(dx, dy, strict=True))
+    if isinstance(aggregate, Covariance):
+        return _rounded(both / (len(pairs) - aggregate.ddof))
+    spreads = sum(x * x for x in dx) * sum(y * y for y in dy)
+    return _signed_root(both, both * both / spreads) if spreads else None
+
+
+def _trend(timed: list[Any]) -> float | None:
+    """The slope of the least-squares line, per day."""
+    if len(timed) < 2:
+        return None
+    if not all(math.isfinite(v) for _, v in timed):
+        return math.nan
+    days = _deviations([Fraction(us, 86_400_000_000) for us, _ in timed])
+    values = [Fraction(v) for _, v in timed]
+    if not any(days):
+        return None
+    rise = sum(day * v for day, v in zip(days, values, strict=True))
+    return _rounded(rise / sum(day * day for day in days))
+
+
+def _decayed(timed: list[Any], half_life: int, t: int) -> float:
+    if not all(math.isfinite(v) for _, v in timed):
+        return math.nan
+    total = Fraction(0)
+    for us, v in timed:
+        j = 1024 * t // half_life - 1024 * us // half_life
+        if j < 1000 * 1024:
+            total += Fraction(v) * Fraction(_weight(j % 1024)) / 2 ** (j // 1024)
+    return _rounded(total)
+
+
+@functools.cache
+def _weight(i: int) -> float:
+    """The double nearest to 2**(-i / 1024), by way of 60 digits."""
+    with localcontext() as context:
+        context.prec = 60
+        return float(Decimal(2) ** (Decimal(-i) / 1024))
+
+
+def _log2(x: float) -> Fraction:
+    """The base-2 logarithm, rounded to 2**-60 by way of 80 digits."""
+    with localcontext() as context:
+        context.prec = 80
+        units = Decimal(x).ln() / Decimal(2).ln() * 2**60
+        return Fraction(int(units.to_integral_value()), 2**60)
+
+
+def _geometric_mean(values: list[Any]) -> float:
+    if not all(map(math.isfinite, values)) or min(values) < 0:
+        return math.nan
+    if 0 in values:
+        return 0.0
+    return _power_of_two(sum(map(_log2, values)) / len(values))
+
+
+def _power_of_two(x: Fraction) -> float:
+    with localcontext() as context:
+        context.prec = 80
+        return float(Decimal(2) ** (Decimal(x.numerator) / x.denominator))
+
+
+def _entropy(counts: list[int]) -> float:
+    n = sum(counts)
+    return _rounded((n * _log2(n) - sum(c * _log2(c) for c in counts)) / n)
+
+
+def _rounded(x: Fraction | int) -> float:
+    try:
+        return float(x)
+    except OverflowError as error:
+        raise Erred from error
+
+
+def _signed_root(sign: Fraction, x: Fraction) -> float:
+    """The root of `x`, correctly rounded: of its first bits the last is set where more follow."""
+    bits = 2 * 1100
+    whole, rest = divmod(x.numerator << 2 * bits, x.denominator)
+    root = math.isqrt(whole)
+    found = _rounded(Fraction(2 * root + (rest != 0 or root * root != whole), 1 << (bits + 1)))
+    return -found if sign < 0 else found
 
 
 def _between(ordered: list[Any], q: float) -> float:
@@ -584,13 +822,16 @@ def _result(aggregate: Aggregate, source: EventSource) -> Type:
     """The type that a default takes (A3)."""
     if isinstance(aggregate, (Count, CountDistinct, ApproxCountDistinct)):
         return Type("int")
-    if isinstance(aggregate, (Mean, Variance, StdDev, Quantile, ApproxQuantile, TimeSince)):
+    floats = (Mean, Variance, StdDev, Quantile, ApproxQuantile, TimeSince, Skew, Kurtosis)
+    floats += (GeometricMean, Entropy)
+    if isinstance(aggregate, (*floats, *PAIRED, *TIMED)):
         return Type("float")
     if isinstance(aggregate.input, str):
         type_ = source.schema[aggregate.input]
     else:
         type_ = _returns(aggregate.input)
-    return Type("int") if isinstance(aggregate, Sum) and type_.name == "bool" else type_
+    adds = isinstance(aggregate, (Sum, SumOfSquares))
+    return Type("int") if adds and type_.name == "bool" else type_
 
 
 def _us(duration: str | dt.timedelta) -> int:

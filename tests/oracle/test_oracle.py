@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from awkward import SCHEMA, Window, edges, entity_keys, events, instants, windows
-from family import EACH, W, lists, shown
+from family import EACH, W, inputs, shown
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monoids import monoid_of
@@ -541,7 +541,7 @@ def test_every_aggregate_is_a_commutative_monoid(aggregate, type_):
     monoid = monoid_of(aggregate)
 
     @settings(max_examples=max(10, settings().max_examples // 4))
-    @given(lists(type_), st.randoms(use_true_random=False), st.integers(1, 5))
+    @given(inputs(aggregate, type_), st.randoms(use_true_random=False), st.integers(1, 5))
     def check(values, shuffler, groups):
         expected = told(lambda: meaning(aggregate, values))
         pairs = list(enumerate(values))

@@ -267,7 +267,9 @@ QUICK = (
     "a_version_before_with_another_function_online",
     "another_column_of_the_second_source_offline",
     "one_id_of_two_sources_taken_for_one_event_in_pushes",
-    "the_last_element_lost_in_pushes",
+    "the_last_element_lost_in_pushes", "events_at_the_instant_counted_online",
+    "only_the_beginning_of_a_window_hops_offline", "the_later_of_two_midnights_offline",
+    "rows_counted_before_the_condition_offline", "a_gap_as_long_as_the_session_s_ends_it_online",
 )  # fmt: skip
 
 

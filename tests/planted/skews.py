@@ -436,7 +436,7 @@ def first_and_last_swapped_online(patch):
 
 @skew("online", "tie", "sets")
 def a_dict_in_the_order_of_insertion_online(patch):
-    patch.setattr(ValueCounts, "over", lambda self, xs, item: dict(counting.counts_of(xs, item)))
+    patch.setattr(ValueCounts, "over", lambda self, xs, item: dict(counting.counts(xs, item)))
 
 
 # ── Sums and spreads ──────────────────────────────────────────────────────────────────────────────

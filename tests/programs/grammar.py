@@ -200,6 +200,7 @@ FORMS: dict[str, tuple[str, ...]] = {
         "<extreme>(<list[float]>)",
         "<extreme>(<list[float]>, default=<float>)",
         "dot(<list[float]>, <list[float]>)",
+        "cosine(<list[float]>, <list[float]>)",
         # Times.
         "(<datetime> - <datetime>).total_seconds()",
         "(<timedelta>.total_seconds() / 3600.0)",

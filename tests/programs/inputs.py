@@ -68,7 +68,7 @@ _TYPES = {
 MODULE = """\
 import enum
 from itertools import pairwise
-from featurekit import bucket, dot, norm
+from featurekit import bucket, cosine, dot, norm
 
 RATES = {"a": 0.5, "b": -2.0, "": 1e308, "C536379": 0.1}
 POINTS = {1: 7, 0: -1, -1: 2**62, 7: 0, 10: 3}

@@ -6,7 +6,7 @@ import datetime as dt
 from collections import defaultdict
 from typing import Any
 
-from featurekit.core.types import STR, dict_of
+from featurekit.core.types import STR, Type, dict_of
 from featurekit.language.ops import TABLE, Op
 
 _INFIX = frozenset(("+", "-", "*", "/", "//", "%", "**", "&", "|", "^", "<<", ">>"))
@@ -47,6 +47,29 @@ _WRITTEN: dict[str, str] = {
     "str.partition(str,str)": "list({0}.partition({1}))",
     "str.rpartition(str,str)": "list({0}.rpartition({1}))",
     "in(float,list[float])": "(<int> in {1}[:])",  # not of a float, which may be NaN
+    **{k: "({0} * <times>)" for k in TABLE if k.startswith("*(list[")},
+    **{k: "(<times> * {1})" for k in TABLE if k.startswith("*(int,list[")},
+    "math.comb(int,int)": "math.comb({0} % 70, {1} % 40)",
+    "math.perm(int,int)": "math.perm({0} % 30, {1} % 30)",
+    "math.factorial(int)": "math.factorial({0} % 25)",
+    "bytes.fromhex(str)": "bytes.fromhex({0})",
+    "urllib.parse.quote(str,str)": "urllib.parse.quote({0}, safe={1})",
+    "urllib.parse.quote_plus(str,str)": "urllib.parse.quote_plus({0}, safe={1})",
+    "urllib.parse.urlparse.port(str)": "(urllib.parse.urlparse({0}).port or 0)",
+    "urllib.parse.urlparse.port?(str)": "(urllib.parse.urlparse({0}).port is not None)",
+    **{
+        f"urllib.parse.urlparse.{part}(str)": f"(urllib.parse.urlparse({{0}}).{part} or '')"
+        for part in (
+            *("scheme", "netloc", "path", "params", "query", "fragment"),
+            *("hostname", "username", "password"),
+        )
+    },
+    **{
+        f"urllib.parse.urlparse.{part}?(str)": (
+            f"(urllib.parse.urlparse({{0}}).{part} is not None)"
+        )
+        for part in ("hostname", "username", "password")
+    },
     "math.isclose(float,float,float,float)": "math.isclose({0}, {1}, rel_tol={2}, abs_tol={3})",
     **{
         f"str.{name}(str,int,str)": f"{{0}}.{name}(<small> % 50, <fill>)"
@@ -57,9 +80,20 @@ _WRITTEN: dict[str, str] = {
     ),
 }
 _OTHER_DICTS = {t for op in TABLE.values() for t in op.params if t.name == "dict"} - {dict_of(STR)}
+_FORMS = ("order", "place.", "take", "counts.")
+_FORMS += ("set.of", "set.add", "set.discard", "set.&", "set.|", "set.-", "set.^")
+
+
+def _nested(type_: Type) -> bool:
+    """Whether elements are lists, or may be None: `tests/language/test_forms.py` has these."""
+    return type_.item is not None and (type_.item.optional or type_.item.item is not None)
+
+
 UNREACHED = frozenset(
     (
         *(k for k, op in TABLE.items() if any(p in _OTHER_DICTS for p in op.params)),
+        *(k for k, op in TABLE.items() if op.name.startswith(_FORMS)),
+        *(k for k, op in TABLE.items() if any(map(_nested, (*op.params, op.result)))),
         # Loops of their own, which stop where they are decided.
         *(f"{name}(list[{t}])" for name in ("any", "all") for t in ("bool", "int", "float", "str")),
     )
@@ -119,6 +153,8 @@ def _template(op: Op, arguments: list[str]) -> str | None:
             return f"{first}.{name.split('.')[1]}(None, {most})"
         case "sorted_reverse", _:
             return f"sorted({first}, reverse=True)"
+        case "range", [stop, step]:
+            return f"list(range({first}, {first} + {stop} % 20, 1 + {step} % 3))"
         case "reversed", _:
             return f"list(reversed({first}))"
         case "date" | "timedelta", _:  # constants that raise are refused when they are read
@@ -126,6 +162,12 @@ def _template(op: Op, arguments: list[str]) -> str | None:
             return f"{name}({kind}({first}), {', '.join(rest)})"
     home, _, method = name.partition(".")
     if home == "re":
+        found, _, part = method.partition(".")
+        if found == "finditer":
+            read = f"group({rest[1]})" if part == "group" else f"{part}()"
+            return f"[m.{read} for m in re.finditer({first}, {rest[0]})]"
+        if part in ("start", "end"):
+            return f"re.{found}({first}, {rest[0]}).{part}()"
         if method.endswith(".group"):
             return f"re.{method[:-6]}({', '.join(arguments[:2])}).group({arguments[2]})"
         made = f"re.{method}({', '.join(arguments)})"

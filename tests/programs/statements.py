@@ -33,6 +33,7 @@ class Writer(Expressions):
     returns: str = "int"
     optional: bool = False
     loops: int = 0
+    trying: int = 0
 
     def function(self) -> str:
         """The text of `f`, to stand after `inputs.MODULE`."""
@@ -84,12 +85,16 @@ class Writer(Expressions):
                 return self.loop(env, indent, depth)
             if kind == 10 and self.looping == 3:
                 return self.grow(env, indent, depth)
+            if kind == 11 and self.looping == 2:
+                return self.attempt(env, indent, depth)
+            if kind == 12 and self.looping == 2:
+                return self.turning(env, indent, depth)
         match kind:
             case 11:
                 return [f"{indent}{self.expr(self.one(*SCALARS), env, 2)}"]
             case 12 | 13:
                 return self.unpack(env, indent)
-            case 14 if self.chance(2):
+            case 14 if self.chance(2) and not self.trying:
                 test, there, _ = self.condition(env, 2)
                 env.update(there)
                 return [f"{indent}assert {test}"]
@@ -209,7 +214,7 @@ class Writer(Expressions):
     def leave(self, env: Env, indent: str) -> list[str]:
         if self.loops and self.chance(2):
             return [f"{indent}{self.one('break', 'continue')}"]
-        if self.chance(12):
+        if self.chance(12) and not self.trying:
             return [f"{indent}raise ValueError('no')"]
         return self.final(env, indent)
 
@@ -266,6 +271,44 @@ class Writer(Expressions):
             v.optional = v.optional or v.nullable
         return out
 
+    def attempt(self, env: Env, indent: str, depth: int) -> list[str]:
+        """A try, whose handler knows of a name only what always holds."""
+        body, handler = copied(env), copied(env)
+        self.trying += 1
+        out = [f"{indent}try:", *self.block(body, 1 + self.pick(2), indent + "    ", depth - 1)]
+        if self.chance(2):
+            name = self.fresh()
+            body[name] = Local("float")
+            out.append(f"{indent}    {name} = {self.fill('float(<str>)', body, 2)}")
+        self.trying -= 1
+        for v in handler.values():
+            v.optional = v.optional or v.nullable
+        classes = self.one(
+            *("ValueError", "(ValueError, ZeroDivisionError)", "ArithmeticError", "Exception"),
+            *("IndexError", "(KeyError, TypeError)", "OverflowError"),
+        )
+        out.append(f"{indent}except {classes}:")
+        out += self.block(handler, 1, indent + "    ", depth - 1)
+        after = meet(body, handler)
+        env.clear()
+        env.update(after)
+        return out
+
+    def turning(self, env: Env, indent: str, depth: int) -> list[str]:
+        """A while that ends, after some turns."""
+        name = self.fresh()
+        out = [f"{indent}{name} = {self.pick(4)}"]
+        env[name] = Local("int", fixed=True)
+        for v in env.values():
+            v.optional = v.optional or v.nullable
+        inner = copied(env)
+        test = f" and {self.test(copied(env), 1)}" if self.chance(2) else ""
+        out += [f"{indent}while {name} > 0{test}:", f"{indent}    {name} -= 1"]
+        self.loops += 1
+        out += self.block(inner, 1 + self.pick(2), indent + "    ", depth - 1)
+        self.loops -= 1
+        return out
+
     def grow(self, env: Env, indent: str, depth: int) -> list[str]:
         """A list that a loop collects, and what is read of it."""
         item = self.one("int", "float", "str", "datetime", "date")
@@ -303,7 +346,7 @@ class Writer(Expressions):
             out = [f"{indent}{name} = {name} or {value}"]
         elif form == 1 and not local.fixed:
             out = [f"{indent}if {name} is None:", f"{inner}{name} = {value}"]
-        elif form == 2:
+        elif form == 2 and not self.trying:
             out = [f"{indent}assert {name} is not None"]
         else:
             out = [f"{indent}if {name} is None:", *self.leave(env, inner)]

@@ -17,6 +17,8 @@ _NODES: dict[str, type | tuple[type, ...]] = {
     "if": ast.If,
     "conditional expression": ast.IfExp,
     "for": ast.For,
+    "while": ast.While,
+    "try": ast.Try,
     "break": ast.Break,
     "continue": ast.Continue,
     "comprehension": (ast.ListComp, ast.GeneratorExp),

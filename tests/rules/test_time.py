@@ -517,11 +517,6 @@ def test_an_instant_of_another_type_is_refused() -> None:
 @pytest.mark.parametrize(
     "frame",
     [
-        {"rows": 3},
-        {"calendar": "day"},
-        {"ends": "hop"},
-        {"session": "30m"},
-        {"exclude": "instant"},
         {"include_request": True},
     ],
     ids=str,

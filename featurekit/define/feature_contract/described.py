@@ -88,12 +88,12 @@ def _definition(service: Service, output: Output) -> Iterator[str]:
 def _of_feature(view: View, feature: Compiled) -> Iterator[str]:
     if feature.aggregate is not None:
         yield f"{feature.aggregate}({', '.join(f'{n}={v!r}' for n, v in feature.params)})"
-        yield (
-            "window lifetime" if feature.lifetime else f"window {duration_text(feature.window_us)}"
-        )
+        yield f"window {feature.span}"
         for what, us in (("offset", feature.offset_us), ("hop", feature.hop_us)):
             if us:
                 yield f"{what} {duration_text(us)}"
+        if feature.frame is not None:
+            yield from (f"{name} {said}" for name, said in feature.frame.written.items())
         if feature.default is not None:
             yield f"default {feature.default!r}"
     for what, place in (("of", feature.slot), ("where", feature.where)):

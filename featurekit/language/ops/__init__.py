@@ -2,12 +2,15 @@
 table."""
 
 from featurekit.language.ops import binary as binary
+from featurekit.language.ops import collecting as collecting
 from featurekit.language.ops import comparison as comparison
 from featurekit.language.ops import convert as convert
 from featurekit.language.ops import instant as instant
+from featurekit.language.ops import library as library
 from featurekit.language.ops import listing as listing
 from featurekit.language.ops import mapping as mapping
 from featurekit.language.ops import mathematics as mathematics
+from featurekit.language.ops import nested as nested
 from featurekit.language.ops import number as number
 from featurekit.language.ops import pattern as pattern
 from featurekit.language.ops import span as span

@@ -25,7 +25,7 @@ def _decoded(value: bytes, encoding: str) -> str:
     return value.decode(encoding)
 
 
-_ENCODINGS = ("utf-8", "utf8", "ascii", "latin-1")
+_ENCODINGS = ("utf-8", "utf8", "ascii", "latin-1", "idna", "punycode")
 
 
 def _encoding_check(value: Any, encoding: Any) -> str | None:

@@ -18,6 +18,7 @@ from featurekit.core.types import (
     TIMEDELTA,
     list_of,
 )
+from featurekit.core.values import Beyond
 from featurekit.language.ops.table import (
     MAX_SPAN,
     MIN_SPAN,
@@ -34,7 +35,7 @@ UTC = dt.UTC
 def _aware(value: dt.datetime) -> dt.datetime:
     """The instant in UTC. ValueError for a text without an offset, which names no instant."""
     if value.tzinfo is None:
-        raise ValueError("a local time without its zone is no instant")
+        raise Beyond("a local time without its zone is no instant")
     return value.astimezone(UTC)
 
 
@@ -42,7 +43,7 @@ def _at_utc(value: dt.datetime) -> dt.datetime:
     """The instant of a text in UTC. ValueError for another offset, where Python keeps the local
     fields."""
     if value.utcoffset():
-        raise ValueError("an offset other than UTC's; write .astimezone(timezone.utc) after it")
+        raise Beyond("an offset other than UTC's; write .astimezone(timezone.utc) after it")
     return _aware(value)
 
 
@@ -61,7 +62,7 @@ def _from_timestamp(seconds: float) -> dt.datetime:
 def span(value: dt.timedelta) -> dt.timedelta:
     """The timedelta. OverflowError where its microseconds do not fit int64."""
     if not MIN_SPAN <= value <= MAX_SPAN:
-        raise OverflowError("a timedelta outside int64 microseconds")
+        raise Beyond("a timedelta outside int64 microseconds")
     return value
 
 

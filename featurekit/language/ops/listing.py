@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any
 
+from featurekit.core.roots import signed_root
 from featurekit.core.types import (
     BOOL,
     BYTES,
@@ -23,6 +24,7 @@ from featurekit.core.types import (
     Type,
     list_of,
 )
+from featurekit.core.values import Beyond
 from featurekit.language.ops.table import NAMESPACE, Op, register
 
 
@@ -53,6 +55,32 @@ def norm(values: list[float]) -> float:
     return math.hypot(*values)
 
 
+def cosine(a: list[float], b: list[float]) -> float:
+    """The cosine of the angle between two vectors, from -1.0 to 1.0: the exact dot product over the
+    exact product of their lengths, correctly rounded. NaN where a number is not finite.
+
+    ValueError where the lengths of the lists differ; ZeroDivisionError where a vector is zero, or
+    has no numbers.
+    """
+    if len(a) != len(b):
+        raise ValueError("lists of different lengths")
+    if not all(map(math.isfinite, a)) or not all(map(math.isfinite, b)):
+        return math.nan
+    xs, ys = _wholes(a), _wholes(b)
+    both = sum(x * y for x, y in zip(xs, ys, strict=True))
+    lengths = sum(x * x for x in xs) * sum(y * y for y in ys)
+    if not lengths:
+        raise ZeroDivisionError("a vector of length zero has no direction")
+    return signed_root(both, both * both, lengths)
+
+
+def _wholes(values: list[float]) -> list[int]:
+    """Ints in the proportions of the numbers, exactly."""
+    ratios = [value.as_integer_ratio() for value in values]
+    divisor = max((below for _, below in ratios), default=1)  # each is a power of two
+    return [above * (divisor // below) for above, below in ratios]
+
+
 # In Python `in`, `==`, `count` and `index` hold an object for equal to itself, so whether they find
 # a NaN depends on where it came from. Here a NaN equals nothing, as everywhere (R4).
 
@@ -80,7 +108,24 @@ def _prod(values: list[float]) -> float:
     return math.prod(values, start=1.0)
 
 
-NAMESPACE |= {"exact_sum": exact_sum, "dot": dot, "norm": norm, "among": _among}
+MOST_STEPS = 1_000_000
+"""A range of more steps is an error, so that no row takes long (R3)."""
+
+
+def _range(start: int, stop: int, step: int) -> list[int]:
+    if step and (stop - start) // step >= MOST_STEPS:
+        raise Beyond(f"a range of more than {MOST_STEPS} steps")
+    return list(range(start, stop, step))
+
+
+def _repeated(values: list[Any], times: int) -> list[Any]:
+    if len(values) * times > MOST_STEPS:
+        raise Beyond(f"a list of more than {MOST_STEPS} elements")
+    return values * times
+
+
+NAMESPACE |= {"bounded_range": _range, "repeated": _repeated}
+NAMESPACE |= {"exact_sum": exact_sum, "dot": dot, "cosine": cosine, "norm": norm, "among": _among}
 NAMESPACE |= {"float_product": _prod, "equal": _equal, "count": _count, "index": _index}
 
 _ELEMENTS = (BOOL, INT, FLOAT, STR, BYTES, DATETIME, DATE, TIMEDELTA)
@@ -166,6 +211,8 @@ def _rows(item: Type) -> tuple[Op, ...]:
             "{0} + {1}",
             "list_concat({0}, {1})",
         ),
+        Op("*", (values, INT), values, "repeated({0}, {1})", raises=True),
+        Op("*", (INT, values), values, "repeated({1}, {0})", raises=True),
         Op("min", (values,), item, "min({0})", "list_min({0})" if plain else None, raises=True),
         Op("max", (values,), item, "max({0})", "list_max({0})" if plain else None, raises=True),
         Op("sorted", (values,), values, "sorted({0})", "list_sort({0})" if plain else None),
@@ -218,10 +265,26 @@ register(
         for name in ("any", "all")
         for values in (_INTS, _FLOATS, list_of(STR))
     ),
+    Op(
+        "range",
+        (INT, INT, INT),
+        _INTS,
+        "bounded_range({0}, {1}, {2})",
+        raises=True,
+        edges=((0, 5, 1), (5, 0, -2), (0, 5, 0), (0, 10**6, 1), (0, 10**6 + 1, 1), (3, 0, 1)),
+    ),
     Op("math.prod", (_FLOATS,), FLOAT, "float_product({0})"),
     Op("math.prod", (_INTS,), INT, "math.prod({0})", raises=True),
     Op("math.dist", (_FLOATS, _FLOATS), FLOAT, "math.dist({0}, {1})", raises=True, edges=_OFTEN),
     Op("math.hypot*", (_FLOATS,), FLOAT, "norm({0})", platform="libm"),
     Op("featurekit.dot", (_FLOATS, _FLOATS), FLOAT, "dot({0}, {1})", raises=True, edges=_OFTEN),
+    Op(
+        "featurekit.cosine",
+        (_FLOATS, _FLOATS),
+        FLOAT,
+        "cosine({0}, {1})",
+        raises=True,
+        edges=(*_OFTEN, ([0.0, -0.0], [1.0, 2.0]), ([5e-324], [-1e308]), ([3.0, 4.0], [4.0, -3.0])),
+    ),
     Op("featurekit.norm", (_FLOATS,), FLOAT, "norm({0})", platform="libm"),
 )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from featurekit.core.types import BOOL, FLOAT, INT, INT_MAX, INT_MIN, Type
+from featurekit.core.values import Beyond
 from featurekit.language.ops.table import NAMESPACE, TABLE, Op, register
 
 
@@ -13,20 +14,20 @@ def _real_power(base: float, exponent: float) -> float:
     """`base ** exponent`. ValueError where Python's result would be complex (R3)."""
     result: float | complex = base**exponent
     if isinstance(result, complex):
-        raise ValueError("a complex result")
+        raise Beyond("a complex result")
     return result
 
 
 def _int_power(base: int, exponent: int) -> int:
     if exponent > 63 and abs(base) > 1:
-        raise OverflowError("an int outside int64")  # raised before the result fills the memory
+        raise Beyond("an int outside int64")  # raised before the result fills the memory
     result: int = base**exponent
     return result
 
 
 def _shift_left(value: int, count: int) -> int:
     if value and count > 63:
-        raise OverflowError("an int outside int64")
+        raise Beyond("an int outside int64")
     return value << count if value or count < 0 else 0
 
 

@@ -14,6 +14,7 @@ import re._parser as parser  # type: ignore[import-not-found]
 from typing import Any
 
 from featurekit.core.types import BOOL, INT, STR, list_of
+from featurekit.core.values import Beyond, NoAttribute
 from featurekit.language.ops.ambiguity import judged
 from featurekit.language.ops.linear import decider
 from featurekit.language.ops.table import NAMESPACE, Op, register, template_literal
@@ -29,13 +30,29 @@ def _group(method: str, pattern: str, text: str, group: int) -> str:
     quick = judged(method, pattern).kind == "quick"
     sure = quick or decider(method, pattern)(text)  # a match is found sooner
     found = getattr(re, method)(pattern, text) if sure else None
-    made = None if found is None else found.group(group)
+    if found is None:
+        raise NoAttribute("no such match")
+    made = found.group(group)
     if made is None:
-        raise ValueError("no such match")
+        raise Beyond("a group that took no part in the match")
     return str(made)
 
 
-NAMESPACE |= {"re": re, "matched": _matched, "group": _group}
+def _end_of(method: str, pattern: str, text: str, end: str) -> int:
+    if not decider(method, pattern)(text):
+        raise NoAttribute("no such match")
+    made: int = getattr(getattr(re, method)(pattern, text), end)()
+    return made
+
+
+def _groups(pattern: str, text: str, group: int) -> list[str]:
+    made = [m.group(group) for m in re.finditer(pattern, text)]
+    if None in made:
+        raise Beyond("a group that took no part in the match")
+    return made
+
+
+NAMESPACE |= {"re": re, "matched": _matched, "group": _group, "groups": _groups, "end_of": _end_of}
 
 _CLASSES = {
     "CATEGORY_DIGIT": "0-9",
@@ -265,6 +282,45 @@ register(
             platform="unicode",
         )
         for method in ("search", "match", "fullmatch")
+    ),
+    *(
+        Op(
+            f"re.{method}.{end}",
+            (STR, STR),
+            INT,
+            f"end_of({method!r}, {{0}}, {{1}}, {end!r})",
+            raises=True,
+            literals=(0,),
+            check=_pattern_check,
+            edges=_EDGES[::3],
+            platform="unicode",
+        )
+        for method in ("search", "match", "fullmatch")
+        for end in ("start", "end")
+    ),
+    *(
+        Op(
+            f"re.finditer.{end}",
+            (STR, STR),
+            list_of(INT),
+            f"[m.{end}() for m in re.finditer({{0}}, {{1}})]",
+            literals=(0,),
+            check=_pattern_check,
+            edges=_EDGES[::3],
+            platform="unicode",
+        )
+        for end in ("start", "end")
+    ),
+    Op(
+        "re.finditer.group",
+        (STR, STR, INT),
+        _STR_LIST,
+        "groups({0}, {1}, {2})",
+        raises=True,
+        literals=(0, 2),
+        check=_group_check,
+        edges=(*((p, t, 0) for p, t in _EDGES[::7]), (r"(\d)|(\w)", "1a2", 2)),
+        platform="unicode",
     ),
     Op(
         "re.sub",

@@ -42,12 +42,13 @@ from featurekit.core.types import (
     instant,
     list_of,
 )
+from featurekit.core.values import Beyond, NoAttribute, WrongType
 
 # What a Python template may name besides its arguments.
 NAMESPACE: dict[str, Any] = {"math": math, "dt": dt}
 
 # What a well-typed expression of the language can raise. Anything else is a bug, not an error (R3).
-ERRORS = (ArithmeticError, ValueError, LookupError)
+ERRORS = (ArithmeticError, ValueError, LookupError, Beyond, WrongType, NoAttribute)
 
 
 STRICT = frozenset(
@@ -106,8 +107,8 @@ class Op:
       as `literal_sql`, and gives the reason why these are not possible, or None.
     - `names`: the parameters' names as keywords, "" for one without. `defaults`: those of the last
       parameters.
-    - `platform`: the part of the platform that decides a value: "libm", "unicode", "tzdata" or ""
-      (R6).
+    - `platform`: the part of the platform that decides a value: "libm", "unicode", "tzdata",
+      "urllib" or "" (R6).
     """
 
     name: str
@@ -158,7 +159,7 @@ class Op:
         def checked(*args: Any) -> Any:
             result = function(*args)
             if not INT_MIN <= result <= INT_MAX:
-                raise OverflowError("an int outside int64")
+                raise Beyond("an int outside int64")
             return result
 
         return checked

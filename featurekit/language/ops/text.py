@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from featurekit.core.types import BOOL, INT, STR, list_of
+from featurekit.core.values import Beyond, WrongType
 from featurekit.language.ops.table import NAMESPACE, Op, register, template_literal
 
 LONGEST = 2**24
@@ -13,7 +14,7 @@ LONGEST = 2**24
 
 def _short(length: int) -> None:
     if length > LONGEST:
-        raise OverflowError(f"a text of more than {LONGEST} characters")
+        raise Beyond(f"a text of more than {LONGEST} characters")
 
 
 def _repeat(text: str, times: int) -> str:
@@ -29,13 +30,13 @@ def _just(method: Any, text: str, width: int, *fill: str) -> str:
 
 def _code(text: str) -> int:
     if len(text) != 1:
-        raise ValueError("ord() of a text that is not one character")
+        raise WrongType("ord() of a text that is not one character")
     return ord(text)
 
 
 def _character(code: int) -> str:
     if 0xD800 <= code <= 0xDFFF:
-        raise ValueError("a lone surrogate")  # no text holds one (S1)
+        raise Beyond("a lone surrogate")  # no text holds one (S1)
     return chr(code)
 
 

@@ -16,6 +16,7 @@ and import only modules before it in this list: `flow`, `operators`, `sequences`
 from __future__ import annotations
 
 from featurekit.language.ir import Function
+from featurekit.language.parse import attempts as attempts
 from featurekit.language.parse import expressions as expressions
 from featurekit.language.parse import statements as statements
 from featurekit.language.parse.context import begin

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import functools
+import string
 import sys
 import types as pytypes
 from collections.abc import Callable
@@ -14,19 +15,28 @@ from featurekit.core.types import NONE, Type
 from featurekit.language import ops
 from featurekit.language.ir import Const, Either, Expr, Name
 from featurekit.language.parse.arguments import operator
+from featurekit.language.parse.clocks import combined
 from featurekit.language.parse.comprehensions import hypot
 from featurekit.language.parse.conditions import balanced
 from featurekit.language.parse.context import MISSING, Env, Parsing
+from featurekit.language.parse.counts import counts_of
 from featurekit.language.parse.handlers import BUILTINS, EXPRESSIONS, expression, handles
 from featurekit.language.parse.helpers import inline, of_user
 from featurekit.language.parse.instants import call_of_instant
 from featurekit.language.parse.operators import call, choose, is_method, named, no_list, no_none
 from featurekit.language.parse.patterns import call_of_match
 from featurekit.language.parse.purity import impure
+from featurekit.language.parse.sets import joined_sets
 from featurekit.language.parse.tables import get_table
 from featurekit.language.transform import Transform
 
-_READINGS = (hypot, call_of_instant, call_of_match)
+
+def _joined_by_method(p: Parsing, node: ast.Call, env: Env) -> Expr | None:
+    """`a.union(b)` and the like of sets."""
+    return joined_sets(p, node, env) if isinstance(node.func, ast.Attribute) else None
+
+
+_READINGS = (hypot, combined, call_of_instant, call_of_match, counts_of, _joined_by_method)
 """Calls that mean more than their function and arguments say, in the order in which they are
 tried."""
 
@@ -76,6 +86,10 @@ def _attribute(
     if isinstance(held, type):
         _no_clock(p, node, f"{held.__name__}.{name}")
         return operator(p, node, f"{held.__name__}.{name}", [], node.args, env)
+    if isinstance(receiver, ast.Name) and p.is_builtin(receiver.id, env):
+        full = f"{receiver.id}.{name}"
+        if receiver.id in ("bytes", "float", "int", "str") and full in ops.BY_NAME:
+            return operator(p, node, full, [], node.args, env)
     return _method(p, node, receiver, name, env)
 
 
@@ -103,6 +117,7 @@ def _method(p: Parsing, node: ast.Call, receiver: ast.expr, name: str, env: Env)
     value = expression(p, receiver, env)
     no_none(p, receiver, value)
     full = f"{value.type.name}.{name}"
+    _drop_strict(p, node, full, env)
     special = _METHODS.get(full)
     if special is not None and (made := special(p, node, full, receiver, value, env)) is not None:
         return made
@@ -110,6 +125,14 @@ def _method(p: Parsing, node: ast.Call, receiver: ast.expr, name: str, env: Env)
         p.fail(node, f"{full} is no method", f"write .{name} without ()")
     no_list(p, node, full)
     return operator(p, node, full, [(receiver, value)], node.args, env)
+
+
+def _drop_strict(p: Parsing, node: ast.Call, name: str, env: Env) -> None:
+    """Take `errors="strict"` out of a call of encode or decode, which means nothing else."""
+    if name in ("bytes.decode", "str.encode"):
+        node.keywords = [
+            k for k in node.keywords if k.arg != "errors" or p.static(k.value, env) != "strict"
+        ]
 
 
 def _changing(
@@ -127,7 +150,39 @@ def _changing(
 def _format(
     p: Parsing, node: ast.Call, name: str, receiver: ast.expr, value: Expr, env: Env
 ) -> Expr | None:
-    p.fail(node, "str.format()", 'write an f-string, as in f"{a}-{b:.2f}"')
+    """`"{}-{name:.2f}".format(a, name=b)`, as the f-string that it means."""
+    held = p.settled(receiver, env)
+    if not isinstance(held, str):
+        p.fail(node, "format() of a computed text", 'write an f-string, as in f"{a}-{b:.2f}"')
+    given = {str(i): a for i, a in enumerate(node.args)}
+    given |= {k.arg or "**": k.value for k in node.keywords}
+    pieces: list[ast.expr] = []
+    used: set[str] = set()
+    for text, field, spec, conversion in string.Formatter().parse(held):
+        pieces.append(ast.Constant(text))
+        if field is None:
+            continue
+        root, *rest = (field or str(len(used))).split(".")
+        if (
+            root not in given
+            or "[" in field
+            or "{" in (spec or "")
+            or conversion not in (None, "s")
+        ):
+            p.fail(node, f"the field {{{field}}} of a format", "write an f-string, as in {a:.2f}")
+        used.add(root)
+        shown_part: ast.expr = given[root]
+        for attribute in rest:
+            shown_part = ast.Attribute(shown_part, attribute, ast.Load())
+        shown = ast.JoinedStr([ast.Constant(spec)]) if spec else None
+        pieces.append(ast.FormattedValue(shown_part, ord(conversion) if conversion else -1, shown))
+    if used != given.keys():
+        p.fail(node, "an argument that the format does not use", "leave it out")
+    made = ast.JoinedStr(pieces)
+    for part in ast.walk(made):
+        if not hasattr(part, "lineno"):
+            ast.copy_location(part, node)
+    return expression(p, made, env)
 
 
 def _split(
@@ -145,7 +200,9 @@ def _split(
 def _items(
     p: Parsing, node: ast.Call, name: str, receiver: ast.expr, value: Expr, env: Env
 ) -> Expr | None:
-    p.fail(node, "items() outside a loop", "write `for key, n in counts.items()`")
+    shown = name.removeprefix("dict.")
+    of = "" if shown == "items" else " of a Counter"
+    p.fail(node, f"{shown}() here", f"write `for key, n in counts.{shown}()`{of}")
 
 
 def _at_spaces(p: Parsing, node: ast.Call, env: Env) -> list[ast.expr] | None:
@@ -205,6 +262,7 @@ _METHODS: dict[str, Callable[[Parsing, ast.Call, str, ast.expr, Expr, Env], Expr
     "str.split": _split,
     "str.rsplit": _split,
     "dict.items": _items,
+    "dict.most_common": _items,
     "dict.get": _get_or_none,
     "str.startswith": _any_of,
     "str.endswith": _any_of,
@@ -259,7 +317,7 @@ def _known(p: Parsing, node: ast.Call, name: str, known: Any, env: Env) -> Expr:
         p.fail(node, f"{name}() makes a {known.__name__}", "use plain values, or return it whole")
     _no_clock(p, node, name)
     module = getattr(known, "__module__", None)
-    full = f"{module}.{getattr(known, '__name__', name)}"
+    full = f"{(module or '').lstrip('_')}.{getattr(known, '__name__', name)}"
     if full == "math.isclose" and len(node.args) > 2:
         p.fail(node.args[2], "a tolerance by its position", "write rel_tol=… or abs_tol=…")
     if full in ops.BY_NAME:
@@ -283,13 +341,10 @@ _CLOCKS = ("datetime.now", "datetime.utcnow", "datetime.today", "date.today", "t
 
 _REFUSED = {
     "print": "leave it out: a feature only computes its value",
-    "isinstance": "test for None with `is None`; a parameter has its declared type",
     "type": "a parameter has its declared type",
     "open": "declare the file as a source, or bind its values to a module constant",
     "getattr": "write the attribute out",
     "map": "write a comprehension, as in [f(x) for x in values]",
     "filter": "write a comprehension, as in [x for x in values if …]",
     "input": "take it as a request field",
-    "dict": "use a constant dict as a look-up table",
-    "set": "write len(set(values)), sorted(set(values)), or x in (a, b, c)",
 }

@@ -204,9 +204,23 @@ def _sum(p: Parsing, node: ast.Call, env: Env, expect: Type | None) -> Expr | No
 def _extreme(p: Parsing, node: ast.Call, env: Env, expect: Type | None) -> Expr | None:
     assert isinstance(node.func, ast.Name)
     if len(node.args) == 1:
+        if (most := _most_counted(p, node, env)) is not None:
+            return most
         return _of_list(p, node, node.func.id, env, None)
     if node.args and not node.keywords:
         return _extreme_of_several(p, node, node.func.id, env, expect)
+    return None
+
+
+def _most_counted(p: Parsing, node: ast.Call, env: Env) -> Expr | None:
+    """`max(counts, key=counts.get)`; None for anything else."""
+    match node:
+        case ast.Call(
+            func=ast.Name(id=name),
+            args=[ast.Name(id=held) as counts],
+            keywords=[ast.keyword(arg="key", value=ast.Attribute(ast.Name(id=same), "get"))],
+        ) if held == same and held in env and env[held].type.name == "dict":
+            return call(p, node, f"counts.{name}", [counts], [expression(p, counts, env)])
     return None
 
 
@@ -239,9 +253,38 @@ def _of_set(p: Parsing, node: ast.Call, name: str, env: Env) -> Expr | None:
 def _of_list(p: Parsing, node: ast.Call, name: str, env: Env, item: Type | None) -> Expr:
     argument = spelled_out(p, node.args[0], env)
     values = sequence(p, argument, env, item)
+    if any(k.arg == "key" for k in node.keywords):
+        return _by_key(p, node, name, argument, values, env)
     if node.keywords:
         return _of_list_with(p, node, name, argument, values, env)
     return call(p, node, name, [argument], [values])
+
+
+def _by_key(
+    p: Parsing, node: ast.Call, name: str, argument: ast.expr, values: Expr, env: Env
+) -> Expr:
+    """`sorted(values, key=f)`, `max(values, key=f)`: the keys once, then the elements by them."""
+    given = {k.arg: k.value for k in node.keywords}
+    reverse = p.static(given.pop("reverse"), env) if "reverse" in given else False
+    key = given.pop("key")
+    if given or not isinstance(reverse, bool) or (name != "sorted" and reverse):
+        what = next(iter(given), "reverse")
+        p.fail(node, f"{what}= of {name}() beside key=", "leave it out")
+
+    def ordered(held: Name | Const) -> Expr:
+        hidden = ast.copy_location(ast.Name(f".{node.lineno}_{node.col_offset}", ast.Load()), node)
+        mapped = ast.copy_location(ast.Name("map", ast.Load()), node)
+        keys = ast.copy_location(ast.Call(mapped, [key, hidden], []), node)
+        made = sequence(p, keys, {**env, hidden.id: held})
+        if made.type.item is not None and made.type.item.optional:
+            p.fail(key, "a key that may be None", "give each element a key")
+        if name == "sorted":
+            places = call(p, node, "order.reverse" if reverse else "order", [key], [made])
+            return call(p, node, "take", [argument, key], [held, places])
+        place = call(p, node, f"place.{name}", [key], [made])
+        return call(p, node, "getitem", [argument, key], [held, place])
+
+    return named(p, values, ordered)
 
 
 def _of_list_with(

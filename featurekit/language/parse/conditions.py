@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from featurekit.core.types import BOOL, DATE, DATETIME, FLOAT, INT, NONE, Type
+from featurekit.core.types import BOOL, DATE, DATETIME, FLOAT, INT, NONE, STR, Type
 from featurekit.language import ops
-from featurekit.language.ir import Both, Call, Choose, Const, Either, Expr, IsNone, Lookup, Name
-from featurekit.language.parse.context import Env, Parsing, join, narrowed
+from featurekit.language.ir import (
+    Bind,
+    Both,
+    Call,
+    Choose,
+    Const,
+    Either,
+    Expr,
+    IsNone,
+    Lookup,
+    Name,
+)
+from featurekit.language.parse.clocks import compared_clocks
+from featurekit.language.parse.context import MATCH, Env, Parsing, join, narrowed
 from featurekit.language.parse.handlers import (
     BUILTINS,
     EXPRESSIONS,
@@ -18,8 +31,9 @@ from featurekit.language.parse.handlers import (
     handles,
     unconverted,
 )
+from featurekit.language.parse.kinds import ALWAYS, NEVER, kind_test, known, turned
 from featurekit.language.parse.operators import call, choose, comparand, named, negate, no_none
-from featurekit.language.parse.patterns import match_test
+from featurekit.language.parse.patterns import match_of, match_test
 
 _COMPARE = {
     ast.Eq: "==",
@@ -52,15 +66,17 @@ def test_of(p: Parsing, node: ast.expr, env: Env) -> Tested:
 def _not(p: Parsing, node: ast.UnaryOp, env: Env) -> Tested | None:
     if not isinstance(node.op, ast.Not):
         return None
-    made, if_true, if_false = test_of(p, node.operand, env)
-    return negate(made), if_false, if_true
+    return turned(test_of(p, node.operand, env))
 
 
 @handles(TESTS, ast.BoolOp)
 def _joined(p: Parsing, node: ast.BoolOp, env: Env) -> Tested:
+    decisive = NEVER if isinstance(node.op, ast.And) else ALWAYS
     made, if_true, if_false = test_of(p, node.values[0], env)
     tests = [made]
     for value in node.values[1:]:
+        if tests[-1] is decisive:
+            break  # no row gets further
         if isinstance(node.op, ast.And):
             right, if_true, right_false = test_of(p, value, dict(if_true))
             if_false = join(if_false, right_false)
@@ -68,12 +84,20 @@ def _joined(p: Parsing, node: ast.BoolOp, env: Env) -> Tested:
             right, right_true, if_false = test_of(p, value, dict(if_false))
             if_true = join(if_true, right_true)
         tests.append(right)
-    return balanced(Both if isinstance(node.op, ast.And) else Either, tests), if_true, if_false
+    asked = [t for t in tests if known(t) is None]
+    if tests[-1] is decisive and not asked:
+        return decisive, if_true, if_false
+    asked += [decisive] if tests[-1] is decisive else []
+    if not asked:
+        return (ALWAYS if decisive is NEVER else NEVER), if_true, if_false
+    return balanced(Both if isinstance(node.op, ast.And) else Either, asked), if_true, if_false
 
 
 @handles(TESTS, ast.Compare)
 def _is_none(p: Parsing, node: ast.Compare, env: Env) -> Tested | None:
-    """`x is None` and `x is not None`, also of a match."""
+    """`x is None` and `x is not None`, also of a match, and `type(x) is str`."""
+    if (found := kind_test(p, node, env)) is not None:
+        return found
     match node:
         case ast.Compare(left=left, ops=[ast.Is() | ast.IsNot() as op], comparators=[to]) if (
             isinstance(to, ast.Constant) and to.value is None
@@ -81,8 +105,8 @@ def _is_none(p: Parsing, node: ast.Compare, env: Env) -> Tested | None:
             is_not = isinstance(op, ast.IsNot)
         case _:
             return None
-    if (found := match_test(p, left, env)) is not None:
-        return found if is_not else negate(found), dict(env), dict(env)
+    if (tested := match_test(p, left, env)) is not None:
+        return tested if is_not else negate(tested), dict(env), dict(env)
     about = expression(p, left, env)
     if about.type == NONE:
         p.fail(left, "None is always None", "test a parameter or a local")
@@ -91,6 +115,20 @@ def _is_none(p: Parsing, node: ast.Compare, env: Env) -> Tested | None:
     if is_not:
         return negate(made), without, dict(env)
     return made, dict(env), without
+
+
+@handles(TESTS, ast.NamedExpr)
+def _found(p: Parsing, node: ast.NamedExpr, env: Env) -> Tested | None:
+    """`if m := re.match(…)`: the text is bound, and the match is a name for it."""
+    if p.in_comprehension or (match := match_of(p, node.value, env)) is None:
+        return None
+    at = f".{node.lineno}_{node.col_offset}"
+    text = Bind(f"{at}_text", match.text, match.text.type)
+    local = Name(f"{at}_match", MATCH)
+    p.matches[local.name] = replace(match, text=Name(text.name, text.type))
+    env[node.target.id] = local
+    test = call(p, node, f"re.{match.method}", [node, node], [Const(match.pattern, STR), text])
+    return test, dict(env), dict(env)
 
 
 @handles(TESTS, ast.Name)
@@ -104,12 +142,20 @@ def _bool(p: Parsing, node: ast.Call, env: Env) -> Tested | None:
     """`bool(…)`, also of a match: whether there is one."""
     if (matched := _matched(p, node, env)) is not None:
         return matched
+    if (found := kind_test(p, node, env)) is not None:
+        return found
     match node:
         case ast.Call(func=ast.Name(id="bool"), args=[argument], keywords=[]) if p.is_builtin(
             "bool", env
         ):
             return test_of(p, argument, env)
     return None
+
+
+@handles(BUILTINS, "isinstance")
+def _instance(p: Parsing, node: ast.Call, env: Env, expect: Type | None) -> Expr | None:
+    found = kind_test(p, node, env)
+    return None if found is None else found[0]
 
 
 @handles(BUILTINS, "bool")
@@ -203,6 +249,9 @@ def _compared(p: Parsing, node: ast.Compare, env: Env) -> Expr:
             equal = isinstance(op, ast.Eq)
             hint = f"write `is {'' if equal else 'not '}None`"
             p.fail(operand, "None is not compared by its value", hint)
+    if (clocks := compared_clocks(p, node, env)) is not None:
+        sides = [node.left, *node.comparators]
+        return call(p, node, _COMPARE[type(node.ops[0])], sides, clocks)
     return _chain(p, node, comparand(p, node.left, env), node.left, 0, env)
 
 
@@ -236,6 +285,8 @@ def _contains(
     if (limits := _range_of(p, right_node, env)) is not None and left.type == INT:
         return named(p, left, lambda n: _within(p, node, left_node, n, limits))
     held = p.static(right_node, env)
+    if isinstance(right_node, ast.Set) and isinstance(held, frozenset):
+        held = [p.static(e, env) for e in right_node.elts]  # in the order of the text
     if isinstance(held, (dict, set)) or type(held) in (list, tuple, frozenset):
         elements = held if isinstance(held, (list, tuple)) else sorted(held, key=repr)
         return _among(p, node, left, left_node, [(right_node, e) for e in elements])

@@ -11,6 +11,7 @@ import datetime as dt
 import enum
 import inspect
 import linecache
+import re
 import textwrap
 import types as pytypes
 from collections.abc import Callable, Iterator, Mapping
@@ -38,6 +39,8 @@ from featurekit.errors import CompileError, DefinitionError
 from featurekit.language.cells import cell_of
 from featurekit.language.ir import Const, Expr, Function, Name
 from featurekit.language.ops.table import MAX_SPAN, MIN_SPAN
+from featurekit.language.parse.guesses import Guesses, Open, place_of
+from featurekit.language.parse.matches import in_parts
 from featurekit.language.parse.promises import Promise
 from featurekit.language.transform import Transform, feature
 
@@ -55,6 +58,12 @@ Env = dict[str, Local]
 MATCH = Type("match", optional=True)
 ZONED = Type("zoned")
 """The type of a local that holds a match or a local time: neither is a value."""
+PARTED = Type("parted")
+"""The type of a local that holds a URL in parts, which is no value."""
+CLOCK = Type("clock")
+"""The type of a local that holds a time of the day, which is no value."""
+HELD = Type("held")
+"""The type of a local constant that is no value: a dict, a set, or a compiled pattern."""
 
 _columns: ContextVar[Mapping[str, Type]] = ContextVar("columns", default=MappingProxyType({}))
 
@@ -93,7 +102,7 @@ _CONSTANTS: dict[type, Type] = {
     dt.date: DATE,
     dt.timedelta: TIMEDELTA,
 }
-_BUILDERS = (dt.timedelta, dt.date, dt.datetime, dt.timezone)
+_BUILDERS = (dt.timedelta, dt.date, dt.datetime, dt.time, dt.timezone, re.compile)
 _ARITHMETIC: dict[type, Callable[[int, int], int]] = {
     ast.Add: lambda a, b: a + b,
     ast.Sub: lambda a, b: a - b,
@@ -304,6 +313,9 @@ class Captured:
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 value = self.static(operand, env)
                 return -value if isinstance(value, (int, float)) else MISSING
+            case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+                a, b = self.static(left, env), self.static(right, env)
+                return a | b if isinstance(a, re.RegexFlag) and isinstance(b, int) else MISSING
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
                 a, b = self.static(left, env), self.static(right, env)
                 if type(a) is int and type(b) is int and (b or not isinstance(op, ast.FloorDiv)):
@@ -311,7 +323,9 @@ class Captured:
                 return MISSING
             case ast.Tuple(elts=elements) | ast.List(elts=elements) | ast.Set(elts=elements):
                 values = [self.static(e, env) for e in elements]
-                return MISSING if any(v is MISSING for v in values) else tuple(values)
+                if any(v is MISSING for v in values):
+                    return MISSING
+                return frozenset(values) if isinstance(node, ast.Set) else tuple(values)
             case ast.Dict(keys=keys, values=entries):
                 pairs = [
                     (self.static(k, env), self.static(v, env))
@@ -334,10 +348,11 @@ class Captured:
         """`timedelta(days=1)` and the like, of constants; MISSING for any other call."""
         named_alone = isinstance(function, (ast.Name, ast.Attribute))
         builder: Any = self.static(function, env) if named_alone else MISSING
-        frozen = isinstance(function, ast.Name) and function.id == "frozenset"
+        frozen = isinstance(function, ast.Name) and function.id in ("frozenset", "set")
         if frozen and builder is MISSING and len(arguments) == 1:
             values = self.static(arguments[0], env)
-            return frozenset(values) if isinstance(values, (tuple, frozenset)) else MISSING
+            whole = isinstance(values, (tuple, frozenset, str, list, set))
+            return frozenset(values) if whole else MISSING
         if builder not in _BUILDERS and not _is_zone(builder):
             return MISSING
         given = [self.static(a, env) for a in arguments]
@@ -346,7 +361,7 @@ class Captured:
             return MISSING
         try:
             return builder(*given, **named)
-        except (TypeError, ValueError, OverflowError, KeyError) as error:
+        except (TypeError, ValueError, OverflowError, KeyError, re.error) as error:
             self.place.fail(node, f"this raises {type(error).__name__}: {error}", "correct it")
 
 
@@ -407,9 +422,20 @@ class Parsing:
     """Every value that is given to a local."""
     matches: dict[str, Match] = field(default_factory=dict)
     zoned: dict[str, Zoned] = field(default_factory=dict)
+    urls: dict[str, Expr] = field(default_factory=dict)
+    """The texts of URLs that locals hold in parts."""
+    clocks: dict[str, Expr] = field(default_factory=dict)
+    """The microseconds since midnight of the times of the day that locals hold."""
+    sets: set[str] = field(default_factory=set)
+    """The locals that hold a set, as the list of its elements."""
+    augmented: list[ast.expr] = field(default_factory=list)
+    """The entries of dicts that are read to be changed."""
     converts: bool = True
     """Whether a declared float makes a float of an int. A result does. A list for a local does not,
     since Python keeps the int in it."""
+    guesses: Guesses = field(default_factory=Guesses)
+    raising: list[ast.AST] = field(default_factory=list)
+    """Where it raises by itself, or calls a helper that does."""
     in_comprehension: int = 0
     fresh: int = 0
     walruses: bool = False
@@ -421,6 +447,38 @@ class Parsing:
     def static(self, node: ast.AST | None, env: Env) -> Any:
         """The value of an expression that consists of constants; MISSING for any other."""
         return self.captured.static(node, env)
+
+    def guessed(self, node: ast.AST, error: CompileError) -> Type:
+        """The type that is supposed of the elements of a collection without any; Open where none is
+        yet."""
+        found = self.guesses.elements.get(place_of(node))
+        if found is None:
+            raise Open(place_of(node), error)
+        return found
+
+    def again(self, guesses: Guesses) -> Parsing:
+        """The context of the same function, of which nothing is read yet."""
+        return Parsing(
+            place=self.place,
+            captured=self.captured,
+            node=self.node,
+            stack=self.stack,
+            inlined=self.inlined,
+            top=self.top,
+            chosen=self.chosen,
+            given=self.given,
+            guesses=guesses,
+            walruses=self.walruses,
+        )
+
+    def settled(self, node: ast.AST | None, env: Env) -> Any:
+        """As `static`, also for a local that is bound once, to a constant."""
+        held = self.static(node, env)
+        if held is MISSING and isinstance(node, ast.Name) and isinstance(env.get(node.id), Name):
+            values = bound_to(self.node, node.id)
+            if len(values) == 1 and values[0] is not None:
+                return self.static(values[0], {})
+        return held
 
     def constant(self, node: ast.AST, value: Any, expect: Type | None = None) -> Const:
         """A literal or a captured constant as a value of the language."""
@@ -469,10 +527,12 @@ def begin(
     node = place.node
     if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
         place.fail(node, f"{name} is no def", "write it as a def with typed parameters")
+    read = in_parts(node)
+    assert isinstance(read, (ast.FunctionDef, ast.AsyncFunctionDef))
     return Parsing(
         place=place,
         captured=Captured(place),
-        node=node,
+        node=read,
         stack=(*(stack or ()), function),
         inlined={} if inlined is None else inlined,
         top=stack is None,
@@ -480,6 +540,34 @@ def begin(
         given=given or {},
         walruses=any(isinstance(n, ast.NamedExpr) for n in ast.walk(node)),
     )
+
+
+def bound_to(function: ast.AST, name: str) -> list[ast.expr | None]:
+    """What a function binds a name to, in its text's order: an expression for an assignment to this
+    name alone, None for what binds it otherwise, as a parameter, a loop or an unpacking do."""
+    found: list[ast.expr | None] = []
+    plain: set[int] = set()
+    for node in ast.walk(function):
+        match node:
+            case ast.Assign(targets=[ast.Name(id=bound) as target], value=value) if bound == name:
+                plain.add(id(target))
+                found.append(value)
+            case ast.AnnAssign(target=ast.Name(id=bound) as target, value=value) if bound == name:
+                plain.add(id(target))
+                found.append(value)
+            case ast.arg(arg=bound) | ast.MatchAs(name=bound) | ast.MatchStar(name=bound) if (
+                bound == name
+            ):
+                found.append(None)
+    for node in ast.walk(function):
+        if isinstance(node, ast.Name) and node.id == name and not isinstance(node.ctx, ast.Load):
+            found += [] if id(node) in plain else [None]
+    return found
+
+
+def mutates(function: ast.AST, name: str) -> bool:
+    """Whether a function changes what a local holds, itself or in a part of it."""
+    return any(_mutated(node) == name for node in ast.walk(function))
 
 
 def join(a: Env, b: Env) -> Env:
@@ -512,7 +600,8 @@ def is_function(value: Any) -> bool:
 
 def _holds_constants(value: Any) -> bool:
     return isinstance(value, type) and (
-        issubclass(value, enum.Enum) or value in (dt.datetime, dt.date, dt.timezone, dt.timedelta)
+        issubclass(value, enum.Enum)
+        or value in (dt.datetime, dt.date, dt.time, dt.timezone, dt.timedelta)
     )
 
 

@@ -7,18 +7,23 @@ import enum
 import types as pytypes
 from typing import Any, NoReturn
 
-from featurekit.core.types import DATETIME, NONE, STR, Type
+from featurekit.core.types import DATETIME, INT, NONE, STR, Type
 from featurekit.language import ops
 from featurekit.language.ir import Bind, Const, Expr, Name
 from featurekit.language.parse.calls import no_attribute
+from featurekit.language.parse.clocks import field_of_clock, no_clock
 from featurekit.language.parse.conditions import test_of
-from featurekit.language.parse.context import MISSING, Env, Parsing, is_function
+from featurekit.language.parse.context import HELD, MISSING, Env, Parsing, is_function
+from featurekit.language.parse.counts import most_common, read_entry
 from featurekit.language.parse.handlers import EXPRESSIONS, expression, handles
 from featurekit.language.parse.instants import chained, no_zoned, of_zoned, zoned_of
-from featurekit.language.parse.operators import call, choose, is_method, named, no_none
+from featurekit.language.parse.kinds import known
+from featurekit.language.parse.operators import call, choose, element, is_method, named, no_none
 from featurekit.language.parse.patterns import group_of, match_of, no_match
 from featurekit.language.parse.sequences import sequence
+from featurekit.language.parse.sets import joined_sets
 from featurekit.language.parse.tables import subscript_table
+from featurekit.language.parse.urls import no_url, part_of, url_of
 
 _BINARY = {
     ast.Add: "+",
@@ -50,8 +55,23 @@ def _constant(p: Parsing, node: ast.Constant, env: Env, expect: Type | None) -> 
 def _binary(p: Parsing, node: ast.BinOp, env: Env, expect: Type | None) -> Expr:
     if isinstance(node.op, ast.Mod) and isinstance(p.static(node.left, env), str):
         p.fail(node, "% of a text", 'write an f-string, as in f"{a}-{b:.2f}"')
+    if (joined := joined_sets(p, node, env)) is not None:
+        return joined
     sides = [node.left, node.right]
-    return call(p, node, _BINARY[type(node.op)], sides, [expression(p, s, env) for s in sides])
+    values = [expression(p, s, env) for s in sides]
+    _exact_sides(p, node, values)
+    return call(p, node, _BINARY[type(node.op)], sides, values)
+
+
+def _exact_sides(p: Parsing, node: ast.BinOp, values: list[Expr]) -> None:
+    """CompileError for a sum of an int and a local that is only supposed to be a float: Python may
+    give an int."""
+    if not p.guesses.floats or isinstance(node.op, ast.Div):
+        return
+    for side, other in (values, values[::-1]):
+        if isinstance(side, Name) and side.name in p.guesses.floats and other.type == INT:
+            what = f"{side.name} is an int at first and a float later"
+            p.fail(node, what, f"begin with {side.name} = 0.0")
 
 
 @handles(EXPRESSIONS, ast.UnaryOp)
@@ -74,6 +94,9 @@ def _unary(p: Parsing, node: ast.UnaryOp, env: Env, expect: Type | None) -> Expr
 @handles(EXPRESSIONS, ast.IfExp)
 def _choice(p: Parsing, node: ast.IfExp, env: Env, expect: Type | None) -> Expr:
     condition, if_true, if_false = test_of(p, node.test, env)
+    if (answer := known(condition)) is not None:
+        taken = (node.body, if_true) if answer else (node.orelse, if_false)
+        return expression(p, *taken, expect)
     then = expression(p, node.body, if_true, expect)
     other = expression(p, node.orelse, if_false, expect)
     p.forget(node, env)
@@ -89,6 +112,12 @@ def _load(p: Parsing, node: ast.Name, env: Env, expect: Type | None) -> Expr:
             no_match(p, node)
         if isinstance(local, Name) and local.name in p.zoned:
             no_zoned(p, node)
+        if isinstance(local, Name) and local.name in p.clocks:
+            no_clock(p, node)
+        if isinstance(local, Name) and local.name in p.urls:
+            no_url(p, node)
+        if local.type == HELD:
+            _no_value(p, node, name, local)
         return local
     value = p.captured.named(node, name)
     if value is MISSING:
@@ -102,11 +131,15 @@ def _load(p: Parsing, node: ast.Name, env: Env, expect: Type | None) -> Expr:
             f"make it a tuple, and use it in a loop, as {name}[i], or in `x in {name}`",
         )
     if isinstance(value, (tuple, dict, frozenset)):
-        shown = type(value).__name__
-        hint = f"use it as {name}[key], in `x in {name}`, or in a loop"
-        p.fail(node, f"{name} is a {shown}, and no value by itself", hint)
+        _no_value(p, node, name, value)
     _no_member(p, node, value)
     return p.constant(node, value)
+
+
+def _no_value(p: Parsing, node: ast.Name, name: str, held: Any) -> NoReturn:
+    shown = type(held.value if isinstance(held, Const) else held).__name__
+    hint = f"use it as {name}[key], in `x in {name}`, or in a loop"
+    p.fail(node, f"{name} is a {shown}, and no value by itself", hint)
 
 
 def _unbound(p: Parsing, node: ast.Name) -> NoReturn:
@@ -162,8 +195,11 @@ def _attribute(p: Parsing, node: ast.Attribute, env: Env, expect: Type | None) -
             f"{ast.unparse(node)} is an attribute of a class",
             "bind it to a module constant, or use an Enum",
         )
-    if (made := chained(p, node, env)) is not None:
-        return made
+    for reading in (field_of_clock, chained):
+        if (made := reading(p, node, env)) is not None:
+            return made
+    if (url := url_of(p, inner, env)) is not None:
+        return part_of(p, node, url)
     if (zoned := zoned_of(p, inner, env)) is not None:
         if is_method(DATETIME, attribute):
             p.fail(node, f"{attribute} is a method", f"write .{attribute}()")
@@ -245,6 +281,8 @@ def _subscript(p: Parsing, node: ast.Subscript, env: Env, expect: Type | None) -
             p.is_builtin("divmod", env) and p.static(index, env) in (0, 1, -1, -2)
         ):
             return _divided(p, node, parts, bool(p.static(index, env) % 2), env)
+    if (common := _common(p, node, env)) is not None:
+        return common
     held = p.static(value, env)
     if isinstance(held, dict):
         return subscript_table(p, value, held, index, env)
@@ -256,9 +294,27 @@ def _subscript(p: Parsing, node: ast.Subscript, env: Env, expect: Type | None) -
     no_none(p, value, made)
     if isinstance(index, ast.Slice):
         return _slice(p, node, value, made, index, env)
+    if made.type.name == "dict" and (entry := read_entry(p, node, made, env)) is not None:
+        return entry
     if made.type.item is None and made.type.name not in ("str", "bytes", "dict"):
         p.fail(node, f"{made.type} has no elements", "index a str or a list")
-    return call(p, node, "getitem", [value, index], [made, expression(p, index, env)])
+    at = expression(p, index, env)
+    if made.type.item is not None and made.type.item.optional:
+        return element(p, node, made, at)
+    return call(p, node, "getitem", [value, index], [made, at])
+
+
+def _common(p: Parsing, node: ast.Subscript, env: Env) -> Expr | None:
+    """`counts.most_common(n)[i][0]` and `[1]`; None for anything else."""
+    match node:
+        case ast.Subscript(
+            value=ast.Subscript(value=inner, slice=at), slice=ast.Constant(value=part)
+        ):
+            found = most_common(p, inner, env)
+            if found is None or not isinstance(part, int) or part not in (0, 1):
+                return None
+            return call(p, node, "getitem", [inner, at], [found[part], expression(p, at, env)])
+    return None
 
 
 def _divided(p: Parsing, node: ast.expr, parts: list[ast.expr], rest: bool, env: Env) -> Expr:

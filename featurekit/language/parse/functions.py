@@ -24,6 +24,7 @@ from featurekit.language.ir import (
 from featurekit.language.parse.conditions import test_of
 from featurekit.language.parse.context import Env, Parsing, typed_as_column
 from featurekit.language.parse.flow import fork, kept
+from featurekit.language.parse.guesses import settle
 from featurekit.language.parse.handlers import (
     STATEMENTS,
     Flow,
@@ -33,6 +34,7 @@ from featurekit.language.parse.handlers import (
     handles,
     unconverted,
 )
+from featurekit.language.parse.kinds import known
 from featurekit.language.parse.operators import choose, coerce, comparand
 from featurekit.language.parse.promises import UNSEEN
 from featurekit.language.results import result_fields
@@ -45,6 +47,11 @@ def whole_function(p: Parsing) -> Function:
     for inner in ast.walk(p.node):
         if isinstance(inner, (ast.Yield, ast.YieldFrom)):
             p.fail(inner, "a generator is no feature", "return a list")
+    return settle(lambda guesses: _read(p.again(guesses)), p.guesses)
+
+
+def _read(p: Parsing) -> Function:
+    """The function as IR, with what is supposed of it."""
     hints = hints_of(p)
     for special, what in ((p.node.args.vararg, "*args"), (p.node.args.kwarg, "**kwargs")):
         if special is not None:
@@ -192,6 +199,9 @@ def _returned_value(p: Parsing, node: ast.expr, env: Env, wanted: Type) -> Expr:
     expect = wanted if p.top or wanted.item is not None else None
     if isinstance(node, ast.IfExp):
         condition, if_true, if_false = test_of(p, node.test, env)
+        if (answer := known(condition)) is not None:
+            taken = (node.body, if_true) if answer else (node.orelse, if_false)
+            return _returned_value(p, *taken, wanted)
         then = _returned_value(p, node.body, if_true, wanted)
         other = _returned_value(p, node.orelse, if_false, wanted)
         p.forget(node, env)

@@ -113,7 +113,7 @@ def _settled(env: Env) -> list[Statement]:
     agree on these names where ways meet."""
     out: list[Statement] = []
     for name, local in env.items():
-        if not isinstance(local, Name) or local.type.name in ("match", "zoned"):
+        if not isinstance(local, Name) or local.type.name in ("match", "zoned", "parted", "clock"):
             continue
         if local.name.startswith(".") and not name.startswith("."):
             out.append(Assign(name, local))
@@ -151,22 +151,13 @@ _INSTEAD_OF |= dict.fromkeys(
 
 _REFUSED: dict[type[ast.AST], tuple[str, str]] = {
     ast.Lambda: ("a lambda", "write a def at the top of the module, or the expression itself"),
-    ast.Dict: ("a dict", "use a constant dict as a look-up table: TABLE[key], TABLE.get(key, 0.0)"),
-    ast.Set: ("a set", "write x in (a, b, c)"),
-    ast.SetComp: ("a set comprehension", "write a list comprehension, or x in (a, b, c)"),
-    ast.DictComp: ("a dict comprehension", "use a constant dict as a look-up table"),
     ast.Tuple: ("a tuple as a value", "unpack it into names, or return a list"),
     ast.Await: ("await", "a feature computes from its parameters alone"),
     ast.Yield: ("yield", "return a list"),
     ast.YieldFrom: ("yield", "return a list"),
     ast.Starred: ("a starred expression", "write the elements out"),
     ast.Slice: ("a slice by itself", "write values[a:b]"),
-    ast.While: ("while", "a while may never end: write `for _ in range(12):` with a break"),
     ast.AsyncFor: ("async for", "write a plain for"),
-    ast.Try: (
-        "try",
-        "an error is a state of its own: test first, as in `if d == 0: return None`",
-    ),
     ast.TryStar: ("try", "test for the error first"),
     ast.With: ("with", "a feature computes from its parameters alone"),
     ast.FunctionDef: (
@@ -174,8 +165,8 @@ _REFUSED: dict[type[ast.AST], tuple[str, str]] = {
         "write it at the top of the module; calls of it are inlined",
     ),
     ast.ClassDef: ("a class inside a feature", "write it at the top of the module"),
-    ast.Import: ("import inside a feature", "import at the top of the module"),
-    ast.ImportFrom: ("import inside a feature", "import at the top of the module"),
+    ast.Import: ("import of this inside a feature", "import at the top of the module"),
+    ast.ImportFrom: ("import of this inside a feature", "import at the top of the module"),
     ast.Global: ("global", "a feature computes from its parameters and constants alone"),
     ast.Nonlocal: ("nonlocal", "a feature computes from its parameters and constants alone"),
     ast.Delete: ("del", "leave it out"),

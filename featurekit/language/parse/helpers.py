@@ -10,14 +10,15 @@ import typing
 from typing import Any
 
 from featurekit.core.types import BOOL, FLOAT, INT, NONE, Type
-from featurekit.language.ir import Apply, Expr, Function, Statement
+from featurekit.language.ir import Apply, Expr, Fail, Function, Statement
 from featurekit.language.parse.context import Env, Parsing, begin
 from featurekit.language.parse.flow import kept
 from featurekit.language.parse.functions import whole_function
 from featurekit.language.parse.handlers import unconverted
 from featurekit.language.parse.operators import coerce
-from featurekit.language.results import result_fields
+from featurekit.language.results import in_order, result_fields
 from featurekit.language.transform import Transform
+from featurekit.language.walk import nodes
 
 
 def inline(p: Parsing, node: ast.Call, function: Any, name: str, env: Env) -> Expr:
@@ -41,7 +42,12 @@ def several(p: Parsing, node: ast.Call, env: Env) -> Any:
     except (NameError, TypeError, AttributeError):
         return None
     fields = result_fields(hint)
-    return None if fields is None else (function, list(fields))
+    if fields is None:
+        return None
+    if not in_order(hint):
+        what = f"{ast.unparse(node.func)}() gives a {getattr(hint, '__name__', hint)}"
+        p.fail(node, f"{what}, which is not unpacked", "let it return a NamedTuple, or a tuple")
+    return function, list(fields)
 
 
 def fields_of(
@@ -87,6 +93,8 @@ def _helper(
             given=dict(given),
         )
         p.inlined[key] = whole_function(inner)
+    if any(isinstance(n, Fail) for n in nodes(p.inlined[key])):
+        p.raising.append(node)
     return p.inlined[key]
 
 

@@ -18,13 +18,16 @@ from featurekit.language.ir import (
     Name,
     Statement,
     Unrolled,
+    While,
     Zip,
 )
+from featurekit.language.parse.conditions import test_of
 from featurekit.language.parse.context import MISSING, Env, Exits, Parsing
+from featurekit.language.parse.counts import most_common
 from featurekit.language.parse.flow import meet
 from featurekit.language.parse.handlers import STATEMENTS, Flow, Made, block, expression, handles
 from featurekit.language.parse.operators import call, no_none
-from featurekit.language.parse.sequences import list_display, sequence
+from featurekit.language.parse.sequences import list_display, range_of, sequence
 
 MOST_ROWS = 1000
 """The most steps of a loop over constants; more belongs into data."""
@@ -223,8 +226,10 @@ def _of_pairwise(p: Parsing, source: ast.expr, env: Env) -> _Shape | None:
 
 
 def _of_items(p: Parsing, source: ast.expr, env: Env) -> _Shape | None:
-    """`TABLE.items()` and the like of a constant dict, and `counts.items()`; None for anything
-    else."""
+    """`TABLE.items()` and the like of a constant dict, `counts.items()` and
+    `counts.most_common(n)`; None for anything else."""
+    if (common := most_common(p, source, env)) is not None:
+        return [_Column(values=part) for part in common]
     match source:
         case ast.Call(
             func=ast.Attribute(value=receiver, attr="items" | "keys" | "values" as part), args=[]
@@ -281,14 +286,9 @@ def _range(p: Parsing, node: ast.Call, env: Env) -> _Shape:
             if isinstance(column, _Column) and column.values is not None:
                 return _Column(values=column.values, start=0)  # the number of the step
     values = [p.static(a, env) for a in arguments]
-    if not values or any(type(v) is not int for v in values):
-        at = next((a for a, v in zip(arguments, values, strict=True) if type(v) is not int), node)
-        p.fail(
-            at,
-            f"a range to {ast.unparse(at)}, which only the data knows, may not end",
-            "loop over a list, over range(12) with a break, or over range(len(values))",
-        )
-    if len(values) > 3 or (len(values) == 3 and values[2] == 0):
+    if any(v is MISSING for v in values):
+        return _Column(values=range_of(p, node, env))
+    if not 0 < len(values) < 4 or any(type(v) is not int for v in values) or values[2:] == [0]:
         p.fail(node, "range() takes a start, a stop and a step that is not 0", "correct it")
     whole = range(*values)
     if len(whole) > MOST_ROWS:
@@ -341,6 +341,37 @@ def _for(p: Parsing, node: ast.For, env: Env) -> Made:
     else:
         after.append(head)
     made: list[Statement] = [For(tuple(n for n, _ in loop.names), loop.over, body)]
+    if not after:
+        return made, Flow(None)
+    out = after[0]
+    for end in after[1:]:
+        out = meet(p, node, out, end, "one way out of the loop", "another")
+    return made, Flow(out)
+
+
+@handles(STATEMENTS, ast.While)
+def _while(p: Parsing, node: ast.While, env: Env) -> Made:
+    """`while test: body`, as often as it turns: a call with too many turns errs."""
+    if node.orelse:
+        p.fail(node.orelse[0], "else after a while", "set a flag in the loop and test it")
+    head = dict(env)
+    while True:  # until what is known at the head is true for every turn
+        test, if_true, if_false = test_of(p, node.test, dict(head))
+        p.exits.append(Exits())
+        body, flow = block(p, node.body, if_true)
+        exits = p.exits.pop()
+        again = [*exits.continues, *([flow.env] if flow.env is not None else [])]
+        known_head = head
+        for end in again:
+            known_head = meet(p, node, known_head, end, "the way in", "the next turn")
+        if known_head == head:
+            break
+        head = known_head
+    made: list[Statement] = [While(test, body)]
+    after = list(exits.breaks)
+    endless = isinstance(test, Const) and test.value is True
+    if not endless:
+        after.append(if_false)
     if not after:
         return made, Flow(None)
     out = after[0]

@@ -231,6 +231,18 @@ def choose(
     return Choose(test, a, b, type_)
 
 
+def element(p: Parsing, node: ast.expr, values: Expr, at: Expr) -> Expr:
+    """`values[at]` of a list whose elements may be None."""
+
+    def chosen(held: Name | Const, i: Name | Const) -> Expr:
+        nodes = [node, node]
+        absent = call(p, node, "getitem.none", nodes, [held, i])
+        found = call(p, node, "getitem", nodes, [held, i])
+        return choose(p, node, absent, Const(None, NONE), found, None)
+
+    return named(p, values, lambda held: named(p, at, lambda i: chosen(held, i)))
+
+
 def as_float(value: Expr) -> Expr:
     """An int as the float that the declared result makes of it."""
     if isinstance(value, Const) and value.type == INT and abs(value.value) <= 2**53:

@@ -42,7 +42,7 @@ def _searched(p: Parsing, node: ast.Call, held: Any, method: str, env: Env) -> M
             what = f"a place in the text to {method} from"
             p.fail(at, what, f"write {method}(text) of the part, as in text[2:]")
     else:
-        given = p.static(node.args[0], env) if node.args else MISSING
+        given = p.settled(node.args[0], env) if node.args else MISSING
         rest = node.args[1:]
     flags = [*rest[1:], *(k.value for k in node.keywords)]
     if isinstance(given, re.Pattern):
@@ -89,6 +89,23 @@ def group_of(p: Parsing, node: ast.expr, match: Match, arguments: list[ast.expr]
     return call(p, node, f"re.{match.method}.group", [node] * 3, given)
 
 
+def groups_of(p: Parsing, node: ast.AST, env: Env) -> list[Expr] | None:
+    """The values of `m.groups()` and of `m.group(1, 2)`; None for anything else."""
+    match node:
+        case ast.Call(
+            func=ast.Attribute(value=receiver, attr="groups" | "group" as attribute),
+            args=given,
+            keywords=[],
+        ) if (match := match_of(p, receiver, env)) is not None:
+            if attribute == "groups" and not given:
+                count = re.compile(match.pattern).groups
+                given = [ast.copy_location(ast.Constant(i + 1), node) for i in range(count)]
+            elif len(given) < 2:
+                return None
+            return [group_of(p, node, match, [at], env) for at in given]
+    return None
+
+
 def no_match(p: Parsing, node: ast.AST) -> NoReturn:
     p.fail(
         node,
@@ -104,16 +121,27 @@ def call_of_match(p: Parsing, node: ast.Call, env: Env) -> Expr | None:
             match := match_of(p, receiver, env)
         ) is not None:
             return group_of(p, node, match, node.args, env)
-        case ast.Attribute(value=receiver, attr="sub" | "split" | "findall" as method):
+        case ast.Attribute(value=receiver, attr="start" | "end" | "span" as end) if (
+            match := match_of(p, receiver, env)
+        ) is not None:
+            if end == "span" or node.args or node.keywords:
+                p.fail(node, f"{end}() of a match here", "take start() or end() of the whole")
+            given = [Const(match.pattern, STR), match.text]
+            return call(p, node, f"re.{match.method}.{end}", [node] * 2, given)
+        case ast.Attribute(value=receiver, attr=method) if method in _PLACES:
             held = p.static(receiver, env)
             if isinstance(held, re.Pattern):
                 return _of_pattern(p, node, method, held, node.args, env)
             if held is re and node.args:
-                pattern = p.static(node.args[0], env)
+                pattern = p.settled(node.args[0], env)
                 return _of_pattern(p, node, method, pattern, node.args[1:], env)
         case ast.Attribute(
-            value=ast.Call(func=maker, args=arguments, keywords=[]), attr="hexdigest"
-        ) if (digest := p.static(maker, env)) is not MISSING and callable(digest):
+            value=ast.Call(func=maker, args=arguments, keywords=given), attr="hexdigest"
+        ) if (
+            [k.arg for k in given] in ([], ["usedforsecurity"])
+            and (digest := p.static(maker, env)) is not MISSING
+            and callable(digest)
+        ):
             name = getattr(digest, "__name__", "").removeprefix("openssl_")
             return operator(p, node, f"hashlib.{name}.hexdigest", [], arguments, env)
     if match_of(p, node, env) is not None:
@@ -145,12 +173,19 @@ def _of_pattern(
         if compiled or len(flags) > 1 or not isinstance(value, int):
             p.fail(flags[0], "flags that are computed", "write re.IGNORECASE, or (?i)")
         pattern = inline(pattern, value)
-    note_slow(p, node if compiled else node.args[0], method, pattern)
+    note_slow(p, node if compiled else node.args[0], method.partition(".")[0], pattern)
     first: ast.expr = ast.copy_location(ast.Constant(pattern), node)
     others = [k for k in keywords if k.arg != "flags"]
     bare = ast.copy_location(ast.Call(node.func, [first, *given], others), node)
     return operator(p, bare, f"re.{method}", [], bare.args, env)
 
 
-_PLACES = {"sub": 3, "split": 2, "findall": 1}
+_PLACES = {
+    "sub": 3,
+    "split": 2,
+    "findall": 1,
+    "finditer.group": 2,
+    "finditer.start": 1,
+    "finditer.end": 1,
+}
 """The number of arguments between the pattern and the flags."""

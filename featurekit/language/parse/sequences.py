@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 
-from featurekit.core.types import NONE, Type, list_of
+from featurekit.core.types import INT, NONE, Type, list_of
 from featurekit.language.ir import Const, Expr, ListOf
 from featurekit.language.parse.context import Env, Parsing
 from featurekit.language.parse.handlers import EXPRESSIONS, LISTS, expression, handles
@@ -94,10 +94,24 @@ def _list(p: Parsing, node: ast.List, env: Env, expect: Type | None) -> Expr:
 
 @handles(LISTS, ast.Call)
 def _reversed(p: Parsing, node: ast.Call, env: Env, item: Type | None) -> Expr | None:
+    if isinstance(node.func, ast.Name) and node.func.id == "range" and p.is_builtin("range", env):
+        return range_of(p, node, env)
     if not _is_reversed(p, node, env):
         return None
     (inner,) = node.args
     return call(p, node, "reversed", [inner], [sequence(p, inner, env, item)])
+
+
+def range_of(p: Parsing, node: ast.Call, env: Env) -> Expr:
+    """`range(start, stop, step)` of what the data tells, as the list of its ints."""
+    if not 0 < len(node.args) < 4 or node.keywords:
+        p.fail(node, "range() takes a start, a stop and a step", "correct it")
+    given = [expression(p, a, env) for a in node.args]
+    first, last = Const(0, INT), Const(1, INT)
+    values = [first, *given] if len(given) == 1 else given
+    values = [*values, last] if len(values) == 2 else values
+    nodes = [*node.args, *[node] * (3 - len(node.args))]
+    return call(p, node, "range", nodes if len(given) > 1 else [node, *node.args, node], values)
 
 
 def _is_reversed(p: Parsing, node: ast.expr, env: Env) -> bool:
@@ -120,7 +134,10 @@ def list_display(p: Parsing, node: ast.AST, items: list[Expr], item: Type | None
     """`[a, b, c]`."""
     types = list(dict.fromkeys(i.type.base for i in items if i.type != NONE))
     if not types and item is None:
-        p.fail(node, "a list without elements has no type", "declare it, as in list[float]")
+        if items:
+            p.fail(node, "a list of None alone has no type", "declare it, as in list[float | None]")
+        what = "a list without elements has no type"
+        item = p.guessed(node, p.place.error(node, what, "declare it, as in xs: list[float] = []"))
     if len(types) > 1:
         shown = " and ".join(map(str, types))
         p.fail(node, f"a list of {shown}", "give its elements one type")

@@ -21,6 +21,9 @@ _SHARE_NOT = (
     "enumerate",
     "zip",
     "bool",
+    "set",
+    "frozenset",
+    "Counter",
 )
 _FRESH = (ast.List, ast.ListComp, ast.BinOp)
 
@@ -63,11 +66,21 @@ def why_not_grown(function: ast.AST, name: str, params: set[str]) -> tuple[str, 
             continue
         parent = parents[node]
         if isinstance(node.ctx, ast.Store):
+            if isinstance(parent, ast.Tuple):  # `n, xs = 0, []`
+                parent = _part_of(parents[parent], parent, node)
             if not _fresh(parent, node):
                 return f"{name} may be another's list, too", f"begin with {name}: list[…] = []"
         elif not _unshared(parent, node):
             return f"{name} grows, and has another name", "build it by a comprehension"
     return None
+
+
+def _part_of(assigned: ast.AST, targets: ast.Tuple, name: ast.Name) -> ast.AST:
+    """The assignment of one name, of an assignment of a tuple to a tuple."""
+    match assigned:
+        case ast.Assign(value=ast.Tuple(elts=values)) if len(values) == len(targets.elts):
+            return ast.Assign([name], values[targets.elts.index(name)])
+    return assigned
 
 
 def _fresh(parent: ast.AST, name: ast.Name) -> bool:

@@ -43,8 +43,10 @@ from featurekit.language.ir import (
     Param,
     Return,
     Statement,
+    Try,
     Unrolled,
     Verbatim,
+    While,
     Zip,
 )
 from featurekit.language.to_duckdb.lowering import (
@@ -116,7 +118,7 @@ def _read_once(body: tuple[Statement, ...]) -> frozenset[str]:
                 bound[name] = bound.get(name, 0) + 1
             case Name(name, _):
                 read[name] = read.get(name, 0) + 1
-            case For() | Each():
+            case For() | Each() | While() | Try():
                 return False
         return all(walk(child) for child in children(node))
 
@@ -126,8 +128,8 @@ def _read_once(body: tuple[Statement, ...]) -> frozenset[str]:
 
 
 def _in_python(body: tuple[Statement, ...]) -> bool:
-    """Whether statements run as a whole in Python: loops over lists, and long loops, which would
-    have too many layers for DuckDB's planner."""
+    """Whether statements run as a whole in Python: loops over lists, loops while a test holds,
+    handlers of errors, and long loops, which would have too many layers for DuckDB's planner."""
     return any(isinstance(s, Verbatim) for s in body) or _weight(body) > _MOST_STATEMENTS
 
 
@@ -145,6 +147,8 @@ def _weight(body: tuple[Statement, ...]) -> float:
                 if isinstance(over, Zip):
                     return math.inf
                 total += len(over.rows) * _weight(inner) if over.rows else 0
+            case While() | Try():
+                return math.inf
             case Assign() | Return() | Evaluate() | Break() | Continue() | Fail() | Verbatim():
                 total += 1
             case _:
@@ -306,7 +310,7 @@ class _Function:
                 case Fail():
                     self.exits.append(_Exit(guard, None))
                     return _End(False, guard, jumps)
-                case For() | Verbatim():
+                case For() | While() | Try() | Verbatim():
                     raise TypeError("lowered as a whole in Python")
                 case _:
                     assert_never(statement)

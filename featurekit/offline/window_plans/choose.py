@@ -61,9 +61,9 @@ def _of_crowded_sql(
     if view.source.op is not None:
         # An event may be over by t, so the plan must look at each event.
         return tiled_join(view, asked, table, labels, lateness)
-    adding = [a for a in asked if a.sql.adds]
-    moving = [a for a in asked if a.sql.terms and not a.sql.adds]
-    others = [a for a in asked if not a.sql.terms]
+    adding = [a for a in asked if a.runs and a.sql.adds]
+    moving = [a for a in asked if a.runs and not a.sql.adds]
+    others = [a for a in asked if not a.runs]
     parts = []
     if adding:
         parts.append(running_sums(view, adding, table, labels, lateness))

@@ -26,6 +26,12 @@ class WindowParts:
     sql: AggregateSql
     names: tuple[str, ...]
 
+    @property
+    def runs(self) -> bool:
+        """Whether the running plans take it: its parts are terms, and its window has all events
+        between two ends that move with the instant."""
+        return bool(self.sql.terms) and self.feature.steady and not self.feature.cuts
+
 
 @dataclass(frozen=True, slots=True)
 class WindowTerm:
@@ -52,14 +58,59 @@ def terms_of(asked: WindowParts) -> list[tuple[str, WindowTerm]]:
 
 
 def low_sql(feature: Feature) -> str:
-    """The open end of the feature's window at label `l` (T4, T5)."""
+    """The open end of the feature's window at label `l` (T4, T5, T10)."""
+    frame = feature.frame
+    if frame is not None and frame.calendar is not None:
+        begins, _ = period_columns(feature)
+        return f"l.{quote(begins)} - 1"
+    if frame is not None and frame.ends is not None:
+        return f"{_last_hop_sql(feature)} - {feature.window_us}"
     low = f"l.__t - {feature.offset_us + feature.window_us}"
     return f"fk_hop({low}, {feature.hop_us})" if feature.hop_us else low
 
 
 def high_sql(feature: Feature) -> str:
-    """The closed end of the feature's window at label `l` (T4)."""
-    return f"l.__t - {feature.offset_us}"
+    """The closed end of the feature's window at label `l` (T4, T10)."""
+    frame, latest = feature.frame, f"l.__t - {feature.nearest_us}"
+    if frame is not None and frame.periods is not None:
+        _, ends = period_columns(feature)
+        return f"l.{quote(ends)} - 1"
+    if frame is not None and frame.ends is not None:
+        return f"least({_last_hop_sql(feature)}, {latest})"
+    return latest
+
+
+def _last_hop_sql(feature: Feature) -> str:
+    """The last multiple of the feature's hop at label `l`."""
+    return f"fk_hop(l.__t - {feature.offset_us}, {feature.hop_us})"
+
+
+def period_columns(feature: Feature) -> tuple[str, str]:
+    """The columns of labels in which the first of the feature's periods begins and the
+    running one does; `periods` makes them."""
+    frame = feature.frame
+    assert frame is not None
+    about = f"{frame.calendar} {frame.timezone} {feature.offset_us}"
+    return f"__begins {frame.periods or 0} {about}", f"__begins 0 {about}"
+
+
+def within_sql(feature: Feature) -> str:
+    """The predicate that an event of the join lies in the feature's window and passes its
+    `where`."""
+    terms = [f"e.__ts > {low_sql(feature)}", f"e.__ts <= {high_sql(feature)}"]
+    if feature.where is not None:
+        terms.append(f"coalesce(e.s{feature.where}, FALSE)")
+    return " AND ".join(terms)
+
+
+def first_column(feature: Feature) -> str:
+    """The column of labels that says where the events of the feature's window begin that count;
+    `firsts` makes it. It is named by what decides it, so that equal ones are computed once."""
+    frame = feature.frame
+    assert frame is not None
+    about = (feature.window_us, feature.offset_us, feature.hop_us, feature.where)
+    said = ", ".join(f"{name} {text}" for name, text in frame.written.items())
+    return f"__first {about} {said}"
 
 
 def shortest_us(asked: Sequence[WindowParts]) -> int:
@@ -87,8 +138,7 @@ def reach_sql(view: View, asked: Sequence[WindowParts], lateness: int) -> str:
 
 def ends_us(asked: Sequence[WindowParts]) -> tuple[int, int]:
     """How far back from an instant the windows end and begin, in microseconds."""
-    nearest = min(a.feature.offset_us for a in asked)
-    return nearest, max(a.feature.offset_us + a.feature.window_us + a.feature.hop_us for a in asked)
+    return min(a.feature.nearest_us for a in asked), max(a.feature.farthest_us for a in asked)
 
 
 def same_keys_sql(view: View, alias: str = "e") -> str:

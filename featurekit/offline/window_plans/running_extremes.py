@@ -25,10 +25,10 @@ def running_extremes(asked: Sequence[WindowParts], table: str, labels: str, late
     It compares ranks: whole numbers that order the values of the events, for each term.
     """
     terms: dict[WindowTerm, int] = {}
-    windows: dict[tuple[int, int, int], dict[str, int]] = {}
+    windows: dict[tuple[int, int, int, int], dict[str, int]] = {}
     for a in asked:
         f = a.feature
-        columns = windows.setdefault((f.offset_us, f.window_us, f.hop_us), {})
+        columns = windows.setdefault((f.nearest_us, f.offset_us, f.window_us, f.hop_us), {})
         for name, term in terms_of(a):
             columns[name] = terms.setdefault(term, len(terms))
     values = ", ".join(f"{term.value} AS q{i}" for i, term in enumerate(terms))
@@ -46,8 +46,9 @@ def running_extremes(asked: Sequence[WindowParts], table: str, labels: str, late
     named = [f"ranked AS MATERIALIZED ({ranked})"]
     found, shown, decoded = [], [], []
     of = list(terms)
-    for w, ((offset, length, hop), columns) in enumerate(windows.items()):
-        named.append(f"cut{w} AS MATERIALIZED ({_cut_sql(columns, offset, length, hop, lateness)})")
+    for w, ((nearest, offset, length, hop), columns) in enumerate(windows.items()):
+        cut = _cut_sql(columns, nearest, offset, length, hop, lateness)
+        named.append(f"cut{w} AS MATERIALIZED ({cut})")
         several = lateness > 0 or hop > length
         best = _best_sql(f"cut{w}", columns, length, hop, labels, several=several)
         found.append(f"{best} w{w}" + (" USING (__rid)" if w else ""))
@@ -63,8 +64,11 @@ def running_extremes(asked: Sequence[WindowParts], table: str, labels: str, late
     )
 
 
-def _cut_sql(columns: dict[str, int], offset: int, length: int, hop: int, lateness: int) -> str:
-    """The events of `ranked` for a window: __n, __opens, __closes, __level and the ranks.
+def _cut_sql(
+    columns: dict[str, int], nearest: int, offset: int, length: int, hop: int, lateness: int
+) -> str:
+    """The events of `ranked` for a window: __n, __opens, __closes, __level and the ranks. `nearest`
+    is how long before a label the window ends.
 
     An event counts for a label at t in [__opens, __closes): from the instant at which it has
     arrived and the window has reached it, until the open end of the window reaches it. An event is
@@ -75,7 +79,7 @@ def _cut_sql(columns: dict[str, int], offset: int, length: int, hop: int, latene
     three of them.
     """
     ranks = ", ".join(f"r{i}" for i in sorted(set(columns.values())))
-    opens = f"__ts + {offset}"
+    opens = f"__ts + {nearest}"
     if lateness > 0:
         opens = f"greatest({opens}, __created)"
     if length == LIFETIME_US:

@@ -1,10 +1,10 @@
 """Running sums: turns parts that add up into the difference of two sums that run over all events.
 
 Chosen for the labels of crowded keys if a part counts or adds whole numbers, as in Count, Sum,
-Mean, Variance, StdDev, Any and All; not for doubles that are added as lists. For each order it
-costs a sort of events and ends of windows: there is one order by instant, and, if events are late,
-one by arrival for each offset. It also costs a join of the events that arrived later than a window
-is long.
+Mean, Variance, StdDev, Any and All; not for doubles that are added as lists, and not for windows
+that follow a calendar or end at a hop. For each order it costs a sort of events and ends of
+windows: there is one order by instant, and, if events are late, one by arrival for each distance of
+a window's end. It also costs a join of the events that arrived later than a window is long.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def running_sums(
     for a in asked:
         f = a.feature
         if late:
-            order, at = f"greatest(e.__ts + {f.offset_us}, e.__created)", "l.__t"
+            order, at = f"greatest(e.__ts + {f.nearest_us}, e.__created)", "l.__t"
         else:
             order, at = "e.__ts", high_sql(f)
         high = end(order, at)

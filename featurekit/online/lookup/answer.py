@@ -115,7 +115,7 @@ class Asked:
     def __init__(self, view: View, features: Iterable[int]) -> None:
         self.features = sorted(features)
         some = [view.features[f] for f in self.features if view.kind == "window"]
-        bounds = [(f.window_us, f.offset_us, f.hop_us) for f in some]
+        bounds = [(f.window_us, f.offset_us, f.hop_us, f.frame) for f in some]
         distinct = list(dict.fromkeys(bounds))
         self.windows = [some[bounds.index(one)] for one in distinct]
         self.of = [distinct.index(one) for one in bounds]
@@ -136,7 +136,7 @@ def _of_runs(view: View, feature: Feature) -> tuple[int | None, runs.RunField] |
     """The slot and the field from which `_runs` answers a feature; None for a feature that has to
     be computed from its inputs."""
     slot, name = feature.slot, feature.implementation().of_run
-    if name is None or feature.where is not None:
+    if name is None or feature.where is not None or feature.cuts:
         return None
     return (slot, name) if slot is None or view.slots[slot].type.name == "float" else None
 

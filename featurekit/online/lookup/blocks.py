@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from featurekit.online.lookup.answer import (
     unknown,
 )
 from featurekit.online.state.blocks import BlocksHead, checked, checked_group
-from featurekit.online.state.inputs import inputs, item_type, raw_inputs
+from featurekit.online.state.inputs import inputs, item_type, kept, raw_inputs, taken
 from featurekit.online.state.state import Reader
 
 if TYPE_CHECKING:
@@ -107,10 +107,11 @@ def _at_an_end(head: BlocksHead, f: int, pieces: list[Piece]) -> list[int]:
     The head counts the inputs of whole blocks. A block of which not every event counts may give
     none.
     """
-    counts, suffice = (
-        head.layout.counts_of[f],
-        head.layout.view.features[f].implementation().suffice,
-    )
+    counts, feature = head.layout.counts_of[f], head.layout.view.features[f]
+    suffice = feature.implementation().suffice
+    if feature.cuts:
+        assert feature.frame is not None
+        suffice = feature.frame.rows
     assert counts is not None
     assert suffice is not None
     of_last, left = suffice > 0, abs(suffice)
@@ -217,6 +218,16 @@ def _window(large: Large, f: int, feature: Feature, pieces: list[Piece], t: int)
     if layout.counts_of[f] is not None:
         ends = _at_an_end(large.head, f, pieces)
         pieces = [(k, k + 1, False) for k in ends]
+    if feature.cuts:
+        values = _cut_inputs(large, feature, aggregate, pieces, t)
+        return finished(
+            feature,
+            aggregate,
+            t,
+            aggregate.over,
+            values,
+            item_type(layout.view, feature, aggregate),
+        )
     for i, j, whole in pieces:
         if whole and sums_of is not None:
             sums = sums + large.head.sums_between(sums_of, i, j)
@@ -258,6 +269,27 @@ def _tallied(
             tallies.append(form.of(joined(raw)))
         tally = large.tallies[index, kind, bounds, t] = form.together(tallies)
     return finished(feature, aggregate, t, aggregate.over_tally, tally, item)
+
+
+def _cut_inputs(
+    large: Large, feature: Feature, aggregate: Aggregate, pieces: Iterable[Piece], t: int
+) -> list[Any]:
+    """The inputs of a feature of which not all events of the window count (T10)."""
+    low, high = feature.bounds(t)
+    found: list[tuple[Reader, Sequence[int]]] = []
+    for k in (k for i, j, _ in pieces for k in range(i, j)):
+        read = large.blocks[k]
+        i, j = bisect_right(read.ts, low), bisect_right(read.ts, high)
+        late = read.newest_arrival > t or read.ends is not None
+        found.append((read, kept(feature, read, i, j, t, late=late)))
+    assert feature.frame is not None
+    instants = [read.ts[k] for read, chosen in found for k in chosen]
+    first = feature.frame.first(instants, t - feature.offset_us)
+    values: list[Any] = []
+    for read, chosen in found:
+        values += taken(feature, aggregate, read, chosen[first:])
+        first = max(first - len(chosen), 0)
+    return values
 
 
 def _inputs(read: Reader, feature: Feature, aggregate: Aggregate, t: int) -> Any:

@@ -25,7 +25,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, TypeGuard
 
-from featurekit.aggregates.sums import ZERO, Scaled, SumField, Sums, reduced, sums_of
+from featurekit.aggregates.sums import FIELDS, ZERO, Scaled, SumField, Sums, reduced, sums_of
 from featurekit.aggregates.tally import TallyKind
 from featurekit.core.kept import Kept
 from featurekit.core.status import NEVER_VISIBLE
@@ -165,6 +165,17 @@ class Layout:
             of: _Of = (feature.slot, feature.where)
             of += (True,) if aggregate.keeps_none else ()  # it counts other inputs
             sums, counts, choice = None, None, None
+            if feature.cuts:
+                # How many events each block has that are kept says how many blocks to read.
+                if held and feature.frame is not None and feature.frame.rows is not None:
+                    of = (None, feature.where)
+                    summed.setdefault(of, _rows_of(feature))
+                    fields.setdefault(of, set()).update(_COUNTED)
+                    counts = list(summed).index(of)
+                self.sums_of.append(None)
+                self.counts_of.append(counts)
+                self.choice_of.append(None)
+                continue
             adds: tuple[SumField, ...] = aggregate.adds if aggregate.suffice is None else _COUNTED
             if held and adds:
                 summed.setdefault(of, feature)
@@ -179,8 +190,7 @@ class Layout:
             self.counts_of.append(counts)
             self.choice_of.append(choice)
         self.sums = [
-            (feature, tuple(f for f in _FIELDS if f in fields[of]))
-            for of, feature in summed.items()
+            (feature, tuple(f for f in FIELDS if f in fields[of])) for of, feature in summed.items()
         ]
         self.chosen = list(chosen.values())
 
@@ -229,6 +239,7 @@ def _tallies(view: View, version: int) -> tuple[list[int | None], list[tuple[Fea
     places: list[int | None] = []
     for feature in view.features if splits(view) else ():
         kind = feature.implementation().tallies if version == VERSION else None
+        kind = None if feature.cuts else kind
         if kind is None:
             places.append(None)
             continue
@@ -240,10 +251,14 @@ def _tallies(view: View, version: int) -> tuple[list[int | None], list[tuple[Fea
     return places, list(kinds.values())
 
 
+def _rows_of(feature: Feature) -> Feature:
+    """The count of the events that a feature's condition keeps."""
+    return Feature("", INT, None, aggregate="Count", where=feature.where)
+
+
 _Of = tuple[int | None, ...]
 """The slot of a feature, that of its condition, and True where inputs that are None count."""
 _COUNTED: tuple[SumField, ...] = ("count",)
-_FIELDS: tuple[SumField, ...] = ("count", "total", "squares", "nans", "plus", "minus")
 
 
 @dataclass(slots=True)

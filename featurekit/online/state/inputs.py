@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from featurekit.aggregates import Aggregate
@@ -21,13 +22,27 @@ def inputs(
 
     With `late`, an event may have arrived after `t` or be over by then, so each one is checked.
     """
-    chosen: Any = range(i, j)
-    filtered = False
+    chosen = kept(feature, read, i, j, t, late=late)
+    if feature.cuts:
+        assert feature.frame is not None
+        chosen = chosen[feature.frame.first([read.ts[k] for k in chosen], t - feature.offset_us) :]
+    return taken(feature, aggregate, read, chosen)
+
+
+def kept(feature: Feature, read: Reader, i: int, j: int, t: int, *, late: bool) -> Sequence[int]:
+    """The events from i up to j, in the order of T6, that count as of `t` and that the feature's
+    condition keeps; a range where these are all."""
+    chosen: Sequence[int] = range(i, j)
     if late:
-        chosen, filtered = [k for k in chosen if read.counts(k, t)], True
+        chosen = [k for k in chosen if read.counts(k, t)]
     if feature.where is not None:
         keep = read.column(feature.where)
-        chosen, filtered = [k for k in chosen if keep[k] is True], True
+        chosen = [k for k in chosen if keep[k] is True]
+    return chosen
+
+
+def taken(feature: Feature, aggregate: Aggregate, read: Reader, chosen: Sequence[int]) -> Any:
+    """The inputs of a feature's aggregate of these events."""
     if aggregate.of_instants:
         if feature.slot is not None:
             column = read.column(feature.slot)
@@ -36,7 +51,13 @@ def inputs(
     if feature.slot is None:
         return chosen
     column = read.column(feature.slot)
-    values = [column[k] for k in chosen] if filtered else column[i:j]
+    if aggregate.timed:
+        given = ((read.ts[k], column[k]) for k in chosen)
+        return [pair for pair in given if pair[1] is not None and pair[1] is not ERROR]
+    if isinstance(chosen, range):
+        values = column[chosen.start : chosen.stop]
+    else:
+        values = [column[k] for k in chosen]
     if aggregate.keeps_none and not read.complete(feature.slot):
         values = [v for v in values if v is not ERROR]
     elif not read.complete(feature.slot):

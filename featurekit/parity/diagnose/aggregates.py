@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from fractions import Fraction
@@ -27,7 +28,10 @@ _SPECIAL = {
     "Mode": "tie",
     "Distinct": "tie",
 }
-_ADDING = ("Sum", "Mean", "Variance", "StdDev")
+_ADDING = (
+    "Sum", "Mean", "Variance", "StdDev", "SumOfSquares", "Skew", "Kurtosis", "Covariance",
+    "Correlation", "LinearTrend", "ExponentialDecay", "GeometricMean",
+)  # fmt: skip
 
 
 def of_aggregate(trial: Trial, view: View, feature: Feature, found: Counted) -> Told:
@@ -91,7 +95,8 @@ def _of_no_value(trial: Trial, view: View, feature: Feature, values: list[Any]) 
 def _of_values(trial: Trial, feature: Feature, values: list[Any], item: Type | None) -> str:
     """The cause, where both paths give a value."""
     offline, online = trial.offline, trial.online
-    floats = [v for v in values if isinstance(v, float)]
+    flat = itertools.chain.from_iterable(v if isinstance(v, list) else [v] for v in values)
+    floats = [v for v in flat if isinstance(v, float)]
     general = of_stated(offline, online, "")
     if any(v != v for v in floats) or is_nan(offline[0]) or is_nan(online[0]):
         return "NaN"
@@ -102,7 +107,8 @@ def _of_values(trial: Trial, feature: Feature, values: list[Any], item: Type | N
     if feature.aggregate in _ADDING and (floats or (item and item.name == "float")):
         exactly = [v for v in floats if math.isfinite(v)]
         if len(exactly) > 2 or (len(exactly) == 2 and feature.aggregate != "Mean"):
-            trial.evidence.append(_sums(exactly))
+            if feature.aggregate in ("Sum", "Mean"):
+                trial.evidence.append(_sums(exactly))
             return "float order"
         return "rounding"
     if feature.implementation().ordered:

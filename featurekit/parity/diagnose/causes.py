@@ -14,6 +14,7 @@ CAUSES = {
     "time zone": "one path reads or reckons a local time in another zone, or with other rules",
     "window edge": "an event on an edge of the window counts on one path only",
     "hop": "the beginning of the window is aligned to its hop on one path only, or otherwise",
+    "frame": "a window of rows or periods, or that ends at a hop, has other events on one path",
     "ttl": "the age at which a row is too old differs",
     "tie": "events of one instant are taken in another order",
     "late event": "an event counts before it has arrived, or not after",

@@ -126,7 +126,7 @@ def _of_view(trial: Trial, view: View, feature: Feature) -> Told:
             row = scenario.deliveries[number].row
             return cause, f"event {number + 1} ({place(row, view, feature, scenario.at)})"
     for change, cause in (("offset_us", "window edge"), ("hop_us", "hop")):
-        if getattr(feature, change) and turns_on(trial, view, feature, change):
+        if getattr(feature, change) and feature.steady and turns_on(trial, view, feature, change):
             trial.evidence.append(f"without its {change[:-3]} the paths agree")
             return cause, f"the window ({when(window(view, feature, scenario.at)[0])}, …]"
     return of_aggregate(trial, view, feature, found)

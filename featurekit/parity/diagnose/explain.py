@@ -256,16 +256,32 @@ def _judged(
                 there,
             )
         )
-    return judged if feature.aggregate is not None else _behind(judged)
+    if feature.aggregate is None:
+        return _behind(judged)
+    return _before_first(judged, feature, t) if feature.cuts else judged
+
+
+def _before_first(judged: list[Seen], feature: Feature, t: int) -> list[Seen]:
+    """Of frames of rows, and of sessions, the events that stand before the first that counts."""
+    assert feature.frame is not None
+    kept = [i for i, e in enumerate(judged) if e.counts]
+    instants = [int(judged[i].row["__ts"]) for i in kept]
+    before = kept[: feature.frame.first(instants, t - feature.offset_us)]
+    why = f"T10: none of {', '.join(feature.frame.said)}"
+    return _out(judged, before, why)
 
 
 def _behind(judged: list[Seen]) -> list[Seen]:
     """Of a latest row, all but the last by T6 stand behind it."""
     behind = [i for i, e in enumerate(judged) if e.counts][:-1]
-    why = "T6: behind a later row"
+    return _out(judged, behind, "T6: behind a later row")
+
+
+def _out(judged: list[Seen], which: Sequence[int], why: str) -> list[Seen]:
+    """The events, of which those of these numbers do not count."""
     return [
         replace(e, counts=False, why=why, online=None if e.online is None else False)
-        if i in behind
+        if i in which
         else e
         for i, e in enumerate(judged)
     ]

@@ -52,6 +52,9 @@ def left_out(
         return f"T3: happens {span(ts - t)} after the instant asked"
     if created > t:
         return f"T3: arrives {span(created - t)} after the instant asked"
+    outside = ts > high or (low is not None and ts <= low)
+    if feature.frame is not None and outside:
+        return _outside_frame(feature, ts, low, high, t)
     if ts > high:
         return f"T4: {span(ts - high)} after the window ends (offset)"
     if low is not None and ts <= low:
@@ -63,6 +66,16 @@ def left_out(
         if kept is not True:
             return f"where: the condition {'errs' if kept is ERROR else f'is {kept}'}"
     return None
+
+
+def _outside_frame(feature: Feature, ts: int, low: int | None, high: int, t: int) -> str:
+    """Why an event lies outside a window that more than its length decides (T10)."""
+    assert feature.frame is not None
+    if ts == t and feature.frame.exclude is not None:
+        return "T10: at the instant asked, which the window leaves out"
+    if ts > high:
+        return f"T10: {span(ts - high)} after the window ({feature.span}) ends"
+    return f"T10: {span((low or 0) + 1 - ts)} before the window ({feature.span}) begins"
 
 
 def span(us: int) -> str:

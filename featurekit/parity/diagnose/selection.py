@@ -17,7 +17,14 @@ from featurekit.parity.diagnose.diagnosis import when
 from featurekit.parity.diagnose.shrink import changed, renamed, simpler
 from featurekit.parity.diagnose.slots import keeps, parting_slot
 from featurekit.parity.diagnose.trial import Told, Trial
-from featurekit.parity.diagnose.windows import agrees_without_hop, edge, inside, place, window
+from featurekit.parity.diagnose.windows import (
+    agrees_without_frame,
+    agrees_without_hop,
+    edge,
+    inside,
+    place,
+    window,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +102,13 @@ def _by_window(trial: Trial, view: View, feature: Feature, odd: _Odd) -> Told | 
     cause = edge(trial, view, feature, odd.number)
     if cause is not None:
         return cause, where
-    if feature.hop_us and agrees_without_hop(trial, view, feature, odd.row["__ts"]):
+    if agrees_without_frame(trial, feature):
+        return "frame", f"{where}; by the window's length alone it is taken alike"
+    if (
+        feature.hop_us
+        and feature.steady
+        and agrees_without_hop(trial, view, feature, odd.row["__ts"])
+    ):
         return "hop", f"{where}; without the hop it is taken alike"
     if not inside(window(view, feature, t), odd.row["__ts"]):
         return ("ttl" if feature.aggregate is None else "window edge"), where

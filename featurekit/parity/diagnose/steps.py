@@ -21,10 +21,11 @@ def definition(view: View, feature: Feature) -> str:
     if feature.aggregate is None:
         ttl = "" if view.ttl_us is None else f", ttl {span(view.ttl_us)}"
         return f"{of} of the latest row of {view.source.title}{ttl}"
-    window = "lifetime" if feature.lifetime else span(feature.window_us)
-    said = [f"window {window}"]
+    framed = feature.frame is not None and feature.frame.calendar is not None
+    said = [f"window {feature.span if framed or feature.lifetime else span(feature.window_us)}"]
     said += [f"offset {span(feature.offset_us)}"] if feature.offset_us else []
     said += [f"hop {span(feature.hop_us)}"] if feature.hop_us else []
+    said += [] if feature.frame is None else feature.frame.said
     if feature.where is not None:
         where = view.slots[feature.where]
         said.append(f"where {where.column or (where.transform and where.transform.name)}")
@@ -62,6 +63,8 @@ def steps_of(feature: Feature, view: View, events: Sequence[Seen]) -> list[tuple
             steps.append(("exact sum of squared deviations", _decimal(deviation)))
     elif not finite:
         steps.append(("NaN or infinite inputs", sum(v - v != 0.0 for v in values)))
+    if aggregate.timed:
+        return steps
     try:
         value = aggregate.over(values, item)
     except ArithmeticError as error:

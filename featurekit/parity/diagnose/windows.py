@@ -23,6 +23,10 @@ def window(view: View, feature: Feature, t: int) -> tuple[int | None, int]:
     if feature.aggregate is None:
         return (None if view.ttl_us is None else t - view.ttl_us), t
     high = t - feature.offset_us
+    if feature.frame is not None and not feature.frame.steady:
+        low, last = feature.frame.bounds(high, feature.window_us, feature.hop_us)
+        return low, last if feature.frame.exclude is None else min(last, t - 1)
+    high -= 0 if feature.frame is None or feature.frame.exclude is None else 1
     if feature.lifetime:
         return None, high
     low = high - feature.window_us
@@ -78,19 +82,26 @@ def edge(
             if said is None:
                 continue
             trial.evidence.append(said)
+            if by > 2 and feature.frame is not None and (feature.hop_us or feature.cuts):
+                return "frame"
             if by >= QUARTER:
                 return "time zone"
             if 1_000 <= by <= 1_000_000:
                 return "precision"
             if is_ttl:
                 return "ttl"
-            return "hop" if feature.hop_us and by > 2 and inwards > 0 else "window edge"
-        if by == 2 and feature.hop_us and low is not None:
+            return "hop" if _hops(feature) and by > 2 and inwards > 0 else "window edge"
+        if by == 2 and _hops(feature) and low is not None:
             near = _hop(trial, feature, number, low, high)
             if near is not None:
                 trial.evidence.append(near)
                 return "hop"
     return None
+
+
+def _hops(feature: Feature) -> bool:
+    """Whether the open end of the window is aligned to a hop, and the closed end is not."""
+    return bool(feature.hop_us) and feature.steady
 
 
 def _beyond(
@@ -126,6 +137,14 @@ def _hop(trial: Trial, feature: Feature, number: int, low: int, high: int) -> st
     if trial.still(_nudged(trial.scenario, number, to - ts)):
         return None
     return f"the window begins at {when(low)}, aligned to its hop; far from there it agrees"
+
+
+def agrees_without_frame(trial: Trial, feature: Feature) -> bool:
+    """Whether the paths agree about a window of which the length, the offset and the hop alone say
+    which events count."""
+    if feature.frame is None:
+        return False
+    return not trial.still(trial.with_feature(feature, frame=None))
 
 
 def agrees_without_hop(trial: Trial, view: View, feature: Feature, ts: int) -> bool:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from featurekit.aggregates import BY_NAME, Aggregate
-from featurekit.core.types import BOOL, FLOAT, INT, INT_MAX, Type
+from featurekit.aggregates.listed import NUMBERS
+from featurekit.core.types import BOOL, FLOAT, INT, INT_MAX, Type, list_of
 from featurekit.core.values import ERROR
 from featurekit.define.compile_service import compile_service
 from featurekit.define.definitions import Entity, EventSource, FeatureService, FeatureView
@@ -29,7 +30,7 @@ from featurekit.offline.session import prepare
 from featurekit.offline.windows import make_windows
 from featurekit.parity.modes.operators import RowReport, arrow, bits, read, stored
 
-_SECOND = 1_000_000
+_SECOND, _DAY = 1_000_000, 86_400_000_000
 _CROWD = 240  # so many events and labels of an entity are slower to join than to count
 _CELLS = 40
 
@@ -38,6 +39,15 @@ _WINDOWS: tuple[dict[str, Any], ...] = (
     {"window": "lifetime", "where": "kept"},
     {"window": "7s", "hop": "4s"},
     {"window": "9s", "offset": "3s", "where": "kept"},
+)
+# Frames are found for any aggregate alike, so a few stand for all.
+_FRAMED = ("Sum", "Max", "LastN", "Covariance", "ExponentialDecay")
+_FRAMES: tuple[dict[str, Any], ...] = (
+    {"window": "7s", "exclude": "instant"},
+    {"window": "7s", "hop": "4s", "ends": "hop"},
+    {"calendar": "day", "timezone": "UTC", "running": True},
+    {"rows": 3, "where": "kept"},
+    {"window": "20s", "session": "2s"},
 )
 
 
@@ -59,6 +69,7 @@ class _Event:
     ts: int
     created: int
     value: Any
+    other: Any
     kept: bool | None
 
 
@@ -106,10 +117,25 @@ def takes(kind: type[Aggregate], world: World) -> bool:
 def _takes(kind: type[Aggregate], params: dict[str, Any], world: World) -> bool:
     """Whether the aggregate with these parameters is defined over such inputs."""
     try:
-        kind("x", window="1s", **params).result(world.type)
+        one = _made(kind, {"window": "1s", **params})
+        one.result(_item(kind, world.type))
     except DefinitionError:
         return False
     return True
+
+
+def _made(kind: type[Aggregate], options: dict[str, Any]) -> Aggregate:
+    """The aggregate of the column of values or, if it is paired, of both columns."""
+    return kind(("x", "y") if kind.paired else "x", **options)
+
+
+def _item(kind: type[Aggregate], type_: Type) -> Type:
+    """The type of its inputs. Those of a pair are lists."""
+    if not kind.paired:
+        return type_
+    if type_ not in NUMBERS:
+        raise DefinitionError(f"{kind.__name__} takes pairs of numbers, found {type_}")
+    return list_of(FLOAT if type_ == FLOAT else INT)
 
 
 def _check(
@@ -132,7 +158,8 @@ def _check(
         mine = of_key.get(entity, [])
         for key, feature, found in zip(keys, view.features, row, strict=True):
             values = _inputs(feature, view, mine, t)
-            wanted = _value(feature, values, t, world.type)
+            kind = type(feature.implementation())
+            wanted = _value(feature, values, t, _item(kind, world.type))
             report = reports[key]
             report.inputs += 1
             report.errors += wanted is ERROR
@@ -145,7 +172,7 @@ def _view(world: World, kinds: dict[str, type[Aggregate]]) -> tuple[View, list[s
     source = EventSource(
         "events",
         path="events.parquet",
-        schema={"k": int, "x": world.hint | None, "kept": bool | None},
+        schema={"k": int, "x": world.hint | None, "y": world.hint | None, "kept": bool | None},
         timestamp_field="at",
         created_timestamp_column="came" if world.late else None,
     )
@@ -153,9 +180,10 @@ def _view(world: World, kinds: dict[str, type[Aggregate]]) -> tuple[View, list[s
     keys: list[str] = []
     for key, kind in kinds.items():
         samples = [p for p in SAMPLES.get(kind.__name__, ({},)) if _takes(kind, p, world)]
-        ways = itertools.product(samples, _WINDOWS)
+        windows = (*_WINDOWS, *(_FRAMES if kind.__name__ in _FRAMED else ()))
+        ways = itertools.product(samples, windows)
         for params, window in ways:
-            features[f"f{len(keys)}"] = kind("x", **params, **window)
+            features[f"f{len(keys)}"] = _made(kind, {**params, **window})
             keys.append(key)
         if kind.counts_rows:
             features[f"f{len(keys)}"] = kind(window="10s")
@@ -171,7 +199,8 @@ def _events(world: World, rng: random.Random) -> Iterator[_Event]:
 
     def event(key: int, ts: int, value: Any) -> _Event:
         late = rng.choice((0, 0, 0, 0, 1, 3, 15)) * _SECOND if world.late else 0
-        return _Event(key, ts, ts + late, value, rng.choice((True, True, False, None)))
+        other = value if rng.random() < 0.1 else drawn()
+        return _Event(key, ts, ts + late, value, other, rng.choice((True, True, False, None)))
 
     def drawn() -> Any:
         return None if rng.random() < 0.2 else rng.choice(world.values)
@@ -208,6 +237,7 @@ def _in_duckdb(
     given = {
         "k": pa.array([e.key for e in events], pa.int64()),
         "x": pa.array([stored(e.value) for e in events], arrow(world.type)),
+        "y": pa.array([stored(e.other) for e in events], arrow(world.type)),
         "kept": pa.array([e.kept for e in events], pa.bool_()),
         "__ts": pa.array([e.ts for e in events], pa.int64()),
         "__created": pa.array([e.created for e in events], pa.int64()),
@@ -238,22 +268,57 @@ def _in_duckdb(
 def _inputs(feature: Feature, view: View, events: Sequence[_Event], t: int) -> list[Any]:
     """What the aggregate takes of the events in the feature's window at t (T3-T5), as the rules say
     it."""
-    high = t - feature.offset_us
+    low, high = _ends(feature, t)
+    kept = [
+        e
+        for e in events
+        if low < e.ts <= high and e.created <= t and (feature.where is None or e.kept)
+    ]
+    rows = _framed(feature, kept, t)
+    aggregate = feature.implementation()
+    if feature.slot is None:
+        return [e.ts if aggregate.of_instants else True for e in rows]
+    given = [e for e in rows if e.value is not None or aggregate.keeps_none]
+    if aggregate.of_instants:
+        return [e.ts for e in given]
+    if aggregate.paired:
+        return [[_number(e.value), _number(e.other)] for e in given if e.other is not None]
+    return [(e.ts, e.value) if aggregate.timed else e.value for e in given]
+
+
+def _number(value: Any) -> Any:
+    return int(value) if isinstance(value, bool) else value
+
+
+def _ends(feature: Feature, t: int) -> tuple[int, int]:
+    """The window (low, high] of a feature at t."""
+    high, frame = t - feature.offset_us, feature.frame
+    if frame is not None and frame.calendar is not None:  # the running day in UTC
+        return high // _DAY * _DAY - 1, high
+    if frame is not None and frame.ends is not None:
+        high = high // feature.hop_us * feature.hop_us
+        return high - feature.window_us, high
     low = high - feature.window_us
     if feature.hop_us:
         low = low // feature.hop_us * feature.hop_us
-    aggregate = feature.implementation()
-    counted = [
-        e
-        for e in events
-        if low < e.ts <= high
-        and e.created <= t
-        and (feature.where is None or e.kept)
-        and (feature.slot is None or e.value is not None or aggregate.keeps_none)
-    ]
-    if aggregate.of_instants:
-        return [e.ts for e in counted]
-    return [e.value if feature.slot is not None else True for e in counted]
+    return low, high - (frame is not None and frame.exclude is not None)
+
+
+def _framed(feature: Feature, kept: list[_Event], t: int) -> list[_Event]:
+    """The events of a window that count, of a frame of rows or a session (T10)."""
+    rows, gap = None, None
+    if feature.frame is not None:
+        rows, gap = feature.frame.rows, feature.frame.session_us
+    if rows is not None:
+        return kept[-rows:]
+    if gap is None:
+        return kept
+    run: list[_Event] = []
+    for event in reversed(kept):
+        if (run[0].ts if run else t) - event.ts > gap:
+            break
+        run.insert(0, event)
+    return run
 
 
 def _value(feature: Feature, values: Sequence[Any], t: int, type_: Type) -> Any:

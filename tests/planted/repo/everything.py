@@ -11,18 +11,29 @@ from featurekit.aggregates import (
     Any,
     ApproxCountDistinct,
     ApproxQuantile,
+    BitAnd,
+    BitOr,
+    Correlation,
     Count,
     CountDistinct,
+    Covariance,
+    Entropy,
+    ExponentialDecay,
     First,
     FirstN,
+    GeometricMean,
+    Kurtosis,
     Last,
     LastN,
+    LinearTrend,
     Max,
     Mean,
     Min,
     Quantile,
+    Skew,
     StdDev,
     Sum,
+    SumOfSquares,
     TimeSince,
     TopK,
     ValueCounts,
@@ -126,6 +137,24 @@ windows = FeatureView(
         "since": TimeSince(window="30d"),
     },
 )
+shapes = FeatureView(
+    "shapes",
+    entities=[customer],
+    source=payments,
+    features={
+        "squares": SumOfSquares("amount", window="7d"),
+        "skew": Skew("amount", window="30d"),
+        "kurtosis": Kurtosis("pieces", window="30d"),
+        "covariance": Covariance("amount", "tip", window="30d"),
+        "correlation": Correlation("pieces", "tip", window="30d"),
+        "trend": LinearTrend("pieces", window="30d"),
+        "decay": ExponentialDecay("tip", half_life="1d", window="30d"),
+        "geometric": GeometricMean("pieces", window="30d"),
+        "entropy": Entropy("word", window="30d"),
+        "common": BitAnd("pieces", window="7d"),
+        "bits": BitOr("pieces", window="7d", where=is_large),
+    },
+)
 values = FeatureView(
     "values",
     entities=[shop],
@@ -149,6 +178,27 @@ values = FeatureView(
         "earliest": Min("day", window="7d"),
     },
     ttl="90d",
+)
+
+framed = FeatureView(
+    "framed",
+    entities=[customer],
+    source=payments,
+    features={
+        "before": Sum("amount", window="7d", exclude="instant"),
+        "before_last": Last("pieces", window="7d", exclude="instant"),
+        "hourly": Sum("amount", window="2h", hop="1h", ends="hop"),
+        "by_5h": Count(window="12h", hop="5h", ends="hop"),
+        "yesterday": Sum("pieces", calendar="day", timezone="America/Havana"),
+        "today": Count(calendar="day", timezone="America/Havana", running=True),
+        "week": Max("tip", calendar="week", timezone="Europe/London"),
+        "last_3": Sum("amount", rows=3),
+        "large_2": Mean("tip", window="30d", rows=2, where=is_large),
+        "last_row": LastN("pieces", n=5, rows=4),
+        "session": Count(window="1d", session="1h"),
+        "in_session": Sum("pieces", window="2d", session="6h", where=is_large),
+        "months": Mean("amount", calendar="month", timezone="Asia/Tokyo", periods=2),
+    },
 )
 
 # ── Latest rows ───────────────────────────────────────────────────────────────────────────────────
@@ -319,6 +369,8 @@ def with_tip(amount: float | None, tip: float | None, basket: float) -> float:
 
 sums = FeatureService("sums", features=[windows])
 sets = FeatureService("sets", features=[values])
+shapes_of_customers = FeatureService("shapes", features=[shapes])
+frames = FeatureService("frames", features=[framed])
 rows = FeatureService("rows", features=[latest, per_piece, with_tip], request={"basket": float})
 ids = FeatureService("ids", features=[order_windows, order_latest, click_windows])
 instants = FeatureService("instants", features=[reading])

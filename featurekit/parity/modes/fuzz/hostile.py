@@ -24,7 +24,9 @@ from featurekit.language.ops.table import EDGES
 
 
 def value(type_: Type, rng: random.Random) -> Any:
-    """Any value of the type, hostile on purpose."""
+    """Any value of the type, hostile on purpose; None at times where the type has it."""
+    if type_.optional:
+        return None if rng.random() < 0.3 else value(type_.base, rng)
     if type_.item is not None:
         item, size = type_.item, rng.choice((0, 1, 1, 2, 3, 5, 9))
         if type_.name == "dict":

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from featurekit.core.arrays import array_of
+from featurekit.core.periods import DAY_US, longest_us
 from featurekit.core.status import NEVER
 from featurekit.core.tables import Row
 from featurekit.core.timezones import offset_changes, to_utc_us, zone, zone_names
@@ -28,6 +29,7 @@ from featurekit.define.definitions import EventSource
 from featurekit.define.plan import Join, Part, Service, Source, View
 from featurekit.language.ir import Const, Lookup
 from featurekit.parity.compare import bits
+from featurekit.parity.edges import turns_of
 from featurekit.parity.modes.fuzz import hostile
 from featurekit.parity.questions import Question
 from featurekit.parity.taken import plain_columns, plain_columns_of, push_order
@@ -102,6 +104,7 @@ class Drafts:
         self.zones = [*named, *(s.timezone for s in self.sources.values())] or ["UTC"]
         self.durations = sorted({d for v in service.fed for d in _durations(v)}) or [_HOUR]
         self.hops = sorted({f.hop_us for v in service.fed for f in v.features if f.hop_us})
+        self.turns = [turn for view in service.fed for turn in turns_of(view)]
         self.dedupe: dict[str, int] = {}
         """For each source with ids, and each union of such, how long a view remembers them."""
         for view in service.fed:
@@ -225,6 +228,8 @@ class Drafts:
             if self.hops and rng.random() < 0.2:
                 hop = rng.choice(self.hops)
                 ts = at // hop * hop + rng.choice((-1, 0, 1))
+            if self.turns and rng.random() < 0.2:
+                ts = rng.choice(self.turns)(at) + rng.choice((-1, 0, 1))
             row["__ts"], row["__created"] = ts, ts + rng.choice(late)
             rows.append(row)
         return rows
@@ -381,7 +386,11 @@ def _durations(view: View) -> Iterator[int]:
     for feature in view.features:
         if feature.aggregate is not None:
             yield from (feature.offset_us, feature.hop_us)
-            if not feature.lifetime:
+            if feature.frame is not None and feature.frame.session_us is not None:
+                yield from (feature.frame.session_us, feature.frame.session_us + 1)
+            if feature.frame is not None and feature.frame.calendar is not None:
+                yield from (DAY_US, longest_us(feature.frame.calendar, 1))
+            elif not feature.lifetime:
                 yield from (feature.window_us, feature.window_us + feature.offset_us)
     yield from (view.ttl_us or 0, view.dedupe_us or 0, view.history_us)
 
@@ -445,6 +454,7 @@ class Course:
         self.turns = self._turns(turns)
         self.steps: list[CourseStep] = []
         self._edges = {v.name: _edges(v) for v in self.service.views}
+        self._turns_of = {v.name: turns_of(v) for v in self.service.views}
         self._columns = {v.title: self.service.key_columns(v) for v in self.service.views}
         self._requests = {
             p.name: [drafts._value(p.type, rng.choice(_FLAVOURS), rng) for _ in range(100)]
@@ -561,7 +571,6 @@ class Course:
                 if near:
                     view, rows = near[int(rng.random() * len(near))]
                     about = rows[int(rng.random() * len(rows))]
-                    offsets, hopped = self._edges[view.name]
                     columns = self._columns[view.title]
                     if draw < 0.1:
                         at = int(low + rng.random() * (high - low + spread))
@@ -570,13 +579,8 @@ class Course:
                     elif draw < 0.35:
                         # Soon after the newest arrival, when what it changed is first seen.
                         at = groups[int(rng.random() * len(groups))].last
-                    elif hopped and draw < 0.55:
-                        offset, hop = hopped[int(rng.random() * len(hopped))]
-                        up = -(-about["__ts"] // hop) * hop + offset
-                        at = up + int(rng.random() * 3) - 1
                     else:
-                        offset = offsets[int(rng.random() * len(offsets))]
-                        at = about["__ts"] + offset + int(rng.random() * 3) - 1
+                        at = self._at_an_edge(view, about["__ts"], draw)
                 else:
                     at = int(rng.random() * 2**50)
                 g = bisect_right(firsts, at)
@@ -599,6 +603,20 @@ class Course:
             for name, values in self._requests.items():
                 asking[name] = values[int(rng.random() * len(values))]
             step.questions.append((c, Question(asking, at)))
+
+    def _at_an_edge(self, view: View, ts: int, draw: float) -> int:
+        """An instant as of which an event at `ts` may begin or cease to count, or beside it; `draw`
+        lies between 0.35 and 1."""
+        rng, (offsets, hopped) = self.rng, self._edges[view.name]
+        turns = self._turns_of[view.name]
+        if turns and draw < 0.5:
+            at = turns[int(rng.random() * len(turns))](ts)
+        elif hopped and draw < 0.55:
+            offset, hop = hopped[int(rng.random() * len(hopped))]
+            at = -(-ts // hop) * hop + offset
+        else:
+            at = ts + offsets[int(rng.random() * len(offsets))]
+        return at + int(rng.random() * 3) - 1
 
     def before(self, step: int, cell: int) -> tuple[list[tuple[str, Row]], int]:
         """The rows of a cell that the store had after a step, in the order of their delivery, and
@@ -623,8 +641,10 @@ def _edges(view: View) -> tuple[list[int], list[tuple[int, int]]]:
     for feature in view.features:
         if feature.aggregate is None:
             continue
-        offsets.add(feature.offset_us)
-        if not feature.lifetime:
+        offsets |= {feature.offset_us, feature.nearest_us}
+        if feature.frame is not None and feature.frame.session_us is not None:
+            offsets.add(feature.offset_us + feature.frame.session_us)
+        if not feature.lifetime and feature.steady:
             leaves = feature.offset_us + feature.window_us
             offsets.add(leaves)
             if feature.hop_us:
