@@ -38,6 +38,8 @@ from featurekit.aggregates import (
     Min,
     Mode,
     Quantile,
+    Rate,
+    Ratio,
     Skew,
     SmallestN,
     StdDev,
@@ -122,6 +124,8 @@ FAMILY: list[tuple[Aggregate, tuple[Type, ...]]] = [
     (Covariance(**W, other="y"), PAIRS),
     (Covariance(**W, other="y", ddof=0), PAIRS),
     (Correlation(**W, other="y"), PAIRS),
+    (Ratio(**W, other="y"), PAIRS),
+    (Rate(**W), (BOOL,)),
 ]
 EACH = [(one, type_) for one, types in FAMILY for type_ in types]
 

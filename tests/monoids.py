@@ -45,6 +45,7 @@ from featurekit.aggregates import (
     Min,
     Mode,
     Quantile,
+    Ratio,
     Skew,
     SmallestN,
     StdDev,
@@ -151,6 +152,8 @@ def monoid_of(aggregate: Aggregate) -> Monoid:
             return _of_powers(lambda value: (value,), lambda state: _shape(aggregate, *state))
         case Covariance() | Correlation():
             return _of_powers(tuple, lambda state: _together(aggregate, *state))
+        case Ratio():
+            return _of_powers(tuple, lambda state: _ratio(*state))
         case LinearTrend():
             return _of_powers(
                 lambda pair: (Fraction(pair[0], 86_400_000_000), pair[1]),
@@ -404,6 +407,12 @@ def _together(aggregate: Covariance | Correlation, n: int, finite: bool, sums: A
     if not xs or not ys:
         return None
     return math.copysign(_rounded(_root(both**2 / (xs * ys))), -1 if both < 0 else 1)
+
+
+def _ratio(n: int, finite: bool, sums: Any) -> float | None:
+    if not n or not finite:
+        return math.nan if n else None
+    return _rounded(sums[1, 0] / sums[0, 1]) if sums[0, 1] else None
 
 
 def _slope(n: int, finite: bool, sums: Any) -> float | None:

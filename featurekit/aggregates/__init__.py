@@ -29,6 +29,7 @@ How each aggregate is computed, and where:
 | LastN               | tiled join       |           | ends   |       |
 | Correlation         | tiled join       | value     | inputs |       |
 | Covariance          | tiled join       | value     | inputs |       |
+| Ratio               | tiled join       | value     | inputs |       |
 | ApproxQuantile      | tiled join       |           | tally  |       |
 | Quantile            | tiled join       |           | tally  |       |
 | Distinct            | tiled join       |           | tally  |       |
@@ -39,6 +40,7 @@ How each aggregate is computed, and where:
 | StdDev              | running sums     | value     | sums   |       |
 | Variance            | running sums     | value     | sums   |       |
 | Mean                | running sums     | sums      | sums   | mean  |
+| Rate                | running sums     | sums      | sums   | mean  |
 | Sum                 | running sums     | sums      | sums   | total |
 | LinearTrend         | tiled join       | value     | inputs |       |
 
@@ -87,6 +89,7 @@ if typing.TYPE_CHECKING:
     from featurekit.aggregates.ordered import LastN as LastN
     from featurekit.aggregates.pairs import Correlation as Correlation
     from featurekit.aggregates.pairs import Covariance as Covariance
+    from featurekit.aggregates.pairs import Ratio as Ratio
     from featurekit.aggregates.quantiles import ApproxQuantile as ApproxQuantile
     from featurekit.aggregates.quantiles import Quantile as Quantile
     from featurekit.aggregates.ranked import Distinct as Distinct
@@ -97,6 +100,7 @@ if typing.TYPE_CHECKING:
     from featurekit.aggregates.spread import StdDev as StdDev
     from featurekit.aggregates.spread import Variance as Variance
     from featurekit.aggregates.summing import Mean as Mean
+    from featurekit.aggregates.summing import Rate as Rate
     from featurekit.aggregates.summing import Sum as Sum
     from featurekit.aggregates.trend import LinearTrend as LinearTrend
 

@@ -89,6 +89,8 @@ class Aggregate(metaclass=Defined):
     timed: ClassVar[bool] = False
     # Whether it takes two inputs, as one that is a list of both.
     paired: ClassVar[bool] = False
+    # Whether these two may not be swapped.
+    directed: ClassVar[bool] = False
     # The sums that can replace the inputs of a part of a window, in `over_sums`.
     adds: ClassVar[tuple[SumField, ...]] = ()
     # Whether the value over a part of a window can replace the inputs of that part, in `over`.

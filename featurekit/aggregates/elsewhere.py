@@ -32,6 +32,8 @@ _CALLED = {
     "Skew": "skewness skewnesspop skewpop",
     "Kurtosis": "kurt kurtosispop",
     "Covariance": "cov covar covarsamp covarpop",
+    "Ratio": "quotient sumratio",
+    "Rate": "share proportion fraction",
     "Correlation": "corr corrcoef pearson pearsonr",
     "LinearTrend": "slope trend regrslope linearregressionslope",
     "ExponentialDecay": "ewma ema ewm decayedsum exponentialmovingaverage exponentialdecayed",

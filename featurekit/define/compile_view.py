@@ -625,7 +625,9 @@ class _ViewCompiler:
                     f"{what} reads both inputs by one function, and the column {one!r} is no name "
                     "of Python; rename it in its files",
                 )
-        function = pair_function("_and_".join(map(_called, given)), *(s.type for s in slots))
+        types = (slot.type for slot in slots)
+        called = "_and_".join(map(_called, given))
+        function = pair_function(called, *types, directed=aggregate.directed)
         try:
             made = _applied(function, slots, self.schema)
         except DefinitionError as error:

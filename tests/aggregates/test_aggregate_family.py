@@ -62,6 +62,8 @@ from featurekit.aggregates import (
     Mean,
     Min,
     Quantile,
+    Rate,
+    Ratio,
     Skew,
     StdDev,
     Sum,
@@ -489,6 +491,11 @@ EXACT = {
     "covariance_x": Covariance("amount", ratio, window="8d", offset="1h"),
     "correlation": Correlation("amount", "qty", window="8d"),
     "correlation_b": Correlation("flag", "qty", windows=["1h", "8d"], default=0.0),
+    "ratio": Ratio("amount", "qty", window="8d"),
+    "ratio_n": Ratio("qty", "amount", windows=["1h", "8d"], default=0.0),
+    "ratio_b": Ratio("flag", "qty", window="8d", where="flag"),
+    "ratio_r": Ratio(ratio, "amount", window="1d"),
+    "rate": Rate("flag", windows=["1h", "8d"]),
     "correlation_r": Correlation(ratio, "amount", window="8d", where="flag"),
 }
 VALUES = {

@@ -40,6 +40,8 @@ from featurekit.aggregates import (
     Min,
     Mode,
     Quantile,
+    Rate,
+    Ratio,
     Skew,
     SmallestN,
     StdDev,
@@ -180,6 +182,9 @@ def exact() -> FeatureView:
             f"bits_{name}": BitOr("n", window=window, where="good"),
             f"covariance_{name}": Covariance("x", "n", window=window),
             f"correlation_{name}": Correlation("n", "good", window=window),
+            f"ratio_{name}": Ratio("x", "n", window=window),
+            f"ratio_of_n_{name}": Ratio("n", "x", window=window),
+            f"rate_{name}": Rate("good", window=window),
             f"trend_{name}": LinearTrend("n", window=window),
             f"decay_{name}": ExponentialDecay("x", window=window, half_life="40s"),
         }

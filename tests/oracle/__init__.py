@@ -52,6 +52,8 @@ from featurekit.aggregates import (
     Min,
     Mode,
     Quantile,
+    Rate,
+    Ratio,
     Skew,
     SmallestN,
     StdDev,
@@ -401,7 +403,7 @@ def _over_window(aggregate: Aggregate, source: EventSource, known: list[Event], 
     return _declared(aggregate.default, _result(aggregate, source)) if result is None else result
 
 
-PAIRED, TIMED = (Covariance, Correlation), (LinearTrend, ExponentialDecay)
+PAIRED, TIMED = (Covariance, Correlation, Ratio), (LinearTrend, ExponentialDecay)
 
 
 def _rows(within: list[Event], aggregate: Aggregate, t: int) -> list[Event]:
@@ -542,6 +544,8 @@ def _finish(aggregate: Aggregate, values: list[Any], t: int = 0) -> Any:
         return _entropy([count for _, count in _ranking(values)])
     if isinstance(aggregate, (Covariance, Correlation)):
         return _together(aggregate, values)
+    if isinstance(aggregate, Ratio):
+        return _ratio(values)
     if isinstance(aggregate, LinearTrend):
         return _trend(values)
     if isinstance(aggregate, ExponentialDecay):
@@ -637,6 +641,15 @@ def _together(aggregate: Covariance | Correlation, pairs: list[Any]) -> float | 
         return _rounded(both / (len(pairs) - aggregate.ddof))
     spreads = sum(x * x for x in dx) * sum(y * y for y in dy)
     return _signed_root(both, both * both / spreads) if spreads else None
+
+
+def _ratio(pairs: list[Any]) -> float | None:
+    if not pairs:
+        return None
+    if not all(math.isfinite(v) for pair in pairs for v in pair):
+        return math.nan
+    above, below = (sum(Fraction(pair[i]) for pair in pairs) for i in (0, 1))
+    return _rounded(above / below) if below else None
 
 
 def _trend(timed: list[Any]) -> float | None:

@@ -30,7 +30,7 @@ _SPECIAL = {
 }
 _ADDING = (
     "Sum", "Mean", "Variance", "StdDev", "SumOfSquares", "Skew", "Kurtosis", "Covariance",
-    "Correlation", "LinearTrend", "ExponentialDecay", "GeometricMean",
+    "Correlation", "Ratio", "Rate", "LinearTrend", "ExponentialDecay", "GeometricMean",
 )  # fmt: skip
 
 
