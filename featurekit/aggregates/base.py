@@ -13,8 +13,8 @@ monoid to `tests/monoids.py`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal
 
 from featurekit.aggregates import runs
@@ -44,6 +44,10 @@ class Aggregate(metaclass=Defined):
     `where`, a column or `@feature` of bool, keeps the rows in which it is true. `default` replaces
     None, never an error (A4). `windows=["1h", "7d"]` instead of `window` makes one feature for
     each: "spend" becomes "spend_1h" and "spend_7d".
+
+    `by`, a column or `@feature`, makes it a dict: the aggregate of the events of each category, by
+    the number of its inputs descending, then by category (A6). Categories over which it is None are
+    left out; with `top`, so are those after the first so many.
 
     With `ahead=True` it is a label: its window is (t, t + window], of events that arrived by the
     run's `known_at` (T10). `settle` is how long after the end of the window events of it may still
@@ -76,6 +80,8 @@ class Aggregate(metaclass=Defined):
     periods: int | None = field(default=None, kw_only=True)
     rows: int | None = field(default=None, kw_only=True)
     session: Duration | None = field(default=None, kw_only=True)
+    by: Any = field(default=None, kw_only=True)
+    top: int | None = field(default=None, kw_only=True)
     place: Place | None = field(default=None, init=False, repr=False, compare=False)
 
     # Whether the value depends on the order of T6; then both paths must keep that order.
@@ -135,8 +141,20 @@ class Aggregate(metaclass=Defined):
         if self.offset is not None:
             duration_us(self.offset, what=f"{what}(offset=…)", zero=True)
         check_frame(self)
+        self._check_by(what)
         self._check_ahead(what)
         self.check()
+
+    def _check_by(self, what: str) -> None:
+        if self.top is None or any(f.name == "top" for f in own_fields(type(self))):
+            return
+        if self.by is None:
+            raise DefinitionError(
+                f"{what}: top= says how many categories a dict has, and there is no by=; write one, "
+                f'as in {what}(…, by="category", top={self.top!r}), or leave it out'
+            )
+        if type(self.top) is not int or not 1 <= self.top < 2**31:
+            raise self.refuse_param("top", "a whole number, at least 1, or None for all")
 
     def _check_ahead(self, what: str) -> None:
         """Whether a label is one that can be known some day (T10)."""
@@ -203,7 +221,7 @@ class Aggregate(metaclass=Defined):
     def params(self) -> tuple[tuple[str, Any], ...]:
         """The aggregate's own parameters, by name. They decide values, so every fingerprint
         includes them (F1)."""
-        own = [f for f in fields(self) if f.name not in Aggregate.__dataclass_fields__]
+        own = own_fields(type(self))
         given = [(f, getattr(self, f.name)) for f in own]
         # One that came later is left out unless it is used, so that fingerprints stay.
         return tuple(
@@ -267,6 +285,18 @@ class Aggregate(metaclass=Defined):
         """The error for a parameter with a wrong value."""
         found = getattr(self, name)
         return DefinitionError(f"{type(self).__name__}({name}=…) is {takes}, found {found!r}")
+
+
+def own_fields(kind: type[Aggregate]) -> list[Field[Any]]:
+    """The parameters that a kind of aggregate declares itself."""
+    declared = {name for one in kind.__mro__ for name in _declared(one)}
+    return [f for f in fields(kind) if f.name in declared]
+
+
+def _declared(kind: type) -> Iterable[str]:
+    if kind is Aggregate or not issubclass(kind, Aggregate):
+        return ()
+    return kind.__dict__.get("__annotations__", ())
 
 
 def plain(kind: Aggregate, item: Type | None) -> Type:

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from featurekit.aggregates import Aggregate
+from featurekit.aggregates.by_category import dict_type
 from featurekit.core.calls import found, near
 from featurekit.core.durations import duration_us
 from featurekit.core.types import BOOL, DATETIME, FLOAT, INT, Type
@@ -546,7 +547,7 @@ class _ViewCompiler:
     def _aggregate(self, name: str, aggregate: Aggregate) -> Feature:
         what = type(aggregate).__name__
         taken = [("input", one) for one in aggregate.inputs]
-        for role, given in [*taken, ("where", aggregate.where)]:
+        for role, given in [*taken, ("where", aggregate.where), ("by", aggregate.by)]:
             if given is not None and not isinstance(given, (str, Transform)):
                 shown = getattr(given, "__name__", None) or found(given)
                 write = (
@@ -567,8 +568,11 @@ class _ViewCompiler:
                 "returns bool",
             )
         item = None if slot is None else self.slots[slot].type.base
+        by = None if aggregate.by is None else self._slot(aggregate.by, name)
         try:
             result = aggregate.result(item)
+            if by is not None:
+                result = dict_type(aggregate, self.slots[by].type, item)
         except DefinitionError as error:
             given = aggregate.inputs[0]
             shown = repr(given) if isinstance(given, str) else f"@feature {given.name}"
@@ -599,6 +603,8 @@ class _ViewCompiler:
             default=default,
             params=aggregate.params,
             ahead=ahead,
+            by=by,
+            most=None if by is None else aggregate.top,
             frame=frame_of(aggregate),
         )
 

@@ -52,7 +52,6 @@ from featurekit.aggregates import (
     Min,
     Mode,
     Quantile,
-    Rate,
     Ratio,
     Skew,
     SmallestN,

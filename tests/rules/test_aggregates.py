@@ -107,7 +107,10 @@ CASES: dict[str, tuple[list[dict[str, Any]], Expected]] = {
         [NONE | {"x": 1.0, "n": 1}, NONE | {"x": 2.0, "n": -1}],
         {"ratio": None, "ratio_of_n": 0.0},
     ),
-    "a rate is of the inputs that are not none": (of("b", True, None, False, True), {"rate": 2 / 3}),
+    "a rate is of the inputs that are not none": (
+        of("b", True, None, False, True),
+        {"rate": 2 / 3},
+    ),
     "a lag is the input before the last": (of("x", 1.0, None, 2.0, None), {"before": 1.0}),
     "of several the mode is the least": (
         of("word", "b", "a", "a", "b", "c"),
