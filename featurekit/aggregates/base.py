@@ -13,7 +13,7 @@ monoid to `tests/monoids.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal
 
@@ -150,8 +150,8 @@ class Aggregate(metaclass=Defined):
             return
         if self.by is None:
             raise DefinitionError(
-                f"{what}: top= says how many categories a dict has, and there is no by=; write one, "
-                f'as in {what}(…, by="category", top={self.top!r}), or leave it out'
+                f"{what}: top= says how many categories a dict has, and there is no by=; write "
+                f'one, as in {what}(…, by="category", top={self.top!r}), or leave it out'
             )
         if type(self.top) is not int or not 1 <= self.top < 2**31:
             raise self.refuse_param("top", "a whole number, at least 1, or None for all")
@@ -289,14 +289,8 @@ class Aggregate(metaclass=Defined):
 
 def own_fields(kind: type[Aggregate]) -> list[Field[Any]]:
     """The parameters that a kind of aggregate declares itself."""
-    declared = {name for one in kind.__mro__ for name in _declared(one)}
-    return [f for f in fields(kind) if f.name in declared]
-
-
-def _declared(kind: type) -> Iterable[str]:
-    if kind is Aggregate or not issubclass(kind, Aggregate):
-        return ()
-    return kind.__dict__.get("__annotations__", ())
+    of_all: dict[str, Field[Any]] = Aggregate.__dataclass_fields__
+    return [f for f in fields(kind) if f is not of_all.get(f.name)]
 
 
 def plain(kind: Aggregate, item: Type | None) -> Type:

@@ -60,8 +60,8 @@ def dict_type(kind: Aggregate, category: Type, item: Type | None) -> Type:
     what = type(kind).__name__
     if category.item is not None or category.base == FLOAT:
         raise DefinitionError(
-            f"{what}: by= is {category}, and a category is bool, int, str, bytes, date, datetime or "
-            "timedelta; make one of it in a @feature"
+            f"{what}: by= is {category}, and a category is bool, int, str, bytes, date, datetime "
+            "or timedelta; make one of it in a @feature"
         )
     value = kind.result(item).base
     if value.item is not None:

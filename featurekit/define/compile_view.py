@@ -567,17 +567,8 @@ class _ViewCompiler:
                 f"{what}'s where is {self.slots[where].type}, not bool; write a @feature that "
                 "returns bool",
             )
-        item = None if slot is None else self.slots[slot].type.base
         by = None if aggregate.by is None else self._slot(aggregate.by, name)
-        try:
-            result = aggregate.result(item)
-            if by is not None:
-                result = dict_type(aggregate, self.slots[by].type, item)
-        except DefinitionError as error:
-            given = aggregate.inputs[0]
-            shown = repr(given) if isinstance(given, str) else f"@feature {given.name}"
-            of = f" for {shown}; aggregates of {item} are {', '.join(_takers(item))}"
-            raise self.fail(name, f"{error}{of if item else ''}") from None
+        result = self._result(name, aggregate, slot, by)
         default = aggregate.default
         if default is not None:
             default = self._default(name, what, default, result.base)
@@ -607,6 +598,24 @@ class _ViewCompiler:
             most=None if by is None else aggregate.top,
             frame=frame_of(aggregate),
         )
+
+    def _result(self, name: str, aggregate: Aggregate, slot: int | None, by: int | None) -> Type:
+        """The type of an aggregate's values over the inputs of a slot, by the categories of
+        another."""
+        item = None if slot is None else self.slots[slot].type.base
+        try:
+            result = aggregate.result(item)
+        except DefinitionError as error:
+            given = aggregate.inputs[0]
+            shown = repr(given) if isinstance(given, str) else f"@feature {given.name}"
+            of = f" for {shown}; aggregates of {item} are {', '.join(_takers(item))}"
+            raise self.fail(name, f"{error}{of if item else ''}") from None
+        if by is None:
+            return result
+        try:
+            return dict_type(aggregate, self.slots[by].type, item)
+        except DefinitionError as error:
+            raise self.fail(name, str(error)) from None
 
     def _input(self, name: str, aggregate: Aggregate) -> int | None:
         """The index of the slot that an aggregate reads; None if it counts rows. Two inputs are one

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields
 
 from featurekit import aggregates
 from featurekit.aggregates.base import Aggregate, own_fields

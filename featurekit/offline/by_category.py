@@ -49,10 +49,10 @@ def _function(con: Any, key: Type, item: Type, given: Type) -> str:
     name."""
     name = f"fk_by_{_named(key)}_{_named(item)}_{_named(given)}"
     entry = f"STRUCT(o BIGINT, k {key.duckdb}, t BIGINT, x {item.duckdb})"
-    create_function(
-        con, name, functools.partial(_values, key, item, given), [f"{entry}[]", "VARCHAR", "BIGINT"],
-        f"STRUCT(v {given.duckdb}, e BOOLEAN)", type="arrow", null_handling="special",
-    )  # fmt: skip
+    function = functools.partial(_values, key, item, given)
+    takes = [f"{entry}[]", "VARCHAR", "BIGINT"]
+    gives = f"STRUCT(v {given.duckdb}, e BOOLEAN)"
+    create_function(con, name, function, takes, gives, type="arrow", null_handling="special")
     return name
 
 

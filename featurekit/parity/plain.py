@@ -117,7 +117,7 @@ def _of_slots(written: FeatureView, compiled: View) -> Iterator[PlainFunction]:
         pairs: list[tuple[Any, int | None]] = [(value, feature.slot)]
         if isinstance(value, Aggregate):
             input = None if value.paired else value.input
-            pairs = [(input, feature.slot), (value.where, feature.where)]
+            pairs = [(input, feature.slot), (value.where, feature.where), (value.by, feature.by)]
         for one, slot in pairs:
             if isinstance(one, Transform) and slot is not None and slot not in seen:
                 seen.add(slot)

@@ -212,7 +212,12 @@ def _of_features(old: tuple[View, Feature], new: tuple[View, Feature]) -> Iterat
     for name in dict.fromkeys([*dict(before.params), *dict(after.params)]):
         yield from _changed(name, dict(before.params).get(name), dict(after.params).get(name))
     yield from _changed("type", str(before.type), str(after.type))
-    for what, i, j in (("input", before.slot, after.slot), ("where", before.where, after.where)):
+    yield from _changed("top", before.most, after.most)
+    for what, i, j in (
+        ("input", before.slot, after.slot),
+        ("where", before.where, after.where),
+        ("by", before.by, after.by),
+    ):
         yield from _of_slots(
             what,
             None if i is None else old[0].slots[i],

@@ -380,7 +380,7 @@ def _over_window(aggregate: Aggregate, source: EventSource, known: list[Event], 
     start, end = _window(aggregate, t)
     if aggregate.exclude == "instant":
         known = [event for event in known if event["__ts"] != t]  # T10
-    inputs, instants = [], []
+    inputs, instants, categories = [], [], []
     within = [event for event in known if start < event["__ts"] <= end]  # T4
     ago = 0 if aggregate.offset is None else _us(aggregate.offset)
     for event in _rows(within, aggregate, t - ago):
@@ -390,16 +390,39 @@ def _over_window(aggregate: Aggregate, source: EventSource, known: list[Event], 
                 found = None if None in found else found
             else:
                 found = True if aggregate.input is None else _read(aggregate.input, event)
+            category = None if aggregate.by is None else _read(aggregate.by, event)
         except Erred:
+            continue
+        if aggregate.by is not None and category is None:
             continue
         if found is not None or getattr(aggregate, "keep_none", False):
             inputs.append((event["__ts"], found) if isinstance(aggregate, TIMED) else found)
             instants.append(event["__ts"])
+            categories.append(category)
+    if aggregate.by is not None:
+        return _by_category(aggregate, categories, inputs, instants, t)
     if isinstance(aggregate, TimeSince):
         result = _seconds(aggregate, instants, t)
     else:
         result = _finish(aggregate, inputs, t)
     return _declared(aggregate.default, _result(aggregate, source)) if result is None else result
+
+
+def _by_category(
+    aggregate: Aggregate, categories: list[Any], inputs: list[Any], instants: list[int], t: int
+) -> dict[Any, Any]:
+    """The value of each category, those with most inputs first (A6)."""
+    counts = [(-categories.count(one), one) for one in set(categories)]
+    found = {}
+    for _, category in sorted(counts):
+        places = [i for i, one in enumerate(categories) if one == category]
+        if isinstance(aggregate, TimeSince):
+            value = _seconds(aggregate, [instants[i] for i in places], t)
+        else:
+            value = _finish(aggregate, [inputs[i] for i in places], t)
+        if value is not None:
+            found[category] = value
+    return dict([*found.items()][: aggregate.top])
 
 
 PAIRED, TIMED = (Covariance, Correlation, Ratio), (LinearTrend, ExponentialDecay)

@@ -162,7 +162,11 @@ class _Made:
                 for p, i in zip(asked.function.params, asked.inputs, strict=True)
             }
             self.asked(view, asked.function, given, made)
-        for role, index in (("value", feature.slot), ("filter", feature.where)):
+        for role, index in (
+            ("value", feature.slot),
+            ("filter", feature.where),
+            ("group", feature.by),
+        ):
             if index is not None:
                 self.slot(view, index, made, role)
         for role, column in _about(view, feature):
