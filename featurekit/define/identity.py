@@ -98,8 +98,8 @@ class ViewIdentity:
     def feature(self, feature: Feature) -> str:
         """The fingerprint of one of the view's features."""
         bare = replace(_nameless_feature(feature), slot=None, where=None, by=None, fingerprint="")
-        places: Sequence[int | None] = (feature.slot, feature.where)
-        places += () if feature.by is None else (feature.by,)
+        of_group = () if feature.by is None else (feature.by,)
+        places: Sequence[int | None] = (feature.slot, feature.where, *of_group)
         if bare.asked is not None:
             places, bare = bare.asked.inputs, replace(bare, asked=replace(bare.asked, inputs=()))
         slots = ["null" if i is None else self._slots[i] for i in places]

@@ -148,6 +148,9 @@ def listed() -> FeatureView:
     for name, window in (("short", "30s"), ("long", "400s"), ("ever", "lifetime")):
         features |= {
             f"before_{name}": Lag("x", n=2, window=window),
+            f"by_kind_{name}": Mean("x", window=window, by="kind", top=3, where="good"),
+            f"last_by_n_{name}": Last("x", window=window, by="n", top=5),
+            f"rows_by_kind_{name}": Count(window=window, by="kind"),
             f"before_or_none_{name}": Lag("x", n=2, window=window, keep_none=True),
             f"lasts_{name}": LastN("x", n=3, window=window, keep_none=True),
             f"lasts_without_{name}": LastN("x", n=3, window=window),

@@ -55,6 +55,7 @@ features = {
     "before": Lag("x", **D), "mode": Mode("word", **D), "words": Distinct("word", **D),
     "largest": LargestN("x", n=2, **D), "smallest": SmallestN("x", n=2, **D),
     "bins": Histogram("x", edges=[0, 10], **D),
+    "by_word": Sum("x", by="word", **D), "top_words": Count(by="word", top=1, **D),
     "decay": ExponentialDecay("x", half_life="1s", **D),
     "geometric": GeometricMean("x", **D), "entropy": Entropy("word", **D),
     "entropy_x": Entropy("x", **D),
@@ -85,7 +86,7 @@ EMPTY: Expected = {
     **dict.fromkeys(["kurtosis_p", "covariance", "covariance_p", "correlation", "trend", "decay"]),
     **dict.fromkeys(["geometric", "entropy", "entropy_x", "ratio", "ratio_of_n", "rate"]),
     **dict.fromkeys(["before", "mode"]),
-    "words": [], "largest": [], "smallest": [], "bins": [0, 0, 0],
+    "words": [], "largest": [], "smallest": [], "bins": [0, 0, 0], "by_word": {}, "top_words": {},
     "two": [], "last_two": [], "top": [], "counts": {}, "sum_or_seven": 7.0, "total_or_seven": 7,
 }  # fmt: skip
 
@@ -123,6 +124,11 @@ CASES: dict[str, tuple[list[dict[str, Any]], Expected]] = {
     "bins are half open and have no nan": (
         of("x", -0.0, 10.0, 9.0, -INF, NAN),
         {"bins": [1, 2, 1]},
+    ),
+    "a dict of categories": (
+        [NONE | {"word": w, "x": x} for w, x in zip("baab", (1.0, 2.0, None, 4.0), strict=True)]
+        + [NONE | {"x": 9.0}],
+        {"by_word": {"b": 5.0, "a": 2.0}, "top_words": {"a": 2}},
     ),
     "ten tenths are one": (of("x", *[0.1] * 10), {"sum": 1.0, "mean": 0.1}),
     "a sum that is zero is plus zero": (of("x", -0.0, -0.0), {"sum": 0.0, "least": -0.0}),
@@ -311,3 +317,14 @@ def test_a_label_has_no_decay() -> None:
     decay = importlib.import_module("featurekit.aggregates").ExponentialDecay
     with pytest.raises(DefinitionError, match="a label looks ahead; leave ahead= out"):
         decay("x", window="7d", half_life="1d", ahead=True)
+
+
+def test_a_dict_has_each_category_s_value_the_most_frequent_first(
+    answers: dict[str, dict[str, Answer]],
+) -> None:
+    expected = answer({"b": 5.0, "a": 2.0})
+    assert answers["a dict of categories"]["by_word"] == expected
+
+
+def test_of_the_categories_top_keeps_the_first(answers: dict[str, dict[str, Answer]]) -> None:
+    assert answers["a dict of categories"]["top_words"] == answer({"a": 2})

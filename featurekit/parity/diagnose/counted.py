@@ -118,7 +118,14 @@ def _asking(service: Service, name: str, *, by_number: bool) -> Service:
         type_ = list_of(item.or_none() if keeps else item)
         params = (("n", N_MAX), *((("keep_none", True),) if keeps else ()))
         feature = replace(
-            feature, type=type_, slot=slot, aggregate="LastN", params=params, default=None
+            feature,
+            type=type_,
+            slot=slot,
+            aggregate="LastN",
+            params=params,
+            default=None,
+            by=None,
+            most=None,
         )
     else:
         feature = replace(feature, type=type_, slot=slot, asked=None)

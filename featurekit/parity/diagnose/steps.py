@@ -63,7 +63,7 @@ def steps_of(feature: Feature, view: View, events: Sequence[Seen]) -> list[tuple
             steps.append(("exact sum of squared deviations", _decimal(deviation)))
     elif not finite:
         steps.append(("NaN or infinite inputs", sum(v - v != 0.0 for v in values)))
-    if aggregate.timed:
+    if aggregate.timed or feature.by is not None:
         return steps
     try:
         value = aggregate.over(values, item)
