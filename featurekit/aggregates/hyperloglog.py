@@ -92,6 +92,10 @@ def code_sql(column: InputColumn) -> str:
     return f"(({hashed} >> {RANK_BITS})::BIGINT * {CODE} + {rank})::INTEGER"
 
 
+_MOST = math.nextafter(2.0**63, 0.0)
+"""The greatest double that is an int64. Registers that are all near the greatest rank say more."""
+
+
 @functools.cache
 def _sigma(zeros: int) -> float:
     """Ertl's sigma of the share of zero registers, of which there are `zeros`."""
@@ -135,7 +139,8 @@ def estimate(histograms: Any) -> Any:
     for rank in range(RANK_BITS, 0, -1):
         z = (z + counts[:, rank]) * 0.5
     z = z + REGISTERS * np.array([_sigma(int(n)) for n in histograms[:, 0]])
-    return np.rint(_ALPHA * REGISTERS * REGISTERS / z).astype(np.int64)
+    made = np.minimum(np.rint(_ALPHA * REGISTERS * REGISTERS / z), _MOST)
+    return made.astype(np.int64)
 
 
 def _histograms(codes: Any, lengths: Any) -> Any:
@@ -160,7 +165,16 @@ def estimate_of(found: Any) -> int:
 
     ranks = np.zeros(REGISTERS, np.int64)
     np.maximum.at(ranks, found // CODE, found % CODE)
-    return int(estimate(np.bincount(ranks, minlength=MAX_RANK + 1).reshape(1, -1))[0])
+    return _estimate_one(np.bincount(ranks, minlength=MAX_RANK + 1).tolist())
+
+
+def _estimate_one(counts: list[int]) -> int:
+    """As `estimate`, for one row: the same doubles, without an array for each step."""
+    z = REGISTERS * _tau(counts[MAX_RANK])
+    for rank in range(RANK_BITS, 0, -1):
+        z = (z + float(counts[rank])) * 0.5
+    z = z + REGISTERS * _sigma(counts[0])
+    return round(min(_ALPHA * REGISTERS * REGISTERS / z, _MOST))
 
 
 def _from_codes(lists: Any) -> Any:

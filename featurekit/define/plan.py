@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from featurekit import aggregates
 from featurekit.core.durations import LIFETIME, LIFETIME_US, duration_text
+from featurekit.core.kept import Kept
 from featurekit.core.types import OPTIONAL, Type
 from featurekit.define.frame import Frame
 from featurekit.language import ir, wire
@@ -474,7 +475,15 @@ def in_order(feature: Feature) -> bool:
 
 def empty_value(feature: Feature) -> Any:
     """A feature's value over no events, on both paths; the default if there is one (A4)."""
+    value = _empty(feature)
+    return value.copy() if isinstance(value, list | dict) else value  # the caller may change it
+
+
+def _over_nothing(feature: Feature) -> Any:
     if feature.aggregate is None:
         return None
     value = feature.implementation().over([], None)  # no input: its type is irrelevant
     return feature.default if value is None else value
+
+
+_empty = Kept(_over_nothing, most=4096)

@@ -24,6 +24,11 @@ Work = Callable[[Any], Any]
 """What a process does with a task."""
 
 
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Processes:
     """So many processes, each with the `Work` that `make(*arguments)` gives there.
 

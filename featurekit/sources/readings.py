@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from featurekit.core.coerce import not_among
-from featurekit.core.formats import EPOCH_TEXT, MONTHS, EpochFormat, TextFormat
+from featurekit.core.formats import EPOCH_TEXT, ISO, MONTHS, EpochFormat, TextFormat
 from featurekit.core.frames import INSTEAD
 from featurekit.core.sql import quote, text_literal, unquoted
 from featurekit.core.timezones import local_limits_us, utc_us_sql
@@ -25,6 +25,11 @@ _NARROW_INTS = {"TINYINT", "SMALLINT", "INTEGER", "UTINYINT", "USMALLINT", "UINT
 _FIRST, _LAST = "0001-01-01 00:00:00", "9999-12-31 23:59:59.999999"
 _OUTSIDE = "an instant outside the years 1 to 9999"
 _UTC = "UTC"
+_PLAIN_ISO = (
+    "[0-9]{4}-[0-9]{2}-[0-9]{2}[ T](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
+    "(?:[.][0-9]{1,6})?(?:Z|[+]00:00)?"
+)
+"""Of ISO's texts those that most programs write, at a place or in UTC."""
 _NS_MAX = 2**63 - 1
 # The names that users have for the types that DuckDB finds, for hints.
 _PYTHON = {
@@ -316,10 +321,11 @@ def text_instants(expr: str, format_: TextFormat, zone_name: str) -> Reading:
     parts = f"regexp_extract({expr}, {pattern}, [{listed}])"
     base = _local_sql(parts, format_)
     offset = _group(parts, "z", format_) if "z" in format_.names else "''"
-    prepared = (
-        (names[0], f"CASE WHEN {offset} = '' THEN {base} END"),
-        (names[1], f"CASE WHEN {offset} <> '' THEN epoch_us({base}) - {_offset_sql(offset)} END"),
-    )
+    here = f"CASE WHEN {offset} = '' THEN {base} END"
+    there_us = f"CASE WHEN {offset} <> '' THEN epoch_us({base}) - {_offset_sql(offset)} END"
+    if format_ == ISO:
+        here, there_us = _plain_or(expr, here, there_us)
+    prepared = ((names[0], here), (names[1], there_us))
     there = naive(local, zone_name)
     assert there.micros is not None
     of_local = there.micros
@@ -335,6 +341,18 @@ def text_instants(expr: str, format_: TextFormat, zone_name: str) -> Reading:
         micros=us,
         span=there.span,
         prepared=prepared,
+    )
+
+
+def _plain_or(expr: str, local: str, instant: str) -> tuple[str, str]:
+    """The local time and the instant of a text as most programs write it, for which DuckDB's cast
+    does; of any other as `local` and `instant` say."""
+    plain = f"regexp_full_match({expr}, {text_literal(_PLAIN_ISO)})"
+    there = f"(contains({expr}, '+') OR suffix({expr}, 'Z'))"
+    cast = f"TRY_CAST({expr} AS TIMESTAMP)"  # which drops an offset; here it is nothing
+    return (
+        f"CASE WHEN {plain} THEN CASE WHEN NOT {there} THEN {cast} END ELSE {local} END",
+        f"CASE WHEN {plain} THEN CASE WHEN {there} THEN epoch_us({cast}) END ELSE {instant} END",
     )
 
 
@@ -407,7 +425,29 @@ def epoch_text_instants(expr: str, format_: EpochFormat) -> Reading:
     rest = f"(ltrim(substr({parts}.f, {digits + 1}), '0') <> '' AND {sign} < 0)::BIGINT"
     unread = f"{expr} IS NOT NULL AND ({number}) IS NULL"
     fault = (unread, format_.misfit)
-    return _since_1970(number, f"({sign} * {after} - {rest})", format_, (fault,))
+    any_text = _since_1970(number, f"({sign} * {after} - {rest})", format_, (fault,))
+    return _of_whole_numbers(expr, format_, any_text)
+
+
+def _of_whole_numbers(expr: str, format_: EpochFormat, any_text: Reading) -> Reading:
+    """Reads a text as `any_text` does. The usual ones, ints that a program wrote and that lie
+    inside of the calendar, are cast by DuckDB: neither a pattern nor 128 bits are needed."""
+    number = f"TRY_CAST({expr} AS BIGINT)"
+    us = f"{number} * {format_.us}" if format_.per_us == 1 else floored_us(number)
+    low, high = (
+        max(-(2**63), min(limit * format_.per_us // format_.us, 2**63 - 1))
+        for limit in (INSTANT_MIN, INSTANT_MAX)
+    )
+    usual = f"{number}::VARCHAR = {expr} AND {number} BETWEEN {low} AND {high}"
+    assert any_text.micros is not None
+    value = f"(CASE WHEN {usual} THEN {us} ELSE {any_text.micros(None)} END)"
+    return Reading(
+        lambda _: f"make_timestamp({value})",
+        tuple(
+            (f"CASE WHEN {usual} THEN FALSE ELSE {bad} END", why) for bad, why in any_text.problems
+        ),
+        micros=lambda _: value,
+    )
 
 
 def _since_1970(

@@ -46,6 +46,21 @@ class Record(NamedTuple):
     text: str = ""
 
 
+def line_ends(text: str) -> int:
+    """How many lines end in a text."""
+    ends = text.count("\n")
+    return ends + text.count("\r") - text.count("\r\n") if "\r" in text else ends
+
+
+def _encodes(text: str) -> bool:
+    """Whether no character of a text is a mark of bytes that could not be decoded."""
+    try:
+        text.encode()  # takes a tenth of the time of a search
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class _Spot:
     """What begins at some place: fields, where they end, and the fault of their quotes."""
@@ -101,11 +116,10 @@ class Records:
                 piece = ""
         # A carriage return and a line feed that come in two pieces are one line end.
         joined = self._text[-1:] == "\r" and piece[:1] == "\n"
-        ends = piece.count("\n") + piece.count("\r") - piece.count("\r\n")
-        self._held += ends - joined
+        self._held += line_ends(piece) - joined
         self._text, self._at, self._fresh = rest + piece, 0, True
         self._returns = "\r" in self._text
-        self._marked = _MARK.search(self._text) is not None
+        self._marked = not _encodes(self._text)
         return True
 
     def header(self) -> tuple[list[str], str]:
@@ -139,12 +153,10 @@ class Records:
             if self._fresh:
                 self._fresh, tried = False, 0
             text, at = self._text, self._at
-            stop = 0 if broken or at < tried else self._block_stop(plain)
-            if stop:
-                block = whole_lines(text[at:stop], self._line)
-                tried = stop
+            if not broken and at >= tried:
+                block, tried = self._block(plain, whole_lines)
                 if block is not None:
-                    self._line, self._at = self._line + self._line_ends(at, stop), stop
+                    self._line, self._at = self._line + self._line_ends(at, tried), tried
                     yield block
                     continue
             found = None if broken else whole.match(text, at)
@@ -178,15 +190,24 @@ class Records:
                 broken = record.line
             yield record
 
-    def _block_stop(self, plain: re.Pattern[str]) -> int:
-        """Where the plain records end that begin here; 0 where they are few."""
+    def _block(self, plain: re.Pattern[str], whole_lines: WholeLines[T]) -> tuple[T | None, int]:
+        """The block of the plain records that begin here, and where it ends; None where they are
+        few, or where `whole_lines` gives none for them."""
         text, at = self._text, self._at
         most = text.rfind("\n", at, at + _BLOCK) + 1
         if most - at < _LEAST:
-            return 0
+            return None, at
+        quote = self._dialect.quote
+        if not self._returns and not (quote and quote in text[at:most]):
+            # Without a quote every line is a record, and a reader of lines sees their widths.
+            block = whole_lines(text[at:most], self._line)
+            if block is not None:
+                return block, most
         found = plain.match(text, at, most)
         stop = at if found is None else found.end()
-        return stop if stop - at >= _LEAST else 0
+        if stop - at < _LEAST:
+            return None, at
+        return whole_lines(text[at:stop], self._line), stop
 
     def _plain_lines(self, width: int) -> re.Pattern[str]:
         """The pattern of records of so many fields, each in a line of its own: fields without a

@@ -19,6 +19,7 @@ import itertools
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -93,6 +94,20 @@ class Patience:
                 "maxmemory-policy noeviction)"
             )
             raise damaged(moved.view, moved.key, how) from moved
+
+
+@contextmanager
+def in_blocks_of(size: int) -> Iterator[None]:
+    """Let states that are written meanwhile lie in blocks of about `size` events, however few they
+    have, and the blocks in groups of about two. A check does so, to see blocks where there are few
+    events; who reads a state needs to know nothing of it."""
+    global SPLIT, SIZE
+    kept = SPLIT, SIZE, groups.RADIX
+    SPLIT, SIZE, groups.RADIX = 1, size, 2
+    try:
+        yield
+    finally:
+        SPLIT, SIZE, groups.RADIX = kept
 
 
 def splits(view: View) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from featurekit.core.screen import Screen
+from featurekit.parity.modes.exhaust.exhaust import SpaceReport
 from featurekit.parity.modes.operators import OperatorsReport
 from featurekit.parity.report import Difference, Report
 
@@ -96,4 +99,34 @@ def show_operators(screen: Screen, report: OperatorsReport) -> None:
         f"{report.compared} inputs in "
         f"{report.seconds:.1f} s: {verdict}",
         style="green" if report.ok else "bold red",
+    )
+
+
+def show_exhaust(screen: Screen, found: Sequence[SpaceReport]) -> None:
+    """A line for each form and type: its histories, counted twice, and what differs."""
+    screen.table(
+        ("form", "histories", "of", "counted as", "questions", "values", "differ"),
+        [
+            (
+                *(one.name, one.histories, one.total, one.formula),
+                *(one.questions, one.report.compared, one.report.differing),
+            )
+            for one in found
+        ],
+    )
+    differing = [one for one in found if one.report.differing]
+    for one in differing[:3]:
+        screen.line(one.name, style="bold")
+        told = [d for d in one.report.differences if d.diagnosis is not None]
+        for difference in (told or one.report.differences)[:1]:
+            screen.line(difference_text(difference) + "\n")
+    compared = sum(one.report.compared for one in found)
+    missing = sum(one.report.differing for one in found)
+    every = "every history" if all(one.whole for one in found) else "a part of the histories"
+    seconds = max(one.report.seconds for one in found)
+    forms = "1 form" if len(found) == 1 else f"{len(found)} forms"
+    screen.line(
+        f"{every} of {forms}, {compared} values in {seconds:.1f} s: "
+        + (f"{missing} differ" if missing else "every bit agrees"),
+        style="bold red" if missing else "green",
     )

@@ -14,6 +14,7 @@ MODES = {
     "sample": "compare entities of the live store with offline, at one instant",
     "replay": "recompute offline what the serving log says was served",
     "feast": "check a Feast repo on any stores, Feast's own included; --feast REPO says so, too",
+    "exhaust": "play every history of up to four events, in every order of arrival",
     "operators": "prove every operator and aggregate in the installed DuckDB: Python, SQL, online",
 }
 

@@ -85,7 +85,7 @@ def engine_option() -> Option:
     )
 
 
-_MODES = ("feast", "fuzz", "history", "operators", "replay", "sample")
+_MODES = ("exhaust", "feast", "fuzz", "history", "operators", "replay", "sample")
 
 # --- checks ---------------------------------------------------------------------------------------
 

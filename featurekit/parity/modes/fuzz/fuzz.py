@@ -12,7 +12,6 @@ processes, and the same seed and budget of values always give the same questions
 
 from __future__ import annotations
 
-import os
 import random
 import tempfile
 from collections import Counter
@@ -48,7 +47,7 @@ from featurekit.parity.modes.fuzz.reading import WorldReader, connect
 from featurekit.parity.modes.fuzz.world import Course, CourseStep, Draft, Drafts
 from featurekit.parity.paths import Asked, Offline, Online
 from featurekit.parity.plain import check_plain_requests, check_plain_rows
-from featurekit.parity.processes import Processes, Work
+from featurekit.parity.processes import Processes, Work, processors
 from featurekit.parity.questions import Question
 from featurekit.parity.report import Difference, Report
 from featurekit.parity.scenario import Delivery, Scenario, lenient
@@ -434,7 +433,7 @@ def fuzz(
             done = sum(sum(f.compared.values()) for f in found)
             progress(done, budget.values or done)
 
-    number = 1 if engine is not None else workers or _processors()
+    number = 1 if engine is not None else workers or processors()
     if number == 1 or (budget.values is not None and budget.values <= _ALONE):
         for world, questions in sizes:
             take(fuzzer.play(world, MemoryStore(), questions=questions))
@@ -450,10 +449,6 @@ def fuzz(
 
 
 _ALONE = 500_000
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _player(service: Service, sources: Mapping[str, EventSource], seed: int) -> Work:
