@@ -27,20 +27,27 @@ from featurekit.aggregates import (
     Count,
     CountDistinct,
     Covariance,
+    Distinct,
     Entropy,
     ExponentialDecay,
     First,
     FirstN,
     GeometricMean,
+    Histogram,
     Kurtosis,
+    Lag,
+    LargestN,
     Last,
     LastN,
     LinearTrend,
     Max,
     Mean,
     Min,
+    Mode,
     Quantile,
+    Ratio,
     Skew,
+    SmallestN,
     StdDev,
     Sum,
     SumOfSquares,
@@ -82,11 +89,37 @@ def monoid_of(aggregate: Aggregate) -> Monoid:
             return _of_counts(
                 lambda counts: [value for value, _ in oracle._ranked(list(counts.values()))][:k]
             )
+        case Mode():
+            return _of_counts(
+                lambda counts: next(
+                    (value for value, _ in oracle._ranked(list(counts.values()))), None
+                )
+            )
+        case Distinct(top=top):
+            return _of_counts(
+                lambda counts: sorted(
+                    [value for value, _ in oracle._ranked(list(counts.values()))][:top], key=_order
+                )
+            )
+        case SmallestN(n=n) | LargestN(n=n):
+            return _of_utmost(n, largest=isinstance(aggregate, LargestN))
+        case Histogram(edges=edges):
+            return Monoid(
+                oracle._binned(list(edges), []),
+                lambda order, value: oracle._binned(list(edges), [value]),
+                lambda a, b: [x + y for x, y in zip(a, b, strict=True)],
+                lambda counts: counts,
+            )
         case ApproxCountDistinct():
             return _of_registers()
         case First() | Last():
             ends = _of_ends(1, last=isinstance(aggregate, Last))
             return Monoid(*_but_finish(ends), lambda kept: kept[0][1] if kept else None)
+        case FirstN(n=n, distinct=True) | LastN(n=n, distinct=True):
+            return _of_occurrences(n, last=isinstance(aggregate, LastN))
+        case Lag(n=n):
+            ends = _of_ends(n + 1, last=True)
+            return Monoid(*_but_finish(ends), lambda kept: kept[0][1] if len(kept) > n else None)
         case FirstN(n=n) | LastN(n=n):
             return _of_ends(n, last=isinstance(aggregate, LastN))
         case Min() | Max():
@@ -119,6 +152,8 @@ def monoid_of(aggregate: Aggregate) -> Monoid:
             return _of_powers(lambda value: (value,), lambda state: _shape(aggregate, *state))
         case Covariance() | Correlation():
             return _of_powers(tuple, lambda state: _together(aggregate, *state))
+        case Ratio():
+            return _of_powers(tuple, lambda state: _ratio(*state))
         case LinearTrend():
             return _of_powers(
                 lambda pair: (Fraction(pair[0], 86_400_000_000), pair[1]),
@@ -171,6 +206,36 @@ def _of_ends(n: int, *, last: bool) -> Monoid:
     return Monoid(
         [], lambda order, value: [(order, value)], merge, lambda kept: [value for _, value in kept]
     )
+
+
+def _of_utmost(n: int, *, largest: bool) -> Monoid:
+    """The state has the `n` greatest inputs or the least."""
+
+    def merge(a: Any, b: Any) -> Any:
+        return sorted([*a, *b], key=_order, reverse=largest)[:n]
+
+    return Monoid([], lambda order, value: [value], merge, lambda kept: kept)
+
+
+def _of_occurrences(n: int, *, last: bool) -> Monoid:
+    """The state has each distinct value with the place where it occurs first or last."""
+
+    def one(order: Any, value: Any) -> Any:
+        (value,) = oracle._occurring([value])
+        return {oracle.bits(value): (order, value)}
+
+    def merge(a: Any, b: Any) -> Any:
+        pick = max if last else min
+        return {
+            key: pick((s[key] for s in (a, b) if key in s), key=lambda pair: pair[0])
+            for key in a | b
+        }
+
+    def finish(state: Any) -> Any:
+        kept = [value for _, value in sorted(state.values(), key=lambda pair: pair[0])]
+        return kept[-n:] if last else kept[:n]
+
+    return Monoid({}, one, merge, finish)
 
 
 def _of_counts(finish: Callable[[dict[Any, tuple[Any, int]]], Any]) -> Monoid:
@@ -342,6 +407,12 @@ def _together(aggregate: Covariance | Correlation, n: int, finite: bool, sums: A
     if not xs or not ys:
         return None
     return math.copysign(_rounded(_root(both**2 / (xs * ys))), -1 if both < 0 else 1)
+
+
+def _ratio(n: int, finite: bool, sums: Any) -> float | None:
+    if not n or not finite:
+        return math.nan if n else None
+    return _rounded(sums[1, 0] / sums[0, 1]) if sums[0, 1] else None
 
 
 def _slope(n: int, finite: bool, sums: Any) -> float | None:

@@ -4,6 +4,7 @@ How each aggregate is computed, and where:
 
 | aggregate           | crowded key      | in Python | block  | run   |
 | ------------------- | ---------------- | --------- | ------ | ----- |
+| Histogram           | running sums     |           | tally  |       |
 | BitAnd              | tiled join       |           | value  |       |
 | BitOr               | tiled join       |           | value  |       |
 | All                 | running sums     |           | sums   |       |
@@ -23,16 +24,23 @@ How each aggregate is computed, and where:
 | SumOfSquares        | tiled join       | value     | sums   |       |
 | First               | tiled join       |           | value  |       |
 | FirstN              | tiled join       |           | ends   |       |
+| Lag                 | tiled join       |           | ends   |       |
 | Last                | tiled join       |           | value  |       |
 | LastN               | tiled join       |           | ends   |       |
 | Correlation         | tiled join       | value     | inputs |       |
 | Covariance          | tiled join       | value     | inputs |       |
+| Ratio               | tiled join       | value     | inputs |       |
 | ApproxQuantile      | tiled join       |           | tally  |       |
 | Quantile            | tiled join       |           | tally  |       |
+| Distinct            | tiled join       |           | tally  |       |
+| LargestN            | tiled join       |           | tally  |       |
+| Mode                | tiled join       |           | tally  |       |
+| SmallestN           | tiled join       |           | tally  |       |
 | TimeSince           | tiled join       |           | value  |       |
 | StdDev              | running sums     | value     | sums   |       |
 | Variance            | running sums     | value     | sums   |       |
 | Mean                | running sums     | sums      | sums   | mean  |
+| Rate                | running sums     | sums      | sums   | mean  |
 | Sum                 | running sums     | sums      | sums   | total |
 | LinearTrend         | tiled join       | value     | inputs |       |
 
@@ -43,7 +51,8 @@ those that DuckDB cannot round.
 
 Online, `over` computes the value from the inputs of the window. *Block*: in a state that is kept in
 blocks, what stands for a whole block: its sums in `over_sums`, its value in `over`, its tally in
-`over_tally`, or only the inputs of the blocks at one end of the window. *Run*: the field of
+`over_tally`, or only the inputs of the blocks at one end of the window (all inputs with
+`distinct=True`). *Run*: the field of
 `runs_of` that is the value over many doubles.
 """
 
@@ -55,6 +64,7 @@ from featurekit.core.names import Names
 
 if typing.TYPE_CHECKING:
     from featurekit.aggregates.base import Aggregate as Aggregate
+    from featurekit.aggregates.bins import Histogram as Histogram
     from featurekit.aggregates.bits import BitAnd as BitAnd
     from featurekit.aggregates.bits import BitOr as BitOr
     from featurekit.aggregates.booleans import All as All
@@ -74,16 +84,23 @@ if typing.TYPE_CHECKING:
     from featurekit.aggregates.moments import SumOfSquares as SumOfSquares
     from featurekit.aggregates.ordered import First as First
     from featurekit.aggregates.ordered import FirstN as FirstN
+    from featurekit.aggregates.ordered import Lag as Lag
     from featurekit.aggregates.ordered import Last as Last
     from featurekit.aggregates.ordered import LastN as LastN
     from featurekit.aggregates.pairs import Correlation as Correlation
     from featurekit.aggregates.pairs import Covariance as Covariance
+    from featurekit.aggregates.pairs import Ratio as Ratio
     from featurekit.aggregates.quantiles import ApproxQuantile as ApproxQuantile
     from featurekit.aggregates.quantiles import Quantile as Quantile
+    from featurekit.aggregates.ranked import Distinct as Distinct
+    from featurekit.aggregates.ranked import LargestN as LargestN
+    from featurekit.aggregates.ranked import Mode as Mode
+    from featurekit.aggregates.ranked import SmallestN as SmallestN
     from featurekit.aggregates.since import TimeSince as TimeSince
     from featurekit.aggregates.spread import StdDev as StdDev
     from featurekit.aggregates.spread import Variance as Variance
     from featurekit.aggregates.summing import Mean as Mean
+    from featurekit.aggregates.summing import Rate as Rate
     from featurekit.aggregates.summing import Sum as Sum
     from featurekit.aggregates.trend import LinearTrend as LinearTrend
 

@@ -14,7 +14,7 @@ monoid to `tests/monoids.py`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal
 
 from featurekit.aggregates import runs
@@ -24,7 +24,7 @@ from featurekit.aggregates.sums import SumField, Sums
 from featurekit.aggregates.tally import Tally, TallyKind
 from featurekit.core.durations import LIFETIME, Duration, duration_text, duration_us, window_us
 from featurekit.core.periods import Calendar
-from featurekit.core.types import Type
+from featurekit.core.types import OPTIONAL, Type
 from featurekit.core.written import Defined, Place
 from featurekit.errors import DefinitionError
 
@@ -44,6 +44,10 @@ class Aggregate(metaclass=Defined):
     `where`, a column or `@feature` of bool, keeps the rows in which it is true. `default` replaces
     None, never an error (A4). `windows=["1h", "7d"]` instead of `window` makes one feature for
     each: "spend" becomes "spend_1h" and "spend_7d".
+
+    `by`, a column or `@feature`, makes it a dict: the aggregate of the events of each category, by
+    the number of its inputs descending, then by category (A6). Categories over which it is None are
+    left out; with `top`, so are those after the first so many.
 
     With `ahead=True` it is a label: its window is (t, t + window], of events that arrived by the
     run's `known_at` (T10). `settle` is how long after the end of the window events of it may still
@@ -76,6 +80,8 @@ class Aggregate(metaclass=Defined):
     periods: int | None = field(default=None, kw_only=True)
     rows: int | None = field(default=None, kw_only=True)
     session: Duration | None = field(default=None, kw_only=True)
+    by: Any = field(default=None, kw_only=True)
+    top: int | None = field(default=None, kw_only=True)
     place: Place | None = field(default=None, init=False, repr=False, compare=False)
 
     # Whether the value depends on the order of T6; then both paths must keep that order.
@@ -89,6 +95,8 @@ class Aggregate(metaclass=Defined):
     timed: ClassVar[bool] = False
     # Whether it takes two inputs, as one that is a list of both.
     paired: ClassVar[bool] = False
+    # Whether these two may not be swapped.
+    directed: ClassVar[bool] = False
     # The sums that can replace the inputs of a part of a window, in `over_sums`.
     adds: ClassVar[tuple[SumField, ...]] = ()
     # Whether the value over a part of a window can replace the inputs of that part, in `over`.
@@ -133,8 +141,20 @@ class Aggregate(metaclass=Defined):
         if self.offset is not None:
             duration_us(self.offset, what=f"{what}(offset=…)", zero=True)
         check_frame(self)
+        self._check_by(what)
         self._check_ahead(what)
         self.check()
+
+    def _check_by(self, what: str) -> None:
+        if self.top is None or any(f.name == "top" for f in own_fields(type(self))):
+            return
+        if self.by is None:
+            raise DefinitionError(
+                f"{what}: top= says how many categories a dict has, and there is no by=; write "
+                f'one, as in {what}(…, by="category", top={self.top!r}), or leave it out'
+            )
+        if type(self.top) is not int or not 1 <= self.top < 2**31:
+            raise self.refuse_param("top", "a whole number, at least 1, or None for all")
 
     def _check_ahead(self, what: str) -> None:
         """Whether a label is one that can be known some day (T10)."""
@@ -185,6 +205,11 @@ class Aggregate(metaclass=Defined):
         return None
 
     @property
+    def keeps_none(self) -> bool:
+        """Whether inputs that are None are among its inputs; those that err never are."""
+        return False
+
+    @property
     def inputs(self) -> tuple[Any, ...]:
         """What it takes of an event: one column or transform, two if it is `paired`, or none if it
         counts rows."""
@@ -196,8 +221,12 @@ class Aggregate(metaclass=Defined):
     def params(self) -> tuple[tuple[str, Any], ...]:
         """The aggregate's own parameters, by name. They decide values, so every fingerprint
         includes them (F1)."""
-        own = [f.name for f in fields(self) if f.name not in Aggregate.__dataclass_fields__]
-        return tuple((name, getattr(self, name)) for name in own)
+        own = own_fields(type(self))
+        given = [(f, getattr(self, f.name)) for f in own]
+        # One that came later is left out unless it is used, so that fingerprints stay.
+        return tuple(
+            (f.name, value) for f, value in given if f.metadata != OPTIONAL or value != f.default
+        )
 
     def each_window(self, name: str) -> dict[str, Aggregate]:
         """The aggregates that the definition of feature `name` stands for, by feature name: one for
@@ -256,6 +285,12 @@ class Aggregate(metaclass=Defined):
         """The error for a parameter with a wrong value."""
         found = getattr(self, name)
         return DefinitionError(f"{type(self).__name__}({name}=…) is {takes}, found {found!r}")
+
+
+def own_fields(kind: type[Aggregate]) -> list[Field[Any]]:
+    """The parameters that a kind of aggregate declares itself."""
+    of_all: dict[str, Field[Any]] = Aggregate.__dataclass_fields__
+    return [f for f in fields(kind) if f is not of_all.get(f.name)]
 
 
 def plain(kind: Aggregate, item: Type | None) -> Type:

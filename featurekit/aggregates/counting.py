@@ -75,7 +75,7 @@ class CountDistinct(Aggregate):
         return AggregateSql((part,), "coalesce({0}, 0)")
 
 
-def _ranked(counted: Counter[Any]) -> dict[Any, int]:
+def ranked(counted: Counter[Any]) -> dict[Any, int]:
     """The counts by count descending, then by value; NaN comes last among equal counts."""
 
     def rank(pair: tuple[Any, int]) -> tuple[int, bool, Any]:
@@ -91,7 +91,7 @@ def counts(values: Iterable[Any], item: Type | None) -> Counter[Any]:
     return Counter(map(one_value, values) if item == FLOAT else values)
 
 
-def _entries_sql(column: InputColumn, keep: str) -> AggregateSql:
+def entries_sql(column: InputColumn, keep: str) -> AggregateSql:
     """One part: the ranked list of {n: -count, v: value}; NULL if the window is empty."""
     one, helper = column.helper("one", one_value_sql(column))
     counted = f"map_entries(histogram({one}) FILTER ({present(column, keep)}))"
@@ -111,14 +111,14 @@ class ValueCounts(Aggregate):
         return dict_of(plain(self, item))
 
     def over(self, values: Sequence[Any], item: Type | None) -> dict[Any, int]:
-        return _ranked(counts(values, item))
+        return ranked(counts(values, item))
 
     def over_tally(self, tally: Tally, item: Type | None) -> dict[Any, int]:
         return tally.ranked()
 
     def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None
-        sql = _entries_sql(column, keep)
+        sql = entries_sql(column, keep)
         pairs = "list_transform({0}, lambda __y: struct_pack(k := __y.v, v := -__y.n))"
         empty = f"MAP([]::{column.type.duckdb}[], []::BIGINT[])"
         return AggregateSql(
@@ -143,14 +143,14 @@ class TopK(Aggregate):
         return list_of(plain(self, item))
 
     def over(self, values: Sequence[Any], item: Type | None) -> list[Any]:
-        return list(_ranked(counts(values, item)))[: self.k]
+        return list(ranked(counts(values, item)))[: self.k]
 
     def over_tally(self, tally: Tally, item: Type | None) -> list[Any]:
         return list(tally.ranked(self.k))
 
     def sql(self, column: InputColumn | None, keep: str) -> AggregateSql:
         assert column is not None
-        sql = _entries_sql(column, keep)
+        sql = entries_sql(column, keep)
         values = f"list_transform({{0}}[1:{self.k}], lambda __y: __y.v)"
         empty = f"[]::{column.type.duckdb}[]"
         return AggregateSql(sql.parts, f"coalesce({values}, {empty})", None, sql.helpers)

@@ -1,4 +1,4 @@
-"""Covariance and Correlation: aggregates of two inputs of each event (A5)."""
+"""Covariance, Correlation and Ratio: aggregates of two inputs of each event (A5)."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ def _sides(pairs: Sequence[Sequence[Any]]) -> tuple[Sequence[Any], Sequence[Any]
     xs, *rest = zip(*pairs, strict=True)
     if len(rest) == 1:
         return xs, rest[0]
-    return xs, [int(high) * HALF + int(low) for high, low in zip(*rest, strict=True)]
+    ys = [int(high) * HALF + int(low) for high, low in zip(*rest[:2], strict=True)]
+    return (ys, xs) if len(rest) == 3 else (xs, ys)
 
 
 def _finite(pairs: Sequence[Sequence[Any]]) -> bool:
@@ -118,3 +119,31 @@ class Correlation(_Paired):
         if not one or not other:
             return None
         return signed_root(both, both * both, one * other)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Ratio(_Paired):
+    """The sum of one input over that of another, in the one's unit per the other's: an exact
+    rational, rounded once.
+
+    An event of which one input is None is skipped. None when empty, and where the sum of the other
+    input is zero; NaN with a NaN or an infinity; a finite ratio beyond the doubles is an error.
+    """
+
+    raises: ClassVar[bool] = True
+    directed: ClassVar[bool] = True
+
+    def over(self, values: Sequence[Any], item: Type | None) -> float | None:
+        if not values:
+            return None
+        if not _finite(values):
+            return math.nan
+        (low, x), (other_low, y) = (
+            exact.as_wholes(side) if isinstance(side[0], float) else (0, side)
+            for side in _sides(values)
+        )
+        above, below = sum(x), sum(y)
+        if not below:
+            return None
+        above, below = (-above, -below) if below < 0 else (above, below)
+        return exact.rounded(above, below, low - other_low)

@@ -34,7 +34,7 @@ class _OfRank(Aggregate):
 # --- Quantile -------------------------------------------------------------------------------------
 
 
-def _by_value(value: float) -> tuple[bool, float, float]:
+def by_value(value: float) -> tuple[bool, float, float]:
     """-0.0 before 0.0, NaN last."""
     return (True, 0.0, 0.0) if value != value else (False, value, math.copysign(1.0, value))
 
@@ -64,7 +64,7 @@ class Quantile(_OfRank):
     tallies: ClassVar[TallyKind | None] = "counts"
 
     def over(self, values: Sequence[Any], item: Type | None) -> float | None:
-        return quantile(sorted(values, key=_by_value if item == FLOAT else None), self.q)
+        return quantile(sorted(values, key=by_value if item == FLOAT else None), self.q)
 
     def over_tally(self, tally: Tally, item: Type | None) -> float | None:
         return quantile(tally.ordered(), self.q)
@@ -83,9 +83,9 @@ class Quantile(_OfRank):
             if floats.minus_zero:
                 # DuckDB does not order -0.0 and 0.0, so it sorts ints that are ordered like the
                 # doubles.
-                kept, helper = column.helper("rank", _rank_sql(column.name))
+                kept, helper = column.helper("rank", rank_sql(column.name))
                 helpers = [helper]
-                lo, hi = _unrank_sql(lo), _unrank_sql(hi)
+                lo, hi = unrank_sql(lo), unrank_sql(hi)
             value = f"CASE WHEN {lo} = {hi} THEN {lo} ELSE {lo} + ({hi} - {lo}) * {fraction} END"
         parts = [f"list_sort(list({kept}) FILTER ({present(column, keep)}))"]
         if floats is not None and floats.specials:
@@ -94,14 +94,15 @@ class Quantile(_OfRank):
         return AggregateSql(tuple(parts), value, None, tuple(helpers))
 
 
-def _rank_sql(x: str) -> str:
-    """A BIGINT that is ordered like the doubles, with -0.0 before 0.0; `_unrank_sql` is the
+def rank_sql(x: str) -> str:
+    """A BIGINT that is ordered like the doubles, with -0.0 before 0.0; `unrank_sql` is the
     inverse."""
     bits = f"({x}::BIT)::BIGINT"
     return f"CASE WHEN signbit({x}) THEN xor({bits}, {2**63 - 1}) ELSE {bits} END"
 
 
-def _unrank_sql(rank: str) -> str:
+def unrank_sql(rank: str) -> str:
+    """The double that `rank_sql` made the BIGINT of."""
     bits = f"CASE WHEN {rank} < 0 THEN xor({rank}, {2**63 - 1}) ELSE {rank} END"
     return f"((({bits})::BIT)::DOUBLE)"
 

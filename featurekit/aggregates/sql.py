@@ -22,13 +22,16 @@ class InputColumn:
     """An aggregate's input in DuckDB: the SQL of its column in a join of labels (`l`) and events
     (`e`), and how its doubles are added.
 
-    `order` is the column that numbers an entity's events by T6.
+    `order` is the column that numbers an entity's events by T6. `error` is the one that says
+    whether the input errs, which only an aggregate that keeps None has to ask; None where no input
+    can.
     """
 
     sql: str
     type: Type
     order: str
     floats: FloatColumn | None = None
+    error: str | None = None
 
     @property
     def name(self) -> str:
@@ -95,6 +98,11 @@ def of_terms(
     holds."""
     parts = tuple(f"{s.function}(CASE WHEN {keep} THEN {s.sql} END)" for s in terms)
     return AggregateSql(parts, value, error, tuple(helpers), tuple(terms))
+
+
+def sound(column: InputColumn, keep: str) -> str:
+    """The predicate that a row is kept and that its input is no error; it may be None."""
+    return keep if column.error is None else f"{keep} AND {column.error} IS NOT TRUE"
 
 
 def present(column: InputColumn, keep: str) -> str:

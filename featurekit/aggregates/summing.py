@@ -199,3 +199,14 @@ class Mean(Aggregate):
         total = _total_sql(column, keep)
         mean = f"CASE WHEN {{0}} > 0 THEN {total.value} / {{0}}::DOUBLE END"
         return replace(total, value=mean)
+
+
+class Rate(Mean):
+    """The share of the non-None inputs that are true, from 0.0 to 1.0; None when empty."""
+
+    __slots__ = ()
+
+    def result(self, item: Type | None) -> Type:
+        if item != BOOL:
+            raise self.refuse(item, "bool")
+        return FLOAT.or_none()

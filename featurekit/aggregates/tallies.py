@@ -147,6 +147,23 @@ class Tally:
         _let_others(n)
         return dict(zip(values, counts[order].tolist(), strict=True))
 
+    def counted(self, ends: int | None = None) -> list[tuple[Any, int]]:
+        """The inputs by value with their counts, -0.0 before 0.0, NaN last; one input may stand
+        there several times in succession. With `ends`, the first so many rows or, where it is
+        negative, the last."""
+        part = slice(None, ends) if ends is None or ends > 0 else slice(ends, None)
+        if self.texts is None:
+            order = np.argsort(self.keys, kind="stable")[part]
+            values = self.form.values(self.keys[order])
+        else:
+            read = self.texts.pick(np.arange(len(self.keys)))
+            _let_others(len(read))
+            order = _by_value(read)[part]
+            values = [read[i] for i in order.tolist()]
+            if self.form.name == "str":
+                values = [raw.decode() for raw in values]
+        return list(zip(values, self.numbers[order].tolist(), strict=True))
+
     def one_zero(self) -> Array:
         """The keys, that of 0.0 for -0.0."""
         if not self.form.float:

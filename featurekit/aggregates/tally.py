@@ -24,6 +24,12 @@ class Tally(Protocol):
         """The inputs in their order, or their buckets."""
         ...
 
+    def counted(self, ends: int | None = None) -> list[tuple[Any, int]]:
+        """The inputs by value with their counts, -0.0 before 0.0, NaN last; one input may stand
+        there several times in succession. With `ends`, the first so many rows or, where it is
+        negative, the last."""
+        ...
+
     def ranked(self, k: int | None = None) -> dict[Any, int]:
         """The distinct inputs with their counts, by count descending, then by value, NaN last; the
         first `k` of them. -0.0 is counted as 0.0."""

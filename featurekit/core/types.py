@@ -35,7 +35,7 @@ field keeps the fingerprint that it had before the field existed (F1)."""
 @dataclass(frozen=True, slots=True)
 class Type:
     """A value type. `optional` says whether None belongs to it. `item` is the type of a list's
-    elements, or of a dict's keys; a dict's values are ints.
+    elements, or of a dict's keys; `value` is that of a dict's values, None for ints.
 
     Only aggregates give dicts. A dict keeps its order: it is a MAP in DuckDB and in Arrow.
 
@@ -49,6 +49,7 @@ class Type:
     item: Type | None = None
     choices: tuple[Any, ...] | None = field(default=None, compare=False, metadata=OPTIONAL)
     size: int | None = field(default=None, compare=False, metadata=OPTIONAL)
+    value: Type | None = field(default=None, metadata=OPTIONAL)
 
     def __str__(self) -> str:
         base = self.name
@@ -57,7 +58,7 @@ class Type:
         elif self.size is not None:
             base = f"Vector[{self.size}]"
         elif self.item is not None:
-            base = f"dict[{self.item}, int]" if base == "dict" else f"list[{self.item}]"
+            base = f"dict[{self.item}, {self.held}]" if base == "dict" else f"list[{self.item}]"
         return f"{base} | None" if self.optional and self.name != "None" else base
 
     @property
@@ -66,19 +67,24 @@ class Type:
         if not self.optional:
             return self
         # Written out: lookups call it for every window, and `replace` takes four times as long.
-        return Type(self.name, False, self.item, self.choices, self.size)
+        return Type(self.name, False, self.item, self.choices, self.size, self.value)
 
     def or_none(self) -> Type:
         """The same type with None."""
         if self.optional:
             return self
-        return Type(self.name, True, self.item, self.choices, self.size)
+        return Type(self.name, True, self.item, self.choices, self.size, self.value)
+
+    @property
+    def held(self) -> Type:
+        """The type of a dict's values."""
+        return self.value or INT
 
     @property
     def plain(self) -> Type:
         """The same type without choices and size, which operators ignore."""
-        item = self.item and self.item.plain
-        return replace(self, item=item, choices=None, size=None)
+        item, value = self.item and self.item.plain, self.value and self.value.plain
+        return replace(self, item=item, choices=None, size=None, value=value)
 
     def holds(self, other: Type) -> bool:
         """Whether every value of `other`, apart from None, is a value of this type."""
@@ -101,7 +107,7 @@ class Type:
         a list of doubles, each of which is a float32."""
         if self.item is not None:
             key = self.item.duckdb
-            return f"MAP({key}, BIGINT)" if self.name == "dict" else f"{key}[]"
+            return f"MAP({key}, {self.held.duckdb})" if self.name == "dict" else f"{key}[]"
         return _DUCKDB[self.name]
 
     @property
@@ -113,7 +119,7 @@ class Type:
             return pa.list_(pa.float32(), self.size)
         if self.item is not None:
             key = self.item.arrow
-            return pa.map_(key, pa.int64()) if self.name == "dict" else pa.list_(key)
+            return pa.map_(key, self.held.arrow) if self.name == "dict" else pa.list_(key)
         return {
             "bool": pa.bool_(),
             "int": pa.int64(),
@@ -255,8 +261,8 @@ def _of_node(node: ast.expr) -> Type:
             return _of_node(left).or_none()
         case ast.Subscript(value=ast.Name(id="list"), slice=item):
             return list_of(_of_node(item))
-        case ast.Subscript(value=ast.Name(id="dict"), slice=ast.Tuple(elts=[key, _])):
-            return dict_of(_of_node(key))
+        case ast.Subscript(value=ast.Name(id="dict"), slice=ast.Tuple(elts=[key, held])):
+            return dict_of(_of_node(key), _of_node(held))
         case ast.Subscript(value=ast.Name(id="Vector"), slice=ast.Constant(value=int(size))) if (
             1 <= size <= LONGEST_VECTOR
         ):
@@ -291,7 +297,7 @@ def _of_values(hint: Any, values: tuple[Any, ...]) -> Type:
 
 
 def _dict_of_hints(hint: Any, key: Any, value: Any) -> Type:
-    """The type of a dict, which only ValueCounts gives."""
+    """The type of a dict of counts, which transforms may take."""
     made = from_hint(key)
     if value is not int or made.optional or made.item is not None or made == FLOAT:
         raise DefinitionError(
@@ -310,9 +316,9 @@ def list_of(item: Type) -> Type:
     return Type("list", item=item)
 
 
-def dict_of(key: Type) -> Type:
-    """The type of dicts from `key` to int; their order matters."""
-    return Type("dict", item=key)
+def dict_of(key: Type, value: Type | None = None) -> Type:
+    """The type of dicts from `key` to `value`, by default int; their order matters."""
+    return Type("dict", item=key, value=None if value == INT else value)
 
 
 BEYOND_FLOAT32 = 2.0**128 - 2.0**103

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
 from featurekit.aggregates import Aggregate
+from featurekit.aggregates.by_category import dict_type
 from featurekit.core.calls import found, near
 from featurekit.core.durations import duration_us
 from featurekit.core.types import BOOL, DATETIME, FLOAT, INT, Type
@@ -24,6 +25,7 @@ from featurekit.define.parameters import misfit, read_transform, shadowed
 from featurekit.define.plan import (
     Ahead,
     Asked,
+    Check,
     Feature,
     Join,
     Part,
@@ -79,6 +81,14 @@ def _join(
     for name in takes:
         feature = compiled.features[numbers[name]]
         what = f"EventSource {source.name!r}, join of {view.name!r}: the feature {name!r}"
+        if compiled.where is not None:
+            raise placed(
+                DefinitionError(
+                    f"{what} is of a view with where=, of which not each row is an event, and a "
+                    "join takes rows as they are; join a view without it"
+                ),
+                view.place,
+            )
         if feature.asked is not None:
             raise placed(
                 DefinitionError(
@@ -199,8 +209,12 @@ def _takers(item: Type | None) -> list[str]:
 
     found = []
     for name, kind in BY_NAME.items():
+        one = object.__new__(kind)
+        for option in fields(kind):
+            if option.default is not MISSING:
+                object.__setattr__(one, option.name, option.default)
         try:
-            object.__new__(kind).result(item)
+            one.result(item)
         except DefinitionError:
             continue
         if not kind.of_instants and not kind.paired:
@@ -301,11 +315,42 @@ class _ViewCompiler:
             on_error=view.on_error,
             dedupe_us=memory,
             explode=view.exploded,
+            where=self._where(),
         )
         identity = ViewIdentity(compiled)
         features = tuple(replace(f, fingerprint=identity.feature(f)) for f in made)
         compiled = replace(compiled, features=features)
         return replace(compiled, fingerprint=ViewIdentity(compiled).whole())
+
+    def _where(self) -> Check | None:
+        """What a row has to pass to be an event of the view."""
+        given = self.view.where
+        if given is None:
+            return None
+        # A slot is compiled for it, and is none of the view's: no event has to keep it.
+        n, known = len(self.slots), dict(self.known)
+        slot = self.slots[self._slot(given, None)]
+        del self.slots[n:]
+        self.known = known
+        if slot.type.base != BOOL:
+            raise self.fail(
+                None, f"where is {slot.type}, not bool; write a @feature that returns bool"
+            )
+        if slot.column is not None:
+            params = (ir.Param(slot.column, slot.type),)
+            body = (ir.Return(ir.Name(slot.column, slot.type.plain)),)
+            return Check((slot.column,), ir.Function("where", params, body, slot.type))
+        function = slot.transform
+        assert function is not None
+        if may_err(function):
+            raise self.fail(
+                None,
+                f"where: @feature {function.name} may be an error for some rows, which are then "
+                "neither in the view nor out of it; write it of comparisons and tests, without "
+                "what can fail for some input (a division, a sum of ints, an index), or let a "
+                "column of the source hold it",
+            )
+        return Check(tuple(p.name for p in function.params), function)
 
     def _memory(self, features: Sequence[Feature]) -> int | None:
         """For how long event ids are remembered, in microseconds; None for a source without ids
@@ -502,7 +547,7 @@ class _ViewCompiler:
     def _aggregate(self, name: str, aggregate: Aggregate) -> Feature:
         what = type(aggregate).__name__
         taken = [("input", one) for one in aggregate.inputs]
-        for role, given in [*taken, ("where", aggregate.where)]:
+        for role, given in [*taken, ("where", aggregate.where), ("by", aggregate.by)]:
             if given is not None and not isinstance(given, (str, Transform)):
                 shown = getattr(given, "__name__", None) or found(given)
                 write = (
@@ -522,14 +567,8 @@ class _ViewCompiler:
                 f"{what}'s where is {self.slots[where].type}, not bool; write a @feature that "
                 "returns bool",
             )
-        item = None if slot is None else self.slots[slot].type.base
-        try:
-            result = aggregate.result(item)
-        except DefinitionError as error:
-            given = aggregate.inputs[0]
-            shown = repr(given) if isinstance(given, str) else f"@feature {given.name}"
-            of = f" for {shown}; aggregates of {item} are {', '.join(_takers(item))}"
-            raise self.fail(name, f"{error}{of if item else ''}") from None
+        by = None if aggregate.by is None else self._slot(aggregate.by, name)
+        result = self._result(name, aggregate, slot, by)
         default = aggregate.default
         if default is not None:
             default = self._default(name, what, default, result.base)
@@ -555,8 +594,28 @@ class _ViewCompiler:
             default=default,
             params=aggregate.params,
             ahead=ahead,
+            by=by,
+            most=None if by is None else aggregate.top,
             frame=frame_of(aggregate),
         )
+
+    def _result(self, name: str, aggregate: Aggregate, slot: int | None, by: int | None) -> Type:
+        """The type of an aggregate's values over the inputs of a slot, by the categories of
+        another."""
+        item = None if slot is None else self.slots[slot].type.base
+        try:
+            result = aggregate.result(item)
+        except DefinitionError as error:
+            given = aggregate.inputs[0]
+            shown = repr(given) if isinstance(given, str) else f"@feature {given.name}"
+            of = f" for {shown}; aggregates of {item} are {', '.join(_takers(item))}"
+            raise self.fail(name, f"{error}{of if item else ''}") from None
+        if by is None:
+            return result
+        try:
+            return dict_type(aggregate, self.slots[by].type, item)
+        except DefinitionError as error:
+            raise self.fail(name, str(error)) from None
 
     def _input(self, name: str, aggregate: Aggregate) -> int | None:
         """The index of the slot that an aggregate reads; None if it counts rows. Two inputs are one
@@ -581,7 +640,9 @@ class _ViewCompiler:
                     f"{what} reads both inputs by one function, and the column {one!r} is no name "
                     "of Python; rename it in its files",
                 )
-        function = pair_function("_and_".join(map(_called, given)), *(s.type for s in slots))
+        types = (slot.type for slot in slots)
+        called = "_and_".join(map(_called, given))
+        function = pair_function(called, *types, directed=aggregate.directed)
         try:
             made = _applied(function, slots, self.schema)
         except DefinitionError as error:

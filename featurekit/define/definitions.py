@@ -877,6 +877,10 @@ class FeatureView(Described):
     copy or a correction concerns all of its elements (T7). Events of one row stand in the order of
     the list.
 
+    `where`, a column or `@feature` of bool, is for a view of latest rows: a row in which it is not
+    true is none of the view's (V1). Ids are settled before: the correction of a row that passes by
+    one that does not takes the row away (T7).
+
     `features` maps names to columns, transforms or aggregates. Either all are columns and
     transforms of the latest row (V1), or all are window aggregates. `ttl` is how old the latest row
     may be (T4), and in a view of aggregates how old the entity's latest event may be. If that event
@@ -900,6 +904,7 @@ class FeatureView(Described):
     )
     features: Mapping[str, str | Transform | Aggregate] = field(kw_only=True)
     explode: str | None = field(default=None, kw_only=True)
+    where: str | Transform | None = field(default=None, kw_only=True)
     ttl: Duration | None = field(default=None, kw_only=True)
     history: Duration | None = field(default=None, kw_only=True)
     on_error: Literal["null", "fail"] = field(default="null", kw_only=True)
@@ -941,6 +946,7 @@ class FeatureView(Described):
                 + as_mapping(self.features)
             )
         self._check_features(what)
+        self._check_where(what)
         said = checked_deprecated(self.deprecated, self.features, what=what)
         object.__setattr__(self, "deprecated", said)
         if self.ttl is not None:
@@ -991,6 +997,27 @@ class FeatureView(Described):
                 "it"
             )
 
+    def _check_where(self, what: str) -> None:
+        """Whether the view may have its `where`, and its source may have one."""
+        if isinstance(self.source, FeatureView) and self.source.where is not None:
+            raise DefinitionError(
+                f"{what}: its source is view {self.source.name!r}, which has where=, and whose "
+                "rows are not all events; take the EventSource itself, and write where= here"
+            )
+        if self.where is None:
+            return
+        if not isinstance(self.where, (str, Transform)):
+            raise DefinitionError(
+                f"{what}: where is a column's name or a @feature, found {_found(self.where)}; "
+                'write where="paid" for a column, or where=is_paid for a @feature'
+            )
+        if self.aggregates:
+            raise DefinitionError(
+                f"{what}: where= of a view chooses its latest rows, and its features are "
+                'aggregates; write where= at each of them, as in Sum("amount", window="7d", '
+                'where="paid")'
+            )
+
     def _check_labels(self, what: str) -> None:
         """What a view of labels may have (T10)."""
         label = next(n for n, v in self.features.items() if isinstance(v, Aggregate) and v.ahead)
@@ -1038,6 +1065,7 @@ class FeatureView(Described):
             "entities": ", ".join(entity.name for entity in self.entities),
             "source": self.source.name,
             **{name: value for name in ("ttl", "history") if (value := getattr(self, name))},
+            **({} if self.where is None else {"where": _written(self.where)}),
         }
         rows = [(name, _written(value)) for name, value in self.features.items()]
         return html.box(

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from featurekit.define.plan import (
+    Check,
     Feature,
     Input,
     Output,
@@ -54,6 +55,10 @@ def _nameless_source(source: Source) -> Source:
     return replace(source, parts=tuple(map(nameless_part, source.parts)))
 
 
+def _nameless_check(check: Check) -> Check:
+    return replace(check, function=walk.rename(check.function))
+
+
 def _bare(view: View) -> View:
     """What the fingerprint of a view is of."""
     return replace(
@@ -61,6 +66,7 @@ def _bare(view: View) -> View:
         source=_nameless_source(view.source),
         slots=tuple(map(nameless, view.slots)),
         features=tuple(map(_nameless_feature, view.features)),
+        where=None if view.where is None else _nameless_check(view.where),
         on_error="",
         fingerprint="",
         role=None,  # it decides nothing that is stored
@@ -84,13 +90,16 @@ class ViewIdentity:
         view = self.view
         memory = [] if view.dedupe_us is None else [wire.canonical(view.dedupe_us)]
         memory += [] if view.explode is None else [wire.canonical(["explode", view.explode])]
+        if view.where is not None:
+            memory.append(wire.canonical(["where", _nameless_check(view.where)]))
         source = wire.canonical(_nameless_source(view.source))
         return [wire.canonical(view.join_keys), source], memory
 
     def feature(self, feature: Feature) -> str:
         """The fingerprint of one of the view's features."""
-        bare = replace(_nameless_feature(feature), slot=None, where=None, fingerprint="")
-        places: Sequence[int | None] = (feature.slot, feature.where)
+        bare = replace(_nameless_feature(feature), slot=None, where=None, by=None, fingerprint="")
+        of_group = () if feature.by is None else (feature.by,)
+        places: Sequence[int | None] = (feature.slot, feature.where, *of_group)
         if bare.asked is not None:
             places, bare = bare.asked.inputs, replace(bare, asked=replace(bare.asked, inputs=()))
         slots = ["null" if i is None else self._slots[i] for i in places]

@@ -7,11 +7,12 @@ from featurekit.core.types import BOOL, FLOAT, INT, Type, list_of
 from featurekit.language import ir
 
 
-def pair_function(name: str, one: Type, other: Type) -> ir.Function:
+def pair_function(name: str, one: Type, other: Type, *, directed: bool = False) -> ir.Function:
     """The function `[x, y]` of parameters x and y of these types; None where one of them is None.
 
     Two floats are a list of floats, and ints and bools are a list of ints. An int beside a float
-    is two floats, which hold it exactly, and comes after the float.
+    is two floats, which hold it exactly, and comes after the float; where they are `directed`, a
+    fourth float says that it is the first input.
     """
     params = (ir.Param("x", one.plain), ir.Param("y", other.plain))
     x, y = (_number(ir.Name(param.name, param.type.base)) for param in params)
@@ -19,6 +20,8 @@ def pair_function(name: str, one: Type, other: Type) -> ir.Function:
     if {x.type, y.type} == {INT, FLOAT}:
         real, whole = (x, y) if x.type == FLOAT else (y, x)
         items = (real, _half("//(int,int)", whole), _half("%(int,int)", whole))
+        if directed and whole is x:
+            items += (ir.Const(1.0, FLOAT),)
     type_ = list_of(INT if (x.type, y.type) == (INT, INT) else FLOAT)
     body: list[ir.Statement] = []
     for param in params:

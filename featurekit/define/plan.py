@@ -163,6 +163,9 @@ class Feature:
     With `ahead` it is a label. The window of an aggregate is then (t, t + window_us], which is said
     by an offset of -window_us; or there is no aggregate, but a transform of other labels.
 
+    With `by`, the slot of a category, it is a dict of the aggregate of each category, of at most
+    `most` of them (A6).
+
     `frame` is what else decides which events count (T10). In a window of periods `window_us` is a
     length that none of them exceeds.
     """
@@ -181,17 +184,19 @@ class Feature:
     asked: Asked | None = field(default=None, metadata=OPTIONAL)
     ahead: Ahead | None = field(default=None, metadata=OPTIONAL)
     frame: Frame | None = field(default=None, metadata=OPTIONAL)
+    by: int | None = field(default=None, metadata=OPTIONAL)
+    most: int | None = field(default=None, metadata=OPTIONAL)
 
     @property
     def reads(self) -> tuple[int, ...]:
         """The slots that it reads, of the latest row or of each event."""
-        of_row = (self.slot, self.where) if self.asked is None else self.asked.inputs
+        of_row = (self.slot, self.where, self.by) if self.asked is None else self.asked.inputs
         return tuple(i for i in of_row if i is not None)
 
     def implementation(self) -> Aggregate:
-        """The aggregate that this feature names."""
+        """The aggregate that this feature names, by category where it has some."""
         assert self.aggregate is not None
-        return _implementation(self.aggregate, self.params)
+        return implementation_of(self.aggregate, self.params, self.by is not None, self.most)
 
     @property
     def lifetime(self) -> bool:
@@ -242,8 +247,16 @@ class Feature:
 
 
 @functools.cache
-def _implementation(name: str, params: tuple[tuple[str, Any], ...]) -> Aggregate:
-    return aggregates.by_name(name)(input="", window="1s", **dict(params))
+def implementation_of(
+    name: str, params: tuple[tuple[str, Any], ...], by: bool = False, most: int | None = None
+) -> Aggregate:
+    """The aggregate of a name with its own parameters, or that of each category."""
+    made = aggregates.by_name(name)(input="", window="1s", **dict(params))
+    if not by:
+        return made
+    from featurekit.aggregates.by_category import ByCategory  # few services need it
+
+    return ByCategory(inner=made, most=most, window="1s")
 
 
 @wire.portable
@@ -270,6 +283,8 @@ class View:
     `explode` is a list column of the source, of which each element is an event
     (`define.explode`).
 
+    `where` is what a row of the source has to pass to be an event, in a view of latest rows alone.
+
     `role` is only set in a service, and decides nothing that is stored: roles of a view have one
     fingerprint, and read the same states.
     """
@@ -289,6 +304,12 @@ class View:
     dedupe_us: int | None = field(default=None, metadata=OPTIONAL)
     role: Role | None = field(default=None, metadata=OPTIONAL)
     explode: str | None = field(default=None, metadata=OPTIONAL)
+    where: Check | None = field(default=None, metadata=OPTIONAL)
+
+    @property
+    def each_row_an_event(self) -> bool:
+        """Whether a row of the source that counts is one event, neither several nor none."""
+        return self.explode is None and self.where is None
 
     @property
     def functions(self) -> tuple[ir.Function, ...]:
@@ -300,7 +321,8 @@ class View:
         of_features = (f.asked.function for f in self.features if f.asked is not None)
         of_joins = (f for join in self.source.joins for f in join.view.functions)
         of_labels = (f.ahead.function for f in self.features if f.ahead is not None)
-        every = (*of_source, *of_slots, *of_features, *of_joins, *of_labels)
+        passed = [] if self.where is None else [self.where.function]
+        every = (*of_source, *of_slots, *of_features, *of_joins, *of_labels, *passed)
         return tuple(f for f in every if f is not None)
 
     @property

@@ -25,8 +25,13 @@ from featurekit.errors import UnprovenEngine
 
 LIST = Path(__file__).with_name("proven.json")
 SAMPLES: dict[str, tuple[dict[str, Any], ...]] = {
-    "FirstN": ({"n": 2},),
-    "LastN": ({"n": 3},),
+    "FirstN": ({"n": 2}, {"n": 2, "distinct": True}),
+    "LastN": ({"n": 3}, {"n": 3, "distinct": True}, {"n": 3, "keep_none": True}),
+    "Lag": ({"n": 1}, {"n": 2, "keep_none": True}),
+    "LargestN": ({"n": 3},),
+    "SmallestN": ({"n": 3},),
+    "Distinct": ({}, {"top": 2}),
+    "Histogram": ({"edges": (0, 0.1, 2, 1e6)}, {"edges": (-(2**53) - 1, 5e-324, 2**63 - 1)}),
     "TopK": ({"k": 2},),
     "Quantile": ({"q": 0.5}, {"q": 0.9}),
     "ApproxQuantile": ({"q": 0.5},),

@@ -132,7 +132,7 @@ def plan_bytes(service: Service, *, signer: Signer | None = None) -> bytes:
 def _is_new(view: View) -> bool:
     several = view.source.parts is not None
     said = any(source.aside or source.arrives for source in view.source.sources)
-    return several or view.explode is not None or said
+    return several or not view.each_row_an_event or said
 
 
 def _format(service: Service) -> int:

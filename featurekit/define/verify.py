@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields
 
 from featurekit import aggregates
-from featurekit.aggregates.base import Aggregate
+from featurekit.aggregates.base import Aggregate, own_fields
+from featurekit.aggregates.by_category import ByCategory, dict_type
 from featurekit.aggregates.frame import MOST_PERIODS, MOST_ROWS
 from featurekit.core.durations import LIFETIME_US
 from featurekit.core.periods import longest_us
 from featurekit.core.timezones import zone_names
-from featurekit.core.types import BOOL, DATETIME, Type
+from featurekit.core.types import BOOL, DATETIME, OPTIONAL, Type
 from featurekit.define.arrivals import COMMIT, MODIFIED, delay_us
 from featurekit.define.explode import event_schema
 from featurekit.define.frame import Frame
@@ -177,6 +177,10 @@ class _View:
         lists = {p.name for p in source.schema if p.type.item is not None}
         if self.view.explode is not None and self.view.explode not in lists:
             raise Unsound(f"{self.what}: {self.view.explode!r} is no list to explode")
+        if self.view.where is not None:
+            if self.view.kind != "latest":
+                raise Unsound(f"{self.what}: a condition of rows in a view of no latest rows")
+            _rule(self.view.where, self.column, self.what)
         if source.parts is not None:
             _union(source, source.parts, f"{self.what}, source {source.name!r}")
 
@@ -218,9 +222,17 @@ class _View:
             )
         if feature.frame is not None:
             _frame(feature, feature.frame, what)
+        if feature.most is not None and (feature.by is None or feature.most < 1):
+            raise Unsound(f"{what}: {feature.most} categories")
         if feature.aggregate is None:
-            plain = (feature.window_us, feature.offset_us, feature.hop_us, feature.where)
-            if item is None or plain != (0, 0, 0, None) or feature.params:
+            plain = (
+                feature.window_us,
+                feature.offset_us,
+                feature.hop_us,
+                feature.where,
+                feature.by,
+            )
+            if item is None or plain != (0, 0, 0, None, None) or feature.params:
                 raise Unsound(f"{what}: it is of the latest row and has a window")
             wanted = item.or_none()
         else:
@@ -247,9 +259,12 @@ class _View:
         """The type of an aggregate's values, once its name, parameters and window are known."""
         assert feature.aggregate is not None
         kind = _aggregate(feature.aggregate)
-        own = [f.name for f in fields(kind) if f.name not in Aggregate.__dataclass_fields__]
-        if [name for name, _ in feature.params] != own:
-            raise Unsound(f"{what}: the parameters of {feature.aggregate} are {own}")
+        own = own_fields(kind)
+        given = dict(feature.params)
+        known = [f.name for f in own if f.metadata != OPTIONAL or f.name in given]
+        if [name for name, _ in feature.params] != known:
+            names = [f.name for f in own]
+            raise Unsound(f"{what}: the parameters of {feature.aggregate} are {names}")
         if not 0 < feature.window_us <= LIFETIME_US or min(feature.offset_us, feature.hop_us) < 0:
             raise Unsound(f"{what}: a window of {feature.window_us} µs")
         if feature.lifetime and feature.hop_us:
@@ -258,7 +273,11 @@ class _View:
             made = feature.implementation()
             if item is None and not made.counts_rows:
                 raise Unsound(f"{what}: {feature.aggregate} of no input")
-            return made.result(None if item is None else item.base)
+            of = None if item is None else item.base
+            if isinstance(made, ByCategory):
+                assert feature.by is not None
+                return dict_type(made.inner, self.slot_type(feature.by), of)
+            return made.result(of)
         except (DefinitionError, TypeError, ValueError) as error:
             raise Unsound(f"{what}: {error}") from None
 

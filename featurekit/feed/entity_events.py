@@ -20,9 +20,8 @@ from featurekit.core.sql import literal, quote
 from featurekit.core.status import FOREVER, NEVER_VISIBLE
 from featurekit.core.tables import temp_table
 from featurekit.core.values import ERROR
-from featurekit.define.explode import exploded_sql
 from featurekit.define.plan import View
-from featurekit.offline.counted_events import make_counted_rows
+from featurekit.offline.counted_events import make_counted_rows, make_events
 from featurekit.offline.events import EventRows
 from featurekit.offline.view_events import (
     ViewEvents,
@@ -192,7 +191,7 @@ def events_of_entities(
 ) -> dict[bytes, list[Event]]:
     """All events that count of these entities, by their keys as `entity_key` writes them, whatever
     a state would let go of. An entity without any is left out."""
-    counting = exploded_sql(view, make_counted_rows(con, view, events.relation))
+    counting = make_events(con, view, make_counted_rows(con, view, events.relation))
     asked = _of_these(con, view, entities)
     made = view_events(con, view, f"(SELECT * FROM {counting} {asked})")
     ends = ["__end"] if view.source.op is not None else []

@@ -199,9 +199,9 @@ class RowEvents:
         return found[1], found[2]
 
     def each(self, row: Row) -> Sequence[tuple[bytes | None, Event]]:
-        """The entities and the events of a row: one of each, or of a list that is exploded as many
-        as it has elements."""
-        if self.writer.view.explode is None:
+        """The entities and the events of a row: one of each, of a list that is exploded as many as
+        it has elements, none where it does not pass."""
+        if self.writer.view.each_row_an_event:
             return (self(row),)
         found = self.exploded.get(id(row))
         if found is None:
@@ -218,7 +218,7 @@ class RowEvents:
         found = self.memories.get(id(row))
         if found is None:
             assert self.writer.ids is not None
-            if self.writer.view.explode is None:
+            if self.writer.view.each_row_an_event:
                 self(row)  # it holds the row
             else:
                 self.each(row)
@@ -228,7 +228,7 @@ class RowEvents:
     def entities(self, rows: Sequence[Row]) -> list[bytes]:
         """The keys of the states of the rows' entities, each once."""
         numbers, keys = self.numbers, self.keys
-        if self.writer.view.explode is not None:
+        if not self.writer.view.each_row_an_event:
             of_rows = (self.each(row) for row in rows)
             return [k for k in dict.fromkeys(k for one in of_rows for k, _ in one) if k is not None]
         try:
@@ -272,7 +272,8 @@ def prepare(
     given = _AllGiven(rows, source, enrich)
     for view in views:
         writer = writer_of(project, view)
-        mine = given.rows if view.source.parts is None and view.explode is None else given.of(view)
+        plain = view.source.parts is None and view.each_row_an_event
+        mine = given.rows if plain else given.of(view)
         named, grouped = mine.entities(writer)
         first = writer.before_entity
         keys = [None if name is None else first + name + b"}" for name in named]
@@ -288,7 +289,7 @@ def prepare(
             }
             found.append((view, of_entities))
             continue
-        whole = mine if view.explode is None else given.whole(view)
+        whole = mine if view.each_row_an_event else given.whole(view)
         of_names, memories = whole.names(writer.ids)
         prefix = writer.ids_prefix
         by_id.append((writer, {prefix + name: of_name for name, of_name in of_names.items()}))
@@ -312,7 +313,7 @@ class _AllGiven:
     def __init__(self, rows: Sequence[Row], source: str | None, enrich: Enrich) -> None:
         self._source, self.rows, self._enrich = source, _Given(rows), enrich
         self._united: dict[str, _Given] = {}
-        self._exploded: dict[tuple[str, str], _Given] = {}
+        self._exploded: dict[tuple[str, str | None, str], _Given] = {}
 
     def whole(self, view: View) -> _Given:
         """The rows of what the view reads: of its source, or of its union (T11)."""
@@ -325,11 +326,13 @@ class _AllGiven:
         return self._united[name]
 
     def of(self, view: View) -> _Given:
-        """The rows as the view's events: those of `whole`, or the elements of their lists."""
+        """The rows as the view's events: those of `whole`, the elements of their lists, or those of
+        them that pass."""
         whole = self.whole(view)
-        if view.explode is None:
+        if view.each_row_an_event:
             return whole
-        kind = view.source.name, view.explode
+        passed = "" if view.where is None else view.fingerprint
+        kind = view.source.name, view.explode, passed
         if kind not in self._exploded:
             self._exploded[kind] = _Given(exploded_rows(view, whole.rows))
         return self._exploded[kind]

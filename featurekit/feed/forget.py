@@ -31,7 +31,6 @@ from featurekit.core.types import Type, instant
 from featurekit.core.waiting import until as wait_until
 from featurekit.define.contracts.compiled import check_lists
 from featurekit.define.definitions import Entity, EventSource
-from featurekit.define.explode import exploded_sql
 from featurekit.define.origins import Database
 from featurekit.define.plan import View
 from featurekit.define.union import own_row, told_by_rows
@@ -61,6 +60,7 @@ from featurekit.log.segments import (
 from featurekit.log.sums import check
 from featurekit.log.tombstones import Columns, Tombstone, key_columns, make_secret
 from featurekit.offline.buckets import explaining_disk
+from featurekit.offline.counted_events import make_events
 from featurekit.online.state.blocks import head_key, state_keys
 from featurekit.online.state.ids import Ids
 from featurekit.online.state.seal import opened
@@ -561,7 +561,7 @@ def _repair(
         )
         return done.entities
     types = {p.name: p.type for p in view.join_keys}
-    relation = exploded_sql(view, project.all_events(con, view, mine.whenever))
+    relation = make_events(con, view, project.all_events(con, view, mine.whenever))
     known = " AND ".join(f"{quote(n)} IS NOT NULL" for n in types)
     named = f"(SELECT DISTINCT {', '.join(map(quote, types))} FROM {relation})"
     entities = [[*row.values()] for row in rows(con, named, types, then=f"WHERE {known}")]

@@ -28,7 +28,6 @@ from featurekit.core.tables import temp_table
 from featurekit.core.types import instant, micros
 from featurekit.core.waiting import until as wait_until
 from featurekit.define.definitions import EventSource
-from featurekit.define.explode import exploded_sql
 from featurekit.define.plan import View
 from featurekit.define.proven import warn_unproven
 from featurekit.errors import OnlineError, RegistryError, SourceError
@@ -39,7 +38,7 @@ from featurekit.feed.seen import LogNow, Names, logs_now
 from featurekit.feed.selection import of_entities, of_names
 from featurekit.log.ahead import set_ahead_aside
 from featurekit.offline.buckets import explaining_disk
-from featurekit.offline.counted_events import make_counted_rows
+from featurekit.offline.counted_events import make_counted_rows, make_events
 from featurekit.offline.events import EventRows, Snapshot, check_unchanged
 from featurekit.offline.view_events import ViewEvents, view_events
 from featurekit.online.state.encode_many import state_keys
@@ -512,9 +511,9 @@ def materialize_view(
         after = max(after - view.dedupe_us, NEVER + 1)
     arrived = f"(SELECT * FROM {events.relation} WHERE __created <= {until})"
     since = f"__created > {after}" if after != NEVER else "TRUE"
-    relation = exploded_sql(view, f"(SELECT * FROM {arrived} WHERE {since})")
+    relation = make_events(con, view, f"(SELECT * FROM {arrived} WHERE {since})")
     counting = make_counted_rows(con, view, arrived)
-    made_of = exploded_sql(view, f"(SELECT * FROM {counting} WHERE {since})")
+    made_of = make_events(con, view, f"(SELECT * FROM {counting} WHERE {since})")
     if only is not None:
         relation, made_of = _of_entities(con, view, only, relation, made_of)
     made = view_events(con, view, made_of)

@@ -240,7 +240,7 @@ class Once:
                 materialize(project, None, views=[view.name])
                 continue
             rows_of_view = bare_rows(view.source, self.source, pushed)
-            if view.explode is not None:
+            if not view.each_row_an_event:
                 rows_of_view = exploded_rows(view, rows_of_view)
             keys = {tuple(row[name] for name in names) for row in rows_of_view}
             wanted = [dict(zip(names, key, strict=True)) for key in keys if None not in key]

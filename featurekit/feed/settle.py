@@ -318,7 +318,7 @@ class _Settling:
         """The memories that change, and the rows before and after of those that had some. For each
         entity all events of the ids, and those that count, are put into `changed`."""
         writer, ids, events = self.writer, self.ids, self.events
-        alike = self.view.explode is None  # a row is one event, which is found sooner
+        alike = self.view.each_row_an_event  # a row is one event, which is found sooner
         out: dict[bytes, bytes] = {}
         merged: list[tuple[list[Row], list[Row]]] = []
         lasts, fresh = ids.op is None, dict[bytes, list[Event]]()

@@ -99,11 +99,11 @@ def _vectorised(call: PythonCall) -> Callable[..., Any]:
     import pyarrow as pa
 
     required = [i for i, p in enumerate(call.params) if not p.optional]
-    readers = [(i, _reader(p)) for i, p in enumerate(call.params)]
+    readers = [(i, reader(p)) for i, p in enumerate(call.params)]
     inward = [(i, read) for i, read in readers if read is not None]
-    write = _writer(call.result)
+    write = writer(call.result)
     optional = call.result.optional
-    type_ = _arrow(call.result)
+    type_ = arrow_of(call.result)
     if optional:
         type_ = pa.struct([("v", type_), ("e", pa.bool_())])
     evaluate = call.evaluate
@@ -154,24 +154,27 @@ def _distinct(value: Any) -> Any:
     return value
 
 
-def _arrow(type_: Type) -> Any:
+def arrow_of(type_: Type) -> Any:
     """The Arrow type in which DuckDB hands over columns of the type."""
     import pyarrow as pa
 
     if type_.item is not None:
-        item = _arrow(type_.item)
-        return pa.map_(item, pa.int64()) if type_.name == "dict" else pa.list_(item)
+        item = arrow_of(type_.item)
+        return pa.map_(item, arrow_of(type_.held)) if type_.name == "dict" else pa.list_(item)
     if type_.name == "datetime":
         return pa.timestamp("us")
     return pa.int64() if type_.name == "timedelta" else type_.arrow
 
 
-def _reader(type_: Type) -> Callable[[Any], Any] | None:
+def reader(type_: Type) -> Callable[[Any], Any] | None:
     """A function from DuckDB's value to Python's; None where they are the same."""
     if type_.item is not None:
-        inner = _reader(type_.item)
+        inner = reader(type_.item)
         if type_.name == "dict":  # Arrow gives a dict as its pairs
-            return lambda pairs: {inner(k) if inner else k: n for k, n in pairs}
+            held = reader(type_.held)
+            return lambda pairs: {
+                inner(k) if inner else k: held(v) if held else v for k, v in pairs
+            }
         if inner is None:
             return None
         return lambda values: [None if v is None else inner(v) for v in values]
@@ -180,12 +183,15 @@ def _reader(type_: Type) -> Callable[[Any], Any] | None:
     return (lambda value: value * MICROSECOND) if type_.name == "timedelta" else None
 
 
-def _writer(type_: Type) -> Callable[[Any], Any] | None:
+def writer(type_: Type) -> Callable[[Any], Any] | None:
     """A function from Python's value to DuckDB's; None where they are the same."""
     if type_.item is not None:
-        inner = _writer(type_.item)
+        inner = writer(type_.item)
         if type_.name == "dict":
-            return lambda counts: [(inner(k) if inner else k, n) for k, n in counts.items()]
+            held = writer(type_.held)
+            return lambda found: [
+                (inner(k) if inner else k, held(v) if held else v) for k, v in found.items()
+            ]
         if inner is None:
             return None
         return lambda values: [None if v is None else inner(v) for v in values]

@@ -98,11 +98,15 @@ def verify_type(type_: Type, *, where: str = "a type", depth: int = 0) -> None:
         verify_type(item, where=where, depth=depth + 1)
         if name == "dict" and item.name not in _SCALARS:
             raise Unsound(f"{where}: a dict of {item}")
+        if name == "dict":
+            verify_type(type_.held, where=where, depth=depth + 1)
     elif name == "None":
         if not type_.optional:
             raise Unsound(f"{where}: a None that is not optional")
     elif name not in _SCALARS:
         raise Unsound(f"{where}: {name!r} is no type")
+    if type_.value is not None and (name != "dict" or type_.value.name not in _SCALARS):
+        raise Unsound(f"{where}: a {name} of values that are {type_.value}")
     if type_.choices is not None:
         kind = _CHOSEN.get(name)
         if kind is None or not type_.choices or any(type(c) is not kind for c in type_.choices):

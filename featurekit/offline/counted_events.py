@@ -21,6 +21,8 @@ from featurekit.core.types import FLOAT
 from featurekit.define.explode import exploded_sql
 from featurekit.define.plan import Service, Source, View
 from featurekit.define.union import FROM, row_orders
+from featurekit.language.python_calls import register_python_ops
+from featurekit.language.to_duckdb import Lowering, Sql, Value, lower
 from featurekit.offline.events import EventRows
 from featurekit.offline.view_events import order_key
 
@@ -130,13 +132,13 @@ def make_counted_events(con: Any, service: Service, events: Sequence[EventRows])
         key = (rows, view.source.event_id, view.source.op, view.dedupe_us)
         if key not in found:
             found[key] = _counted(con, view, rows)
-        made.append(_exploded(view, found[key]))
+        made.append(_exploded(con, view, found[key]))
     return made
 
 
 def make_counted_view(con: Any, view: View, rows: EventRows) -> EventRows:
     """Make the relation of the events that count for one view (T7)."""
-    return _exploded(view, _counted(con, view, rows))
+    return _exploded(con, view, _counted(con, view, rows))
 
 
 def _counted(con: Any, view: View, rows: EventRows) -> EventRows:
@@ -144,8 +146,21 @@ def _counted(con: Any, view: View, rows: EventRows) -> EventRows:
     return replace(rows, relation=make_counted_rows(con, view, rows.relation))
 
 
-def _exploded(view: View, counted: EventRows) -> EventRows:
-    if view.explode is None:
+def make_events(con: Any, view: View, relation: str) -> str:
+    """Make the relation of the view's events, of one that has the rows of its source that count:
+    the elements of a list that is exploded, and the rows that pass the view's `where`."""
+    relation = exploded_sql(view, relation)
+    if view.where is None:
+        return relation
+    lowering, where = Lowering("__where"), view.where
+    value = lower(lowering, where.function, [Value(Sql(quote(c))) for c in where.columns])
+    register_python_ops(con, lowering.python_ops)
+    own = "COLUMNS(lambda c: NOT starts_with(c, '__where'))"
+    return f"(SELECT {own} FROM {lowering.wrap(relation)} WHERE coalesce({value.sql.text}, FALSE))"
+
+
+def _exploded(con: Any, view: View, counted: EventRows) -> EventRows:
+    if view.each_row_an_event:
         return counted
     # Nobody knows how many elements the rows have.
-    return replace(counted, relation=exploded_sql(view, counted.relation), rows=None)
+    return replace(counted, relation=make_events(con, view, counted.relation), rows=None)

@@ -15,10 +15,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from featurekit.core.sql import quote
-from featurekit.define.explode import exploded_sql
 from featurekit.define.plan import Join, Part, View
 from featurekit.define.union import part_schema
-from featurekit.offline.counted_events import make_counted_rows
+from featurekit.offline.counted_events import make_counted_rows, make_events
 from featurekit.offline.events import EventRows
 from featurekit.offline.view_events import ViewEvents, keys_sql, order_sql, view_events
 
@@ -64,7 +63,9 @@ def _make_joined(
         f"CREATE TEMP TABLE {asked} AS SELECT DISTINCT {keys}, __ts AS __a, __created AS __b "
         f"FROM {relation} WHERE {known}"
     )
-    made = view_events(con, view, exploded_sql(view, make_counted_rows(con, view, events.relation)))
+    made = view_events(
+        con, view, make_events(con, view, make_counted_rows(con, view, events.relation))
+    )
     con.execute(f"CREATE TEMP TABLE {found} AS {_last_sql(join, made, asked)}")
     late = f"(SELECT {', '.join(places)}, __a, __b FROM {found} WHERE {_is_late(view)})"
     taken = _taken_sql(join)

@@ -18,10 +18,9 @@ from featurekit.core.sql import quote, text_literal
 from featurekit.core.status import FOREVER
 from featurekit.core.timezones import to_utc_us
 from featurekit.core.types import Type
-from featurekit.define.explode import exploded_sql
 from featurekit.define.plan import Service
 from featurekit.errors import EntityFrameError
-from featurekit.offline.counted_events import make_counted_rows
+from featurekit.offline.counted_events import make_counted_rows, make_events
 from featurekit.offline.events import EventRows
 
 
@@ -49,10 +48,11 @@ class KnownEntities:
                 view.source.name,
                 view.dedupe_us,
                 view.explode,
+                view.fingerprint if view.where is not None else None,
                 *(columns[key] for key in keys),
             )
             if known not in spans:
-                relation = exploded_sql(view, make_counted_rows(con, view, read.relation))
+                relation = make_events(con, view, make_counted_rows(con, view, read.relation))
                 own = ", ".join(
                     f"{quote(columns[k])} AS {p}" for k, p in zip(keys, places, strict=True)
                 )

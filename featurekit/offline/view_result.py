@@ -114,14 +114,17 @@ def in_window_sql(feature: Feature) -> str:
 def empty_sql(feature: Feature) -> str:
     """The feature's value over no events."""
     value = empty_value(feature)
-    if isinstance(value, (list, dict)):
+    if isinstance(value, dict):
         assert not value
-        return f"{'[]' if isinstance(value, list) else 'MAP {}'}::{feature.type.duckdb}"
+        return f"MAP {{}}::{feature.type.duckdb}"
     return literal(value, feature.type)
 
 
-def choose_columns(con: Any, view: View, table: str) -> dict[int, InputColumn]:
-    """Choose how the inputs of the aggregates are read, by slot.
+def choose_columns(
+    con: Any, view: View, table: str, errors: Sequence[str | None]
+) -> dict[int, InputColumn]:
+    """Choose how the inputs of the aggregates are read, by slot; `errors` names the columns that
+    say which of them err.
 
     The statistics of a column decide how its doubles are added: with one scale for all, if that
     makes every value a whole number, else with limbs by exponent.
@@ -133,8 +136,10 @@ def choose_columns(con: Any, view: View, table: str) -> dict[int, InputColumn]:
     for low in range(0, len(floats), _COLUMNS_AT_ONCE):
         some = floats[low : low + _COLUMNS_AT_ONCE]
         chosen |= _choose_floats(con, table, some)
+    failing = {i: f"e.{errors[i]}" for i in used if errors[i] is not None}
     return {
-        i: InputColumn(f"e.s{i}", view.slots[i].type.base, "e.__o", chosen.get(i)) for i in used
+        i: InputColumn(f"e.s{i}", view.slots[i].type.base, "e.__o", chosen.get(i), failing.get(i))
+        for i in used
     }
 
 

@@ -17,6 +17,7 @@ from featurekit.core.status import (
 )
 from featurekit.core.types import INT
 from featurekit.define.plan import Feature, View, in_order
+from featurekit.offline.by_category import by_category_sql
 from featurekit.offline.events import EventRows
 from featurekit.offline.view_events import ViewEvents, keys_sql, order_sql, view_events
 from featurekit.offline.view_result import (
@@ -56,7 +57,7 @@ def make_windows(
     """
     made = view_events(con, view, asked_events_sql(view, events.relation, labels))
     _make_events(con, view, made, name, span or find_span(con, labels))
-    asked = _parts(view, choose_columns(con, view, name))
+    asked = _parts(con, view, choose_columns(con, view, name, made.errors))
     every = range(len(view.features))
     first = ""
     if statuses or view.ttl_us is not None:
@@ -143,7 +144,7 @@ def _make_events(con: Any, view: View, made: ViewEvents, name: str, span: tuple[
         )
 
 
-def _parts(view: View, columns: Mapping[int, InputColumn]) -> list[WindowParts]:
+def _parts(con: Any, view: View, columns: Mapping[int, InputColumn]) -> list[WindowParts]:
     """The view's aggregates in DuckDB, in order. If the view has a ttl, one more follows: the count
     of the events within the ttl.
 
@@ -156,7 +157,11 @@ def _parts(view: View, columns: Mapping[int, InputColumn]) -> list[WindowParts]:
     asked = []
     for feature in features:
         column = None if feature.slot is None else columns[feature.slot]
-        sql = feature.implementation().sql(column, in_window_sql(feature))
+        keep = in_window_sql(feature)
+        if feature.by is None:
+            sql = feature.implementation().sql(column, keep)
+        else:
+            sql = by_category_sql(con, view, feature, column, keep)
         plan = bool(sql.terms), sql.adds
         named = tuple(names.setdefault((part, *plan), f"p{len(names)}") for part in sql.parts)
         asked.append(WindowParts(feature, sql, named))

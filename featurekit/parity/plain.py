@@ -75,7 +75,7 @@ def check_plain_rows(
                                 "functions were not called")  # fmt: skip
             continue
         of_view = rows.get(view.source.name, ())
-        if view.explode is not None:
+        if not view.each_row_an_event:
             of_view = exploded_rows(view, of_view)
         for one in _of_slots(written, compiled):
             given = [[row[p.name] for p in one.function.params] for row in of_view]
@@ -117,7 +117,7 @@ def _of_slots(written: FeatureView, compiled: View) -> Iterator[PlainFunction]:
         pairs: list[tuple[Any, int | None]] = [(value, feature.slot)]
         if isinstance(value, Aggregate):
             input = None if value.paired else value.input
-            pairs = [(input, feature.slot), (value.where, feature.where)]
+            pairs = [(input, feature.slot), (value.where, feature.where), (value.by, feature.by)]
         for one, slot in pairs:
             if isinstance(one, Transform) and slot is not None and slot not in seen:
                 seen.add(slot)

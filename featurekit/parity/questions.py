@@ -15,8 +15,8 @@ from typing import Any
 
 from featurekit.core.sql import quote
 from featurekit.core.types import EPOCH, INSTANT_MAX, INSTANT_MIN, MICROSECOND, Type, as_float32
-from featurekit.define.explode import exploded_sql
 from featurekit.define.plan import Service, View
+from featurekit.offline.counted_events import make_events
 from featurekit.parity.edges import turns_of
 
 _EXPIRIES = 0.2  # the share of a view's questions that stand at the end of its ttl
@@ -89,7 +89,7 @@ def _anchors(
     con: Any, service: Service, view: View, relation: str, most: int, rng: random.Random
 ) -> tuple[list[dict[str, Any]], View]:
     """Events of some entities of a view: their keys, their two instants and that of the next."""
-    relation = exploded_sql(view, relation)
+    relation = make_events(con, view, relation)
     columns = service.key_columns(view)
     keys = list(columns)
     shown = ", ".join(quote(c) for c in columns.values())

@@ -290,6 +290,9 @@ def definition(view: View, feature: Feature) -> str:
         what += "".join(f", {said}" for said in feature.frame.said)
     if feature.where is not None:
         what += f", where {_slot(view, feature.where)}"
+    if feature.by is not None:
+        of = "each" if feature.most is None else f"the {feature.most} most frequent"
+        what += f", of {of} by {_slot(view, feature.by)}"
     return what if feature.default is None else f"{what}, else {feature.default!r}"
 
 

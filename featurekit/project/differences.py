@@ -120,6 +120,7 @@ def _of_views(old: View, new: View) -> Iterator[str]:
     ):
         yield from _changed(what, _duration(before), _duration(after))
     yield from _changed("explode", old.explode, new.explode)
+    yield from _changed("where", _passing(old), _passing(new))
     known = {f.name: f for f in old.features}
     for feature in new.features:
         if feature.name not in known:
@@ -211,7 +212,12 @@ def _of_features(old: tuple[View, Feature], new: tuple[View, Feature]) -> Iterat
     for name in dict.fromkeys([*dict(before.params), *dict(after.params)]):
         yield from _changed(name, dict(before.params).get(name), dict(after.params).get(name))
     yield from _changed("type", str(before.type), str(after.type))
-    for what, i, j in (("input", before.slot, after.slot), ("where", before.where, after.where)):
+    yield from _changed("top", before.most, after.most)
+    for what, i, j in (
+        ("input", before.slot, after.slot),
+        ("where", before.where, after.where),
+        ("by", before.by, after.by),
+    ):
         yield from _of_slots(
             what,
             None if i is None else old[0].slots[i],
@@ -282,6 +288,11 @@ def _function(service: Service, output: Output) -> ir.Function:
 
 def _types(params: tuple[ir.Param, ...]) -> dict[str, str]:
     return {p.name: str(p.type) for p in params}
+
+
+def _passing(view: View) -> str | None:
+    """The text of what a row has to pass to be an event."""
+    return None if view.where is None else "; ".join(lines(view.where.function))
 
 
 def _changed(what: str, old: Any, new: Any) -> Iterator[str]:

@@ -59,6 +59,10 @@ def dumps(value: Any) -> bytes:
 # --- values ---------------------------------------------------------------------------------------
 
 
+def _key(value: int) -> str:
+    return orjson.dumps(value).decode()
+
+
 def _float(value: float) -> float | str:
     if math.isfinite(value):
         return value
@@ -110,10 +114,12 @@ class Form:
 
     def _dict(self, type_: Type) -> Write:
         assert type_.item is not None
+        key, value = OWN.write(type_.item), self.write(type_.held)
         if type_.item.name in ("int", "bool"):
-            return lambda counts: {orjson.dumps(k).decode(): n for k, n in counts.items()}
-        key = OWN.write(type_.item)
-        return lambda counts: {k if key is None else key(k): n for k, n in counts.items()}
+            key = _key
+        if value is None:
+            return lambda found: {k if key is None else key(k): v for k, v in found.items()}
+        return lambda found: {k if key is None else key(k): value(v) for k, v in found.items()}
 
     def column(self, values: Sequence[Any], type_: Type) -> Sequence[Any]:
         """A column of a type."""

@@ -62,6 +62,8 @@ from featurekit.aggregates import (
     Mean,
     Min,
     Quantile,
+    Rate,
+    Ratio,
     Skew,
     StdDev,
     Sum,
@@ -219,6 +221,7 @@ def test_the_table_says_how_each_aggregate_is_computed():
         python = ("sums" if isinstance(one, (Sum, Mean)) else "value") if one.finishers else ""
         block = "sums" if one.adds else "value" if one.chooses else "inputs"
         block = block if one.suffice is None else "ends"
+        block = "ends" if getattr(one, "distinct", False) else block  # the table says that aside
         block = "tally" if one.tallies else block
         assert said[type(one).__name__] == [crowded, python, block, one.of_run or ""]
 
@@ -488,6 +491,11 @@ EXACT = {
     "covariance_x": Covariance("amount", ratio, window="8d", offset="1h"),
     "correlation": Correlation("amount", "qty", window="8d"),
     "correlation_b": Correlation("flag", "qty", windows=["1h", "8d"], default=0.0),
+    "ratio": Ratio("amount", "qty", window="8d"),
+    "ratio_n": Ratio("qty", "amount", windows=["1h", "8d"], default=0.0),
+    "ratio_b": Ratio("flag", "qty", window="8d", where="flag"),
+    "ratio_r": Ratio(ratio, "amount", window="1d"),
+    "rate": Rate("flag", windows=["1h", "8d"]),
     "correlation_r": Correlation(ratio, "amount", window="8d", where="flag"),
 }
 VALUES = {
@@ -713,7 +721,7 @@ def test_one_of_windows_is_the_feature_written_alone():
         (lambda: compiled(a=Covariance("x", "y", window="1d")), "has no column 'y'"),
         (lambda: compiled(a=Covariance("xs", "x", window="1d")), r"found list\[float\] for 'xs'"),
         (lambda: compiled(a=Covariance("x", "a b", window="1d")), "'a b' is no name of Python"),
-        (lambda: compiled(a=Sum("xs", window="1d")), "are Count, First, FirstN, Last, LastN$"),
+        (lambda: compiled(a=Sum("xs", window="1d")), "are Count, First, FirstN, Lag, Last, LastN$"),
         (lambda: compiled(a=BitOr("x", window="1d")), "BitOr takes int, found float"),
         (lambda: compiled(a=Entropy("xs", window="1d")), "plain values, found list"),
         (lambda: ExponentialDecay(**W, half_life=7), r"half_life=…\): 7 is not a duration"),

@@ -22,20 +22,28 @@ from featurekit.aggregates import (
     Count,
     CountDistinct,
     Covariance,
+    Distinct,
     Entropy,
     ExponentialDecay,
     First,
     FirstN,
     GeometricMean,
+    Histogram,
     Kurtosis,
+    Lag,
+    LargestN,
     Last,
     LastN,
     LinearTrend,
     Max,
     Mean,
     Min,
+    Mode,
     Quantile,
+    Rate,
+    Ratio,
     Skew,
+    SmallestN,
     StdDev,
     Sum,
     SumOfSquares,
@@ -133,6 +141,31 @@ def tallied() -> FeatureView:
     return FeatureView("view", entities=[entity], source=SOURCE, features=features)
 
 
+def listed() -> FeatureView:
+    """A view of lists, and of inputs among which None is."""
+    entity = Entity("key", {"key": int})
+    features: dict[str, Any] = {}
+    for name, window in (("short", "30s"), ("long", "400s"), ("ever", "lifetime")):
+        features |= {
+            f"before_{name}": Lag("x", n=2, window=window),
+            f"by_kind_{name}": Mean("x", window=window, by="kind", top=3, where="good"),
+            f"last_by_n_{name}": Last("x", window=window, by="n", top=5),
+            f"rows_by_kind_{name}": Count(window=window, by="kind"),
+            f"before_or_none_{name}": Lag("x", n=2, window=window, keep_none=True),
+            f"lasts_{name}": LastN("x", n=3, window=window, keep_none=True),
+            f"lasts_without_{name}": LastN("x", n=3, window=window),
+            f"firsts_{name}": FirstN(inverse, n=4, window=window, keep_none=True, where="good"),
+            f"kinds_{name}": LastN("kind", n=3, window=window, distinct=True),
+            f"largest_{name}": LargestN("x", n=5, window=window, where="good"),
+            f"smallest_{name}": SmallestN("kind", n=5, window=window),
+            f"xs_{name}": Distinct("x", top=3, window=window, where="good"),
+            f"mode_{name}": Mode("kind", window=window),
+            f"bins_{name}": Histogram("x", edges=[0, 1.0, 50], window=window),
+            f"first_xs_{name}": FirstN("x", n=3, window=window, distinct=True, keep_none=True),
+        }
+    return FeatureView("view", entities=[entity], source=SOURCE, features=features)
+
+
 def exact() -> FeatureView:
     """A view of exact aggregates: of sums of powers and logarithms, of chosen bits, of tallies, and
     of those that read their blocks."""
@@ -152,6 +185,9 @@ def exact() -> FeatureView:
             f"bits_{name}": BitOr("n", window=window, where="good"),
             f"covariance_{name}": Covariance("x", "n", window=window),
             f"correlation_{name}": Correlation("n", "good", window=window),
+            f"ratio_{name}": Ratio("x", "n", window=window),
+            f"ratio_of_n_{name}": Ratio("n", "x", window=window),
+            f"rate_{name}": Rate("good", window=window),
             f"trend_{name}": LinearTrend("n", window=window),
             f"decay_{name}": ExponentialDecay("x", window=window, half_life="40s"),
         }
@@ -191,6 +227,7 @@ VIEWS = {
     "history": view(history="200s"),
     "ttl": view(lifetime=False, ttl="20s", history="30s"),
     "tallied": tallied(),
+    "listed": listed(),
     "exact": exact(),
     "framed": framed(),
 }

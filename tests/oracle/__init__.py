@@ -10,6 +10,7 @@ import datetime as dt
 import functools
 import hashlib
 import inspect
+import itertools
 import math
 import operator
 import re
@@ -33,20 +34,27 @@ from featurekit.aggregates import (
     Count,
     CountDistinct,
     Covariance,
+    Distinct,
     Entropy,
     ExponentialDecay,
     First,
     FirstN,
     GeometricMean,
+    Histogram,
     Kurtosis,
+    Lag,
+    LargestN,
     Last,
     LastN,
     LinearTrend,
     Max,
     Mean,
     Min,
+    Mode,
     Quantile,
+    Ratio,
     Skew,
+    SmallestN,
     StdDev,
     Sum,
     SumOfSquares,
@@ -152,6 +160,8 @@ def _known(
             for event in known
             for position, element in enumerate(event[column] or [])
         ]
+    if view.where is not None:  # V1
+        known = [event for event in known if _read(view.where, event) is True]
     wanted = {name: bits(key[name]) for name in view.join_keys}
     known = [event for event in known if _belongs(event, wanted)]
     return sorted(known, key=lambda event: _t6(event, view.source, view.explode))
@@ -370,7 +380,7 @@ def _over_window(aggregate: Aggregate, source: EventSource, known: list[Event], 
     start, end = _window(aggregate, t)
     if aggregate.exclude == "instant":
         known = [event for event in known if event["__ts"] != t]  # T10
-    inputs, instants = [], []
+    inputs, instants, categories = [], [], []
     within = [event for event in known if start < event["__ts"] <= end]  # T4
     ago = 0 if aggregate.offset is None else _us(aggregate.offset)
     for event in _rows(within, aggregate, t - ago):
@@ -380,11 +390,17 @@ def _over_window(aggregate: Aggregate, source: EventSource, known: list[Event], 
                 found = None if None in found else found
             else:
                 found = True if aggregate.input is None else _read(aggregate.input, event)
+            category = None if aggregate.by is None else _read(aggregate.by, event)
         except Erred:
             continue
-        if found is not None:
+        if aggregate.by is not None and category is None:
+            continue
+        if found is not None or getattr(aggregate, "keep_none", False):
             inputs.append((event["__ts"], found) if isinstance(aggregate, TIMED) else found)
             instants.append(event["__ts"])
+            categories.append(category)
+    if aggregate.by is not None:
+        return _by_category(aggregate, categories, inputs, instants, t)
     if isinstance(aggregate, TimeSince):
         result = _seconds(aggregate, instants, t)
     else:
@@ -392,7 +408,24 @@ def _over_window(aggregate: Aggregate, source: EventSource, known: list[Event], 
     return _declared(aggregate.default, _result(aggregate, source)) if result is None else result
 
 
-PAIRED, TIMED = (Covariance, Correlation), (LinearTrend, ExponentialDecay)
+def _by_category(
+    aggregate: Aggregate, categories: list[Any], inputs: list[Any], instants: list[int], t: int
+) -> dict[Any, Any]:
+    """The value of each category, those with most inputs first (A6)."""
+    counts = [(-categories.count(one), one) for one in set(categories)]
+    found = {}
+    for _, category in sorted(counts):
+        places = [i for i, one in enumerate(categories) if one == category]
+        if isinstance(aggregate, TimeSince):
+            value = _seconds(aggregate, [instants[i] for i in places], t)
+        else:
+            value = _finish(aggregate, [inputs[i] for i in places], t)
+        if value is not None:
+            found[category] = value
+    return dict([*found.items()][: aggregate.top])
+
+
+PAIRED, TIMED = (Covariance, Correlation, Ratio), (LinearTrend, ExponentialDecay)
 
 
 def _rows(within: list[Event], aggregate: Aggregate, t: int) -> list[Event]:
@@ -479,10 +512,23 @@ def _finish(aggregate: Aggregate, values: list[Any], t: int = 0) -> Any:
         return dict(_ranking(values))
     if isinstance(aggregate, TopK):
         return [value for value, _ in _ranking(values)][: aggregate.k]
+    if isinstance(aggregate, SmallestN):
+        return sorted(values, key=_order)[: aggregate.n]
+    if isinstance(aggregate, LargestN):
+        return sorted(values, key=_order, reverse=True)[: aggregate.n]
+    if isinstance(aggregate, Distinct):
+        most = len(values) if aggregate.top is None else aggregate.top
+        return sorted([value for value, _ in _ranking(values)][:most], key=_order)
+    if isinstance(aggregate, Histogram):
+        return _binned(list(aggregate.edges), values)
     if isinstance(aggregate, FirstN):
-        return values[: aggregate.n]
+        return (_occurring(values) if aggregate.distinct else values)[: aggregate.n]
+    if isinstance(aggregate, LastN) and aggregate.distinct:
+        return _occurring(values[::-1])[: aggregate.n][::-1]
     if isinstance(aggregate, LastN):
         return values[-aggregate.n :]
+    if isinstance(aggregate, Lag):
+        return values[-1 - aggregate.n] if len(values) > aggregate.n else None
     if not values:
         return None
     nan = any(isinstance(v, float) and math.isnan(v) for v in values)
@@ -494,6 +540,8 @@ def _finish(aggregate: Aggregate, values: list[Any], t: int = 0) -> Any:
         return math.nan if nan else min(values, key=_order)
     if isinstance(aggregate, Max):
         return math.nan if nan else max(values, key=_order)
+    if isinstance(aggregate, Mode):
+        return _ranking(values)[0][0]
     if isinstance(aggregate, First):
         return values[0]
     if isinstance(aggregate, Last):
@@ -518,6 +566,8 @@ def _finish(aggregate: Aggregate, values: list[Any], t: int = 0) -> Any:
         return _entropy([count for _, count in _ranking(values)])
     if isinstance(aggregate, (Covariance, Correlation)):
         return _together(aggregate, values)
+    if isinstance(aggregate, Ratio):
+        return _ratio(values)
     if isinstance(aggregate, LinearTrend):
         return _trend(values)
     if isinstance(aggregate, ExponentialDecay):
@@ -613,6 +663,15 @@ def _together(aggregate: Covariance | Correlation, pairs: list[Any]) -> float | 
         return _rounded(both / (len(pairs) - aggregate.ddof))
     spreads = sum(x * x for x in dx) * sum(y * y for y in dy)
     return _signed_root(both, both * both / spreads) if spreads else None
+
+
+def _ratio(pairs: list[Any]) -> float | None:
+    if not pairs:
+        return None
+    if not all(math.isfinite(v) for pair in pairs for v in pair):
+        return math.nan
+    above, below = (sum(Fraction(pair[i]) for pair in pairs) for i in (0, 1))
+    return _rounded(above / below) if below else None
 
 
 def _trend(timed: list[Any]) -> float | None:
@@ -743,6 +802,26 @@ def _estimate(registers: list[int]) -> int:
     high = (1 - below - sum((1 - below**2**-k) ** 2 * 2**-k for k in range(1, 60))) / 3
     total = low + sum(share[k] * 2.0**-k for k in range(1, 53)) + high * 2.0**-52
     return round(4096 / (2 * math.log(2)) / total)
+
+
+def _binned(edges: list[Any], values: list[Any]) -> list[int]:
+    """How many values lie below the first edge, between each two, and from the last one on."""
+    ends = [-math.inf, *edges, None]
+    return [
+        sum(low <= value and (high is None or value < high) for value in values)
+        for low, high in itertools.pairwise(ends)
+    ]
+
+
+def _occurring(values: list[Any]) -> list[Any]:
+    """The distinct values, each where it occurs first; one zero and one NaN."""
+    found: list[Any] = []
+    for value in values:
+        if isinstance(value, float):
+            value = math.nan if math.isnan(value) else value + 0.0
+        if bits(value) not in map(bits, found):
+            found.append(value)
+    return found
 
 
 def _ranking(values: list[Any]) -> list[tuple[Any, int]]:

@@ -20,14 +20,16 @@ BEGIN, END = "<!-- planted: begin -->", "<!-- planted: end -->"
 def main() -> int:
     """1 where a skew was not found."""
     parser = argparse.ArgumentParser(prog="python -m tests.planted", description=__doc__)
-    parser.add_argument("--only", default="", help="skews whose name contains this")
+    parser.add_argument(
+        "--only", default="", help="skews whose name contains this, or of this service"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--diagnose", action="store_true", help="and have the cause told")
     parser.add_argument("--write", type=Path, help="a page with the marks of the table")
     chosen = parser.parse_args()
     began, found = time.monotonic(), []
     for skew in SKEWS.values():
-        if chosen.only in skew.name:
+        if chosen.only in skew.name or chosen.only == skew.service:
             found.append(catch(skew, seed=chosen.seed, named=chosen.diagnose))
             print(line(found[-1]), flush=True)
     missed = [c.skew.name for c in found if not c.values]

@@ -15,10 +15,26 @@ from featurekit.parity.diagnose.diagnose import diagnose
 from featurekit.parity.modes.fuzz.fuzz import Fuzzer
 from featurekit.parity.modes.operators import check_operators
 from featurekit.parity.report import Difference
-from tests.planted import exact_skews, frame_skews, joined_skews, label_skews
+from tests.planted import (
+    category_skews,
+    exact_skews,
+    filter_skews,
+    frame_skews,
+    joined_skews,
+    label_skews,
+    list_skews,
+)
 from tests.planted.skews import SKEWS, Skew
 
-for _added in (exact_skews, frame_skews, joined_skews, label_skews):
+for _added in (
+    category_skews,
+    exact_skews,
+    filter_skews,
+    frame_skews,
+    joined_skews,
+    label_skews,
+    list_skews,
+):
     assert _added.SKEWS is SKEWS  # each has added its own
 
 REPO = Path(__file__).parent / "repo"

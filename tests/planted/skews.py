@@ -1064,8 +1064,8 @@ def equal_elements_of_a_row_counted_once_offline(patch):
 
 @skew("backfill", "missing event", "exploded")
 def elements_that_are_none_lost_by_a_backfill(patch):
-    wrapped(patch, materialise, "exploded_sql", lambda made, view, relation: (
-        f'(SELECT * FROM {made(view, relation)} WHERE "{view.explode}" IS NOT NULL)'
+    wrapped(patch, materialise, "make_events", lambda made, con, view, relation: (
+        f'(SELECT * FROM {made(con, view, relation)} WHERE "{view.explode}" IS NOT NULL)'
         if view.explode else relation))  # fmt: skip
 
 

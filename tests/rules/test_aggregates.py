@@ -18,9 +18,10 @@ MODULE = """
 from datetime import timedelta
 from featurekit import Entity, EventSource, FeatureService, FeatureView
 from featurekit.aggregates import (
-    All, Any, ApproxCountDistinct, ApproxQuantile, BitAnd, BitOr, Correlation, Count, CountDistinct,
-    Covariance, Entropy, ExponentialDecay, First, FirstN, GeometricMean, Kurtosis, Last, LastN,
-    LinearTrend, Max, Mean, Min, Quantile, Skew, StdDev, Sum, SumOfSquares, TimeSince, TopK,
+    All, Any, ApproxCountDistinct, ApproxQuantile, BitAnd, BitOr, Correlation, Count,
+    CountDistinct, Covariance, Distinct, Entropy, ExponentialDecay, First, FirstN,
+    GeometricMean, Histogram, Kurtosis, Lag, LargestN, Last, LastN, LinearTrend, Max, Mean, Min,
+    Mode, Quantile, Rate, Ratio, Skew, SmallestN, StdDev, Sum, SumOfSquares, TimeSince, TopK,
     ValueCounts, Variance,
 )
 
@@ -50,6 +51,11 @@ features = {
     "kurtosis": Kurtosis("x", **D), "kurtosis_p": Kurtosis("x", ddof=0, **D),
     "covariance": Covariance("x", "n", **D), "covariance_p": Covariance("x", "n", ddof=0, **D),
     "correlation": Correlation("x", "n", **D), "trend": LinearTrend("x", **D),
+    "ratio": Ratio("x", "n", **D), "ratio_of_n": Ratio("n", "x", **D), "rate": Rate("b", **D),
+    "before": Lag("x", **D), "mode": Mode("word", **D), "words": Distinct("word", **D),
+    "largest": LargestN("x", n=2, **D), "smallest": SmallestN("x", n=2, **D),
+    "bins": Histogram("x", edges=[0, 10], **D),
+    "by_word": Sum("x", by="word", **D), "top_words": Count(by="word", top=1, **D),
     "decay": ExponentialDecay("x", half_life="1s", **D),
     "geometric": GeometricMean("x", **D), "entropy": Entropy("word", **D),
     "entropy_x": Entropy("x", **D),
@@ -78,7 +84,9 @@ EMPTY: Expected = {
     **dict.fromkeys(["any", "all", "since", "since_first"]),
     **dict.fromkeys(["squares", "squares_n", "common_bits", "bits", "skew", "skew_p", "kurtosis"]),
     **dict.fromkeys(["kurtosis_p", "covariance", "covariance_p", "correlation", "trend", "decay"]),
-    **dict.fromkeys(["geometric", "entropy", "entropy_x"]),
+    **dict.fromkeys(["geometric", "entropy", "entropy_x", "ratio", "ratio_of_n", "rate"]),
+    **dict.fromkeys(["before", "mode"]),
+    "words": [], "largest": [], "smallest": [], "bins": [0, 0, 0], "by_word": {}, "top_words": {},
     "two": [], "last_two": [], "top": [], "counts": {}, "sum_or_seven": 7.0, "total_or_seven": 7,
 }  # fmt: skip
 
@@ -91,6 +99,36 @@ CASES: dict[str, tuple[list[dict[str, Any]], Expected]] = {
     "a sum of floats is exact and rounded once": (
         of("x", 1e16, 1.0, 1.0),
         {"sum": 1.0000000000000002e16},
+    ),
+    "a ratio of sums is a fraction rounded once": (
+        [NONE | {"x": 0.1, "n": 1}, NONE | {"x": 0.2, "n": 2}, NONE | {"n": 5}],
+        {"ratio": 0.1, "ratio_of_n": 10.0},
+    ),
+    "a ratio to zero is none": (
+        [NONE | {"x": 1.0, "n": 1}, NONE | {"x": 2.0, "n": -1}],
+        {"ratio": None, "ratio_of_n": 0.0},
+    ),
+    "a rate is of the inputs that are not none": (
+        of("b", True, None, False, True),
+        {"rate": 2 / 3},
+    ),
+    "a lag is the input before the last": (of("x", 1.0, None, 2.0, None), {"before": 1.0}),
+    "of several the mode is the least": (
+        of("word", "b", "a", "a", "b", "c"),
+        {"mode": "a", "words": ["a", "b", "c"]},
+    ),
+    "the largest and the smallest are by value": (
+        of("x", 0.0, -0.0, NAN, -1.0),
+        {"largest": [NAN, 0.0], "smallest": [-1.0, -0.0]},
+    ),
+    "bins are half open and have no nan": (
+        of("x", -0.0, 10.0, 9.0, -INF, NAN),
+        {"bins": [1, 2, 1]},
+    ),
+    "a dict of categories": (
+        [NONE | {"word": w, "x": x} for w, x in zip("baab", (1.0, 2.0, None, 4.0), strict=True)]
+        + [NONE | {"x": 9.0}],
+        {"by_word": {"b": 5.0, "a": 2.0}, "top_words": {"a": 2}},
     ),
     "ten tenths are one": (of("x", *[0.1] * 10), {"sum": 1.0, "mean": 0.1}),
     "a sum that is zero is plus zero": (of("x", -0.0, -0.0), {"sum": 0.0, "least": -0.0}),
@@ -279,3 +317,14 @@ def test_a_label_has_no_decay() -> None:
     decay = importlib.import_module("featurekit.aggregates").ExponentialDecay
     with pytest.raises(DefinitionError, match="a label looks ahead; leave ahead= out"):
         decay("x", window="7d", half_life="1d", ahead=True)
+
+
+def test_a_dict_has_each_category_s_value_the_most_frequent_first(
+    answers: dict[str, dict[str, Answer]],
+) -> None:
+    expected = answer({"b": 5.0, "a": 2.0})
+    assert answers["a dict of categories"]["by_word"] == expected
+
+
+def test_of_the_categories_top_keeps_the_first(answers: dict[str, dict[str, Answer]]) -> None:
+    assert answers["a dict of categories"]["top_words"] == answer({"a": 2})

@@ -24,7 +24,14 @@ def both(n: int | None, m: int | None) -> int | None:
 features = {"n": "n", "m": "m", "word": "word", "both": both}
 rows = FeatureView("rows", entities=[user], source=events, features=features)
 fresh = FeatureView("fresh", entities=[user], source=events, features=features, ttl="10s")
+
+@feature
+def is_small(n: int | None) -> bool | None:
+    return None if n is None else n < 5
+
+small = FeatureView("small", entities=[user], source=events, features=features, where=is_small)
 latest = FeatureService("latest", features=[rows])
+passing = FeatureService("passing", features=[small])
 within = FeatureService("within", features=[fresh])
 """
 TYPES = {"n": pa.int64(), "m": pa.int64(), "word": pa.string()}
@@ -57,3 +64,17 @@ def test_an_expired_row_has_no_values_and_no_older_row_stands_in(one: One) -> No
 
 def test_an_entity_without_rows_is_not_found(one: One) -> None:
     assert one.ask("latest") == dict.fromkeys(FULL | {"both": 0}, empty(None))
+
+
+def test_the_latest_row_that_passes_is_read(one: One) -> None:
+    one.push("events", 0, n=4, m=2, word="a")
+    one.push("events", 1, **FULL)
+    one.push("events", 2, n=None, m=1, word="b")
+    assert one.ask("passing", 5) == {
+        "n": present(4), "m": present(2), "word": present("a"), "both": present(2),
+    }  # fmt: skip
+
+
+def test_where_no_row_passes_the_entity_is_not_found(one: One) -> None:
+    one.push("events", 0, **FULL)
+    assert one.ask("passing", 5) == dict.fromkeys(FULL | {"both": 0}, empty(None))

@@ -94,9 +94,11 @@ def _of_feature(view: View, feature: Compiled) -> Iterator[str]:
                 yield f"{what} {duration_text(us)}"
         if feature.frame is not None:
             yield from (f"{name} {said}" for name, said in feature.frame.written.items())
+        if feature.most is not None:
+            yield f"top {feature.most}"
         if feature.default is not None:
             yield f"default {feature.default!r}"
-    for what, place in (("of", feature.slot), ("where", feature.where)):
+    for what, place in (("of", feature.slot), ("where", feature.where), ("by", feature.by)):
         if place is not None:
             yield from _of_slot(what, view, place)
     if feature.asked is not None:

@@ -70,11 +70,11 @@ class _Reader:
         if type_.name == "dict":
             assert type_.item is not None
             keys = self._values(list_of(type_.item), self.rows)
-            counts = self._values(list_of(INT), self.rows)
+            held = self._values(list_of(type_.held), self.rows)
             if keys.null_count == self.rows:
                 return pa.nulls(self.rows, type_.arrow)
             return pa.MapArray.from_arrays(
-                keys.offsets, keys.values, counts.values, type_.arrow, mask=keys.is_null()
+                keys.offsets, keys.values, held.values, type_.arrow, mask=keys.is_null()
             )
         return self._values(type_, self.rows)
 

@@ -304,10 +304,10 @@ def _decode(head: ServedHead, data: bytes, about: Mapping[str, Any]) -> ServedBl
 def _encode(type_: Type, values: Sequence[Any]) -> bytes:
     """As `encode_column`, with the same bytes, but faster for many values of the plain types."""
     if type_.name == "dict":
-        # Only aggregates give dicts: they are written as a column of keys and a column of counts.
+        # Only aggregates give dicts: they are written as a column of keys and a column of values.
         keys = [None if v is None else list(v) for v in values]
-        counts = [None if v is None else list(v.values()) for v in values]
-        return _encode(list_of(_item(type_)), keys) + _encode(list_of(INT), counts)
+        held = [None if v is None else list(v.values()) for v in values]
+        return _encode(list_of(_item(type_)), keys) + _encode(list_of(type_.held), held)
     code = _PLAIN.get(type_.name)
     if code is None or None in values:
         return encode_column(type_, values)
@@ -331,8 +331,8 @@ def _decode_column(type_: Type, data: memoryview, at: int, n: int) -> tuple[list
             raise ValueError("they end too soon")
         return list(values), at
     keys, _, at = decode_column(list_of(_item(type_)), data, at, n)
-    counts, _, at = decode_column(list_of(INT), data, at, n)
-    pairs = zip(keys, counts, strict=True)
+    held, _, at = decode_column(list_of(type_.held), data, at, n)
+    pairs = zip(keys, held, strict=True)
     return [None if k is None else dict(zip(k, c, strict=True)) for k, c in pairs], at
 
 

@@ -177,7 +177,9 @@ class Layout:
         for feature in view.features if splits(view) else ():
             aggregate = feature.implementation()
             held = version == VERSION or feature.aggregate in _IN_OLDER
-            of, sums, counts, choice = (feature.slot, feature.where), None, None, None
+            of: _Of = (feature.slot, feature.where)
+            of += (True,) if aggregate.keeps_none else ()  # it counts other inputs
+            sums, counts, choice = None, None, None
             if feature.cuts:
                 # How many events each block has that are kept says how many blocks to read.
                 if held and feature.frame is not None and feature.frame.rows is not None:
@@ -269,8 +271,8 @@ def _rows_of(feature: Feature) -> Feature:
     return Feature("", INT, None, aggregate="Count", where=feature.where)
 
 
-_Of = tuple[int | None, int | None]
-"""The slot of a feature, and that of its condition."""
+_Of = tuple[int | None, ...]
+"""The slot of a feature, that of its condition, and True where inputs that are None count."""
 _COUNTED: tuple[SumField, ...] = ("count",)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from featurekit.aggregates import Aggregate
+from featurekit.aggregates.by_category import ByCategory
 from featurekit.core.values import ERROR
 from featurekit.define.plan import Feature, View
 from featurekit.online.state.state import Reader
@@ -43,6 +44,8 @@ def kept(feature: Feature, read: Reader, i: int, j: int, t: int, *, late: bool) 
 
 def taken(feature: Feature, aggregate: Aggregate, read: Reader, chosen: Sequence[int]) -> Any:
     """The inputs of a feature's aggregate of these events."""
+    if feature.by is not None:
+        return _by_category(feature, aggregate, read, chosen)
     if aggregate.of_instants:
         if feature.slot is not None:
             column = read.column(feature.slot)
@@ -58,9 +61,32 @@ def taken(feature: Feature, aggregate: Aggregate, read: Reader, chosen: Sequence
         values = column[chosen.start : chosen.stop]
     else:
         values = [column[k] for k in chosen]
-    if not read.complete(feature.slot):
+    if aggregate.keeps_none and not read.complete(feature.slot):
+        values = [v for v in values if v is not ERROR]
+    elif not read.complete(feature.slot):
         values = [v for v in values if v is not None and v is not ERROR]
     return values
+
+
+def _by_category(
+    feature: Feature, aggregate: Aggregate, read: Reader, chosen: Sequence[int]
+) -> list[tuple[Any, Any]]:
+    """The categories of these events and the inputs of each category's aggregate (A6)."""
+    assert feature.by is not None
+    assert isinstance(aggregate, ByCategory)
+    inner, by = aggregate.inner, read.column(feature.by)
+    chosen = [k for k in chosen if by[k] is not None and by[k] is not ERROR]
+    if feature.slot is None:
+        return [(by[k], read.ts[k]) for k in chosen]
+    column = read.column(feature.slot)
+    chosen = [k for k in chosen if column[k] is not ERROR]
+    if not inner.keeps_none:
+        chosen = [k for k in chosen if column[k] is not None]
+    if inner.of_instants:
+        return [(by[k], read.ts[k]) for k in chosen]
+    if inner.timed:
+        return [(by[k], (read.ts[k], column[k])) for k in chosen]
+    return [(by[k], column[k]) for k in chosen]
 
 
 def raw_inputs(

@@ -229,7 +229,7 @@ def _counted(type_: Type) -> pa.DataType:
     if type_.item is None or type_.size is not None:
         return type_.arrow
     key = _counted(type_.item)
-    return pa.map_(key, pa.int64()) if type_.name == "dict" else pa.list_(key)
+    return pa.map_(key, _counted(type_.held)) if type_.name == "dict" else pa.list_(key)
 
 
 def _maker(type_: Type) -> Callable[[Any], Any] | None:
@@ -242,7 +242,8 @@ def _maker(type_: Type) -> Callable[[Any], Any] | None:
         case "dict":
             assert type_.item is not None
             key = _maker(type_.item) or (lambda value: value)
-            return lambda pairs: {key(k): n for k, n in pairs}
+            held = _maker(type_.held) or (lambda value: value)
+            return lambda pairs: {key(k): held(v) for k, v in pairs}
         case "list":
             assert type_.item is not None
             item = _maker(type_.item)

@@ -25,10 +25,12 @@ _SPECIAL = {
     "ApproxCountDistinct": "hash",
     "TopK": "tie",
     "ValueCounts": "tie",
+    "Mode": "tie",
+    "Distinct": "tie",
 }
 _ADDING = (
     "Sum", "Mean", "Variance", "StdDev", "SumOfSquares", "Skew", "Kurtosis", "Covariance",
-    "Correlation", "LinearTrend", "ExponentialDecay", "GeometricMean",
+    "Correlation", "Ratio", "Rate", "LinearTrend", "ExponentialDecay", "GeometricMean",
 )  # fmt: skip
 
 
@@ -109,7 +111,7 @@ def _of_values(trial: Trial, feature: Feature, values: list[Any], item: Type | N
                 trial.evidence.append(_sums(exactly))
             return "float order"
         return "rounding"
-    if feature.implementation().ordered:
+    if feature.implementation().ordered or _same_entries(offline[0], online[0]):
         return "tie"
     apart = ulps(offline[0], online[0])
     if apart is not None and apart <= 4:
@@ -117,6 +119,13 @@ def _of_values(trial: Trial, feature: Feature, values: list[Any], item: Type | N
     if general and general != "operator":
         return general
     return "aggregate"
+
+
+def _same_entries(one: Any, other: Any) -> bool:
+    """Whether two values are dicts that differ in their order alone."""
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return False
+    return {k: bits(v) for k, v in one.items()} == {k: bits(v) for k, v in other.items()}
 
 
 def _sums(values: list[float]) -> str:

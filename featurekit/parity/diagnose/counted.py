@@ -113,9 +113,19 @@ def _asking(service: Service, name: str, *, by_number: bool) -> Service:
     assert slot is not None
     type_: Type = INT.or_none()
     if feature.aggregate is not None:
-        type_ = list_of(slots[slot].type.base)
+        keeps = not by_number and feature.implementation().keeps_none
+        item = slots[slot].type.base
+        type_ = list_of(item.or_none() if keeps else item)
+        params = (("n", N_MAX), *((("keep_none", True),) if keeps else ()))
         feature = replace(
-            feature, type=type_, slot=slot, aggregate="LastN", params=(("n", N_MAX),), default=None
+            feature,
+            type=type_,
+            slot=slot,
+            aggregate="LastN",
+            params=params,
+            default=None,
+            by=None,
+            most=None,
         )
     else:
         feature = replace(feature, type=type_, slot=slot, asked=None)

@@ -209,9 +209,9 @@ def _counted(
     """Which of the events each path counts. Their rows have what they take from other views, and
     elements of lists are rows of their own, of which none has an id: those that T7 leaves out are
     not among them."""
-    if view.explode is not None:
+    if not view.each_row_an_event:
         source = replace(view.source, schema=event_schema(view), parts=None, event_id=None, op=None)
-        alone = replace(view, source=source, explode=None, dedupe_us=None)
+        alone = replace(view, source=source, explode=None, where=None, dedupe_us=None)
         service = replace(service, views=tuple(alone if v == view else v for v in service.views))
     deliveries = tuple(Delivery(view.source.name, dict(row)) for row in events)
     scenario = narrow(Scenario(service, deliveries, made.row, micros(made.as_of)), made.feature)
@@ -231,7 +231,9 @@ def _judged(
     t = micros(made.as_of)
     events = known.events(view.entity(made.row))
     asked = [
-        n for n, (i, _) in enumerate(events) if view.explode is None or known.left_out(i, t) is None
+        n
+        for n, (i, _) in enumerate(events)
+        if view.each_row_an_event or known.left_out(i, t) is None
     ]
     found = _counted(opened, service, made, view, [events[n][1] for n in asked])
     offline = None if found.offline is None else {asked[n] for n in found.offline}

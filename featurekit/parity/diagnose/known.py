@@ -52,14 +52,14 @@ class KnownRows:
     def events(self, keys: Mapping[str, Any]) -> list[tuple[int, dict[str, Any]]]:
         """The entity's events, each with the number of its row: the rows, or of a list that is
         exploded its elements."""
-        if self.view.explode is None:
+        if self.view.each_row_an_event:
             return list(enumerate(self.rows))
-        own = self.view.explode in keys
+        own = self.view.explode
         return [
             (i, event)
             for i, row in enumerate(self.rows)
             for event in exploded_rows(self.view, [row])
-            if not own or bits(event[self.view.explode]) == bits(keys[self.view.explode])
+            if own is None or own not in keys or bits(event[own]) == bits(keys[own])
         ]
 
     def left_out(self, number: int, t: int) -> str | None:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from featurekit.core.status import ERROR_STATUS, NEVER, NOT_FOUND, OUTSIDE_MAX_AGE
+from featurekit.define.explode import exploded_rows
 from featurekit.define.plan import Feature, View
+from featurekit.language.to_python import to_python
 from featurekit.parity.compare import bits
 from featurekit.parity.diagnose.counted import Counted
 from featurekit.parity.diagnose.diagnosis import when
@@ -41,6 +43,9 @@ class _Odd:
 def of_selection(trial: Trial, view: View, feature: Feature, found: Counted) -> Told:
     """Why other events count, or in another order."""
     scenario = trial.scenario
+    told = None if view.where is None else _by_condition(trial, view)
+    if told is not None:
+        return told
     one, other = Counter(found.offline or ()), Counter(found.online or ())
     if one == other and found.offline != found.online:
         return "tie", (
@@ -63,6 +68,30 @@ def of_selection(trial: Trial, view: View, feature: Feature, found: Counted) -> 
         or _by_id(trial, view, odd)
         or _by_arrival(trial, view, feature, odd)
     )
+
+
+def _by_condition(trial: Trial, view: View) -> Told | None:
+    """Whether it is a row that does not pass the view's condition, of which no other row has the
+    id: without such rows the paths agree."""
+    scenario, name = trial.scenario, view.source.event_id
+    passed = [_passes(view, d.row) for d in scenario.deliveries]
+    alone = Counter(d.row[name] for d in scenario.deliveries) if name is not None else None
+    kept = tuple(
+        d
+        for d, ok in zip(scenario.deliveries, passed, strict=True)
+        if ok or (alone is not None and name is not None and alone[d.row[name]] > 1)
+    )
+    if len(kept) == len(passed) or trial.still(replace(scenario, deliveries=kept)):
+        return None
+    return "condition", "without rows that do not pass the view's where= both paths agree"
+
+
+def _passes(view: View, row: dict[str, Any]) -> bool:
+    """Whether a row, or an element of its list, passes the view's condition, as Python means it."""
+    assert view.where is not None
+    function, names = to_python(view.where.function), view.where.columns
+    events = [row] if view.explode is None else exploded_rows(replace(view, where=None), [row])
+    return any(function(*[event[name] for name in names]) is True for event in events)
 
 
 def _by_window(trial: Trial, view: View, feature: Feature, odd: _Odd) -> Told | None:

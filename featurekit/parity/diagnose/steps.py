@@ -41,18 +41,19 @@ def steps_of(feature: Feature, view: View, events: Sequence[Seen]) -> list[tuple
     steps: list[tuple[str, Any]] = [("events in the window", len(events))]
     if feature.slot is None:
         return steps
-    values = [e.value for e in events if e.value is not None and e.value is not ERROR]
-    nulls = sum(e.value is None for e in events)
+    aggregate = feature.implementation()
+    values = [e.value for e in events if e.value is not ERROR]
+    nulls = 0 if aggregate.keeps_none else sum(value is None for value in values)
+    values = [value for value in values if value is not None] if nulls else values
     errors = sum(e.value is ERROR for e in events)
     steps += [("inputs that are None, skipped", nulls)] if nulls else []
     steps += [("inputs that err, skipped (R3)", errors)] if errors else []
     steps.append(("inputs", len(values)))
-    aggregate = feature.implementation()
     if aggregate.of_instants:
         return steps
     item = view.slots[feature.slot].type.base
     finite = all(not isinstance(v, float) or v - v == 0.0 for v in values)
-    if item.name in ("int", "float", "bool") and values and finite:
+    if item.name in ("int", "float", "bool") and values and finite and None not in values:
         total = sum((Fraction(v) for v in values), Fraction())
         if feature.aggregate in ("Sum", "Mean", "Variance", "StdDev"):
             steps.append(("their exact sum", _decimal(total)))
@@ -62,7 +63,7 @@ def steps_of(feature: Feature, view: View, events: Sequence[Seen]) -> list[tuple
             steps.append(("exact sum of squared deviations", _decimal(deviation)))
     elif not finite:
         steps.append(("NaN or infinite inputs", sum(v - v != 0.0 for v in values)))
-    if aggregate.timed:
+    if aggregate.timed or feature.by is not None:
         return steps
     try:
         value = aggregate.over(values, item)

@@ -111,8 +111,13 @@ def worlds() -> Iterator[World]:
 
 def takes(kind: type[Aggregate], world: World) -> bool:
     """Whether the aggregate is defined over such inputs."""
+    return _takes(kind, SAMPLES.get(kind.__name__, ({},))[0], world)
+
+
+def _takes(kind: type[Aggregate], params: dict[str, Any], world: World) -> bool:
+    """Whether the aggregate with these parameters is defined over such inputs."""
     try:
-        one = _made(kind, {"window": "1s", **SAMPLES.get(kind.__name__, ({},))[0]})
+        one = _made(kind, {"window": "1s", **params})
         one.result(_item(kind, world.type))
     except DefinitionError:
         return False
@@ -174,8 +179,9 @@ def _view(world: World, kinds: dict[str, type[Aggregate]]) -> tuple[View, list[s
     features: dict[str, Aggregate] = {}
     keys: list[str] = []
     for key, kind in kinds.items():
+        samples = [p for p in SAMPLES.get(kind.__name__, ({},)) if _takes(kind, p, world)]
         windows = (*_WINDOWS, *(_FRAMES if kind.__name__ in _FRAMED else ()))
-        ways = itertools.product(SAMPLES.get(kind.__name__, ({},)), windows)
+        ways = itertools.product(samples, windows)
         for params, window in ways:
             features[f"f{len(keys)}"] = _made(kind, {**params, **window})
             keys.append(key)
@@ -272,7 +278,7 @@ def _inputs(feature: Feature, view: View, events: Sequence[_Event], t: int) -> l
     aggregate = feature.implementation()
     if feature.slot is None:
         return [e.ts if aggregate.of_instants else True for e in rows]
-    given = [e for e in rows if e.value is not None]
+    given = [e for e in rows if e.value is not None or aggregate.keeps_none]
     if aggregate.of_instants:
         return [e.ts for e in given]
     if aggregate.paired:

@@ -16,10 +16,10 @@ from featurekit.core.sql import quote
 from featurekit.core.status import FOREVER
 from featurekit.core.tables import temp_table
 from featurekit.core.types import INT
-from featurekit.define.explode import event_schema, exploded_sql
+from featurekit.define.explode import event_schema
 from featurekit.define.plan import Service, View
 from featurekit.language.ir import Param
-from featurekit.offline.counted_events import make_counted_rows
+from featurekit.offline.counted_events import make_counted_rows, make_events
 from featurekit.offline.events import EventRows, Snapshot
 from featurekit.parity.compare import Answers
 from featurekit.parity.paths import Asked, Offline
@@ -82,11 +82,11 @@ def from_online(
         rows = _rows(con, original, v, asked, known)
         marked = project.snapshot(con, original, marked=True).events.relation
         there = f"(NOT __pushed AND __created <= {known.until})"
-        waiting[v] = _waiting(con, original, exploded_sql(original, marked), rows, there)
+        waiting[v] = _waiting(con, original, make_events(con, original, marked), rows, there)
         counting = make_counted_rows(
             con, original, f"(SELECT * FROM {marked} WHERE __pushed OR {there})"
         )
-        counting = exploded_sql(original, counting)
+        counting = make_events(con, original, counting)
         keys = ", ".join(quote(p.name) for p in original.join_keys)
         shown = "e.* REPLACE (CASE WHEN e.__end > r.__n THEN "
         shown = f"{shown}{FOREVER} ELSE e.__end END AS __end)" if original.source.op else "e.*"
@@ -113,7 +113,7 @@ def _numbered(view: View) -> View:
     )
     role = view.role and replace(view.role, keys=(*view.role.keys, _ROW))
     keys = (*view.join_keys, Param(_ROW, INT))
-    return replace(view, source=source, join_keys=keys, role=role, explode=None)
+    return replace(view, source=source, join_keys=keys, role=role, explode=None, where=None)
 
 
 def _rows(con: Any, view: View, v: int, asked: Asked, known: KnownEvents) -> str:

@@ -26,9 +26,9 @@ from featurekit.core.keys import clock_key, entity_values, state_prefix
 from featurekit.core.screen import Advance
 from featurekit.core.sql import quote
 from featurekit.core.status import ERROR_STATUS, NEVER
-from featurekit.define.explode import exploded_sql
 from featurekit.define.plan import Service, View
 from featurekit.errors import NotServed, OnlineError
+from featurekit.offline.counted_events import make_events
 from featurekit.online.lookup.evaluator import Evaluator
 from featurekit.online.lookup.service import OnlineService
 from featurekit.parity.budget import Budget
@@ -265,7 +265,7 @@ class LiveCheck:
         shown = ", ".join(f"{quote(c)} AS {quote(k)}" for k, c in columns.items())
         types = {k: service.join_keys[k] for k in columns}
         seed = self.rng.getrandbits(32)
-        events = exploded_sql(view, self.project.events(con, view).relation)
+        events = make_events(con, view, self.project.events(con, view).relation)
         known = f"(SELECT DISTINCT {shown} FROM {events} WHERE {there})"
         own = ", ".join(quote(p.name) for p in view.row_keys)
         every = ", ".join(map(quote, columns))

@@ -162,7 +162,11 @@ class _Made:
                 for p, i in zip(asked.function.params, asked.inputs, strict=True)
             }
             self.asked(view, asked.function, given, made)
-        for role, index in (("value", feature.slot), ("filter", feature.where)):
+        for role, index in (
+            ("value", feature.slot),
+            ("filter", feature.where),
+            ("group", feature.by),
+        ):
             if index is not None:
                 self.slot(view, index, made, role)
         for role, column in _about(view, feature):
@@ -353,6 +357,7 @@ def _about(view: View, feature: Feature) -> Iterator[tuple[str, str]]:
         yield "id", source.event_id
     if source.op is not None:
         yield "correction", source.op
+    yield from (("filter", column) for column in (view.where.columns if view.where else ()))
     ordered = feature.aggregate is None or feature.implementation().ordered
     if not ordered:
         return

@@ -19,6 +19,7 @@ KINDS: tuple[Kind, ...] = (
 ROLES = {
     "value": "the value is computed from it",
     "filter": "where= decides by it which events count",
+    "group": "by= sorts events by it into categories",
     "key": "it says whose event it is",
     "time": "it says when the event happened or arrived",
     "order": "it orders the events of one instant",

@@ -82,7 +82,7 @@ def _columns(service: Service, contract: Contract) -> dict[str, list[str]]:
     graph = lineage_of(service.views, [service])
     found: dict[str, set[str]] = {}
     for reach in graph.reaches:
-        if reach.role in ("value", "filter"):
+        if reach.role in ("value", "filter", "group"):
             print_ = graph.nodes[reach.feature].details.get("fingerprint")
             found.setdefault(str(print_), set()).add(graph.nodes[reach.column].name)
     return {one.name: sorted(found.get(one.fingerprint, ())) for one in contract.features}

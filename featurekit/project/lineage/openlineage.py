@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 PRODUCER = f"urn:featurekit:{VERSION}"
 _ROLES = {
     "filter": "FILTER",
+    "group": "GROUP_BY",
     "key": "GROUP_BY",
     "time": "WINDOW",
     "order": "SORT",

@@ -50,8 +50,12 @@ class Codes:
             yield self.of(feature.ahead.function, "value", defined, "the view's other labels")
         own: dict[str, object] = {"value": defined}
         if isinstance(defined, Aggregate):
-            own = {"value": defined.input, "filter": defined.where}
-        for role, index in (("value", feature.slot), ("filter", feature.where)):
+            own = {"value": defined.input, "filter": defined.where, "group": defined.by}
+        for role, index in (
+            ("value", feature.slot),
+            ("filter", feature.where),
+            ("group", feature.by),
+        ):
             slot = None if index is None else view.slots[index]
             if slot is not None and slot.transform is not None:
                 yield self.of(slot.transform, role, own.get(role), view.source.title)

@@ -335,6 +335,8 @@ class Drafts:
         if type_.name == "dict":
             assert type_.item is not None
             keys = [self._value(type_.item, "plain", rng) for _ in range(rng.choice((0, 1, 2)))]
+            if type_.value is not None:
+                return {key: self._value(type_.value, "plain", rng) for key in keys}
             return {key: rng.randint(1, 9) for key in keys}
         return self._value(type_.base, rng.choice(_FLAVOURS), rng)
 
