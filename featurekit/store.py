@@ -970,6 +970,25 @@ class FeatureStore(Named):
         return profile_of(self.parts, service, window, end)
 
     @checked
+    def profile_training_set(
+        self, training: TrainingSet, *, every: Duration | None = None
+    ) -> list[dict[str, Any]]:
+        """What the rows of a training set are, a dict for each feature and label, as `profile_of`
+        says what was served; with `every`, for each part of time of the rows' instants too, and
+        `start` is its begin.
+
+        Neither the order of the rows nor the engine and the processes that compute them change a
+        bit of it (A2). The rows are computed for it, once more if they were computed before;
+        `get-historical --profile` counts them as it writes them. Nothing is kept. Beside the rows
+        eight bytes of each one are in memory. DefinitionError for an `every` that is no duration.
+        """
+        from featurekit.core.durations import duration_us
+        from featurekit.monitor.profiles.training import profile_training_set
+
+        part = None if every is None else duration_us(every, what="every")
+        return profile_training_set(training, part)
+
+    @checked
     def push_outcomes(self, service: str, rows: Any) -> PushedOutcomes:
         """Keep what became of rows of a service: a dict, a list of dicts, or a frame.
 
