@@ -149,12 +149,7 @@ def get_historical(arguments: Namespace, screen: Screen) -> None:
     _check_instants(arguments, asked)
     _check_frame(arguments.frame)
     _check_target(arguments)
-    if arguments.contract is not None:
-        check_writable(arguments.contract, "--contract")
-    if arguments.profile is not None:
-        check_writable(arguments.profile, "--profile")
-    elif arguments.profile_every is not None:
-        raise UsageError("--profile-every divides what --profile writes; write --profile FILE, too")
+    _check_beside(arguments)
     with open_store(arguments) as store:
         asked_for = arguments.features or arguments.service
         training = store.get_historical_features(
@@ -180,24 +175,43 @@ def get_historical(arguments: Namespace, screen: Screen) -> None:
             else:
                 table = training.to_arrow()
                 manifest = training.manifest
-        if arguments.contract is not None:
-            training.contract().save(arguments.contract)
-        if profiler is not None:
-            text = json.dumps(profiler.told(), indent=1) + "\n"
-            write_whole(arguments.profile, text.encode())
+        beside = _write_beside(training, profiler, arguments)
         if output is None:
             _show(table, manifest, arguments.limit, screen)
         else:
             _show_written(output, manifest, arguments, screen)
     screen.line(f"Content hash {manifest['content_hash']}")
-    if arguments.contract is not None:
-        screen.line(f"Wrote the feature contract to {arguments.contract}.")
-    if arguments.profile is not None:
-        screen.line(f"Wrote what the rows are to {arguments.profile}.")
+    for line in beside:
+        screen.line(line)
     show_labels(screen, manifest)
     _show_future(screen, manifest)
     show_bad_rows(screen, {n: about["quarantined"] for n, about in manifest["sources"].items()})
     _show_errors(screen, training.statistics)
+
+
+def _check_beside(arguments: Namespace) -> None:
+    """What is written beside the rows can be written."""
+    if arguments.contract is not None:
+        check_writable(arguments.contract, "--contract")
+    if arguments.profile is not None:
+        check_writable(arguments.profile, "--profile")
+    elif arguments.profile_every is not None:
+        raise UsageError("--profile-every divides what --profile writes; write --profile FILE, too")
+
+
+def _write_beside(
+    training: TrainingSet, profiler: TrainingProfiler | None, arguments: Namespace
+) -> list[str]:
+    """Write what is asked for beside the rows, and say what was written."""
+    said = []
+    if arguments.contract is not None:
+        training.contract().save(arguments.contract)
+        said.append(f"Wrote the feature contract to {arguments.contract}.")
+    if profiler is not None:
+        text = json.dumps(profiler.told(), indent=1) + "\n"
+        write_whole(arguments.profile, text.encode())
+        said.append(f"Wrote what the rows are to {arguments.profile}.")
+    return said
 
 
 def _check_words(arguments: Namespace) -> None:
