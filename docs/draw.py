@@ -107,7 +107,7 @@ PICTURES: dict[str, tuple[int, list[str]]] = {
                     band(low, high, y - 15, 30),
                     line(30, y, 615, y),
                     dots(y, within, [x for x in _AROUND if x not in within]),
-                    words(400, y + 30, text),
+                    words(520, y - 10, text),
                 )
             ),
         ],
