@@ -69,6 +69,7 @@ def box(x: float, y: float, width: float, text: str) -> str:
     )
 
 
+_AROUND: list[float] = [60, 150, 180, 210, 260, 330, 390]
 _EVENTS: list[float] = [70, 150, 190, 260, 330, 390, 470, 520]
 
 PICTURES: dict[str, tuple[int, list[str]]] = {
@@ -81,6 +82,34 @@ PICTURES: dict[str, tuple[int, list[str]]] = {
             tick(520, 70, "t (in it)"),
             dots(70, [260, 330, 420, 520], [90, 140, 200, 575]),
             words(360, 22, "window=&quot;7d&quot;: four events count"),
+        ],
+    ),
+    "lengths": (
+        360,
+        [
+            words(40, 22, "events"),
+            dots(40, [], _AROUND),
+            line(30, 40, 615, 40),
+            tick(100, 40, "hop"),
+            tick(180, 40, "t − W"),
+            tick(260, 40, "t"),
+            tick(340, 40, "t + W"),
+            *(
+                part
+                for y, low, high, within, text in (
+                    (110, 180, 260, [210, 260], "window=W"),
+                    (160, 140, 220, [150, 180, 210], "window=W, offset=…"),
+                    (210, 100, 260, [150, 180, 210, 260], "window=W, hop=…"),
+                    (260, 30, 260, [60, 150, 180, 210, 260], "window=&quot;lifetime&quot;"),
+                    (310, 260, 340, [330], "window=W, ahead=True: a label"),
+                )
+                for part in (
+                    band(low, high, y - 15, 30),
+                    line(30, y, 615, y),
+                    dots(y, within, [x for x in _AROUND if x not in within]),
+                    words(520, y - 10, text),
+                )
+            ),
         ],
     ),
     "frames": (

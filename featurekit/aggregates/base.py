@@ -110,6 +110,8 @@ class Aggregate(metaclass=Defined):
     raises: ClassVar[bool] = False
     # The Python functions that its SQL calls.
     finishers: ClassVar[tuple[Finisher, ...]] = ()
+    # Whether DuckDB collects the inputs of each window, and Python computes the value from them.
+    listed: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         what = type(self).__name__

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 from featurekit.aggregates.base import Aggregate
 from featurekit.aggregates.sql import AggregateSql, Finisher, InputColumn, each_list, present
@@ -30,6 +30,7 @@ class Listed(Aggregate):
     """
 
     __slots__ = ()
+    listed: ClassVar[bool] = True
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from featurekit.core.screen import Screen
+    from featurekit.define.repo import Repo
     from featurekit.project.publishing import Published
     from featurekit.project.registry import Change, Pin
     from featurekit.store import FeatureStore
@@ -103,31 +104,16 @@ def _show_reasons(screen: Screen, change: Change) -> None:
 
 def notes_of(store: FeatureStore) -> dict[str, Any]:
     """What to know of the definitions: sources whose rows do not say when they arrived (T3), those
-    whose ids are to be remembered and that have none,
-    features with parts that DuckDB computes by calling Python (R5), and patterns that may take
-    long. `unnamed` are views and services that a module made and does not hold,
-    `deprecated` what is to be given up, and `forgetting` are forgettings that did not end."""
+    whose ids are to be remembered and that have none, features of which DuckDB computes parts by
+    calling Python, and patterns that may take long. `unnamed` are views and services that a module
+    made and does not hold, `deprecated` what is to be given up, and `forgetting` are forgettings
+    that did not end."""
     from featurekit.define.parameters import slow_patterns
-    from featurekit.language.to_duckdb import python_parts
     from featurekit.project.carried import unended
 
     repo = store.repo
     read = {s.name: s for v in repo.compiled_views.values() for s in v.source.sources}
     unknown = [n for n, s in sorted(read.items()) if not s.arrival_known]
-    called: dict[str, list[str]] = {}
-    for view in repo.compiled_views.values():
-        for feature in view.features:
-            functions = [f for i in feature.reads if (f := view.slots[i].transform) is not None]
-            functions += [] if feature.asked is None else [feature.asked.function]
-            parts = {p for function in functions for p in python_parts(function)}
-            if parts:
-                called[f"{view.name}.{feature.name}"] = sorted(parts)
-    for service in repo.compiled_services.values():
-        for output in service.outputs:
-            if output.view < 0:
-                parts = set(python_parts(service.transforms[output.index].function))
-                if parts:
-                    called[f"{service.name}.{output.name}"] = sorted(parts)
     lost = [
         {
             "kind": type(d).__name__,
@@ -143,7 +129,7 @@ def notes_of(store: FeatureStore) -> dict[str, Any]:
             for name in sorted(read)
             if (source := store.parts.source(name)).event_id is None and source.dedupe_within
         ],
-        "python_in_duckdb": called,
+        "python_in_duckdb": python_in_duckdb(repo),
         "slow_patterns": slow_patterns(repo.transforms()),
         "unnamed": lost,
         "deprecated": [one.to_dict() for one in repo.deprecations()],
@@ -153,6 +139,32 @@ def notes_of(store: FeatureStore) -> dict[str, Any]:
         ],
         "pinned": [pin_document(store, one) for one in store.pins()],
     }
+
+
+def python_in_duckdb(repo: Repo) -> dict[str, list[str]]:
+    """What DuckDB computes by calling Python, by the name of the feature: parts of functions (R5),
+    and aggregates over the list of a window's inputs."""
+    from featurekit.language.to_duckdb import python_parts
+
+    called: dict[str, list[str]] = {}
+    for view in repo.compiled_views.values():
+        for feature in view.features:
+            functions = [f for i in feature.reads if (f := view.slots[i].transform) is not None]
+            functions += [] if feature.asked is None else [feature.asked.function]
+            if feature.ahead is not None and feature.ahead.function is not None:
+                functions.append(feature.ahead.function)
+            parts = {p for function in functions for p in python_parts(function)}
+            if feature.aggregate is not None and feature.implementation().listed:
+                parts.add(f"{feature.aggregate} over lists of inputs")
+            if parts:
+                called[f"{view.name}.{feature.name}"] = sorted(parts)
+    for service in repo.compiled_services.values():
+        for output in service.outputs:
+            if output.view < 0:
+                parts = set(python_parts(service.transforms[output.index].function))
+                if parts:
+                    called[f"{service.name}.{output.name}"] = sorted(parts)
+    return called
 
 
 def pin_document(store: FeatureStore, one: Pin) -> dict[str, Any]:

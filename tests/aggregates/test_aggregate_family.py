@@ -11,6 +11,7 @@ import random
 import statistics
 from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import awkward
@@ -78,6 +79,7 @@ from featurekit.aggregates import (
 )
 from featurekit.aggregates import Any as AnyOf
 from featurekit.aggregates.hyperloglog import HyperLogLog
+from featurekit.aggregates.listed import Listed
 from featurekit.aggregates.quantiles import BucketCounts
 from featurekit.aggregates.sql import InputColumn
 from featurekit.aggregates.sums import sums_of
@@ -207,6 +209,7 @@ def merged(kind: Any, values: list[Any], groups: int) -> Any:
 
 def test_the_table_says_how_each_aggregate_is_computed():
     """That of the package's docstring."""
+    documented = costs_in_the_docs()
     rows = [line.strip("|").split("|") for line in inspect.getdoc(aggregates).splitlines()
             if line.startswith("|")][2:]  # fmt: skip
     said = {name.strip(): [cell.strip() for cell in cells] for name, *cells in rows}
@@ -224,6 +227,36 @@ def test_the_table_says_how_each_aggregate_is_computed():
         block = "ends" if getattr(one, "distinct", False) else block  # the table says that aside
         block = "tally" if one.tallies else block
         assert said[type(one).__name__] == [crowded, python, block, one.of_run or ""]
+        stands, reads, training, crowded_key = documented[type(one).__name__]
+        assert (stands, crowded_key) == (block, crowded)
+        assert reads.startswith(READ[block])
+        assert ("Python" in training) == bool(one.finishers)
+        assert (training == "Python over lists") == one.listed == isinstance(one, Listed)
+    assert set(documented) == set(said)
+
+
+READ = {
+    "sums": "two blocks",
+    "value": "two blocks",
+    "ends": "the blocks at one end",
+    "tally": "groups",
+    "inputs": "all blocks",
+}
+"""How docs/windows.md begins to say what a lookup reads, by what stands for a block."""
+
+
+def costs_in_the_docs() -> dict[str, tuple[str, str, str, str]]:
+    """By aggregate, of the table of docs/windows.md: what stands for a block, what a lookup reads,
+    and how a training set is made, also of a crowded key."""
+    page = (Path(__file__).parents[2] / "docs" / "windows.md").read_text(encoding="utf-8")
+    _, _, section = page.partition("\n## What each aggregate costs\n")
+    found: dict[str, tuple[str, str, str, str]] = {}
+    for line in section.partition("\n## ")[0].splitlines():
+        if line.startswith("| ") and not line.startswith(("| aggregates", "| ---")):
+            cells = [cell.strip() for cell in line.strip("|").split("|")]
+            names, stands, reads, _, _, training, crowded = cells
+            found |= dict.fromkeys(names.split(", "), (stands, reads, training, crowded))
+    return found
 
 
 def test_every_aggregate_of_the_table_is_in_the_family():

@@ -367,6 +367,44 @@ def test_plan_names_features_that_duckdb_computes_by_calling_python(repo: Path, 
     assert "never different" not in shown
 
 
+LABELS = """
+from featurekit import FeatureView, feature
+from featurekit.aggregates import Count
+
+from features import customer, orders
+
+
+@feature
+def lift(orders_next_3d: int) -> float:
+    return float(orders_next_3d) ** 2.5
+
+
+customer_future = FeatureView(
+    "customer_future",
+    entities=[customer],
+    source=orders,
+    features={"orders_next_3d": Count(window="3d", ahead=True), "lift": lift},
+)
+"""
+
+
+def test_plan_names_aggregates_that_python_computes_over_lists(repo: Path, run: Run) -> None:
+    edit(repo / "features.py", "Mean(amount", "Skew(amount")
+    edit(repo / "features.py", "Mean", "Skew")
+    found = run("plan", "--json").json["notes"]["python_in_duckdb"]
+    assert found == {"customer_orders.mean_order_30d": ["Skew over lists of inputs"]}
+    assert "Skew over lists of inputs" in run("plan").out
+    assert "Skew over lists of inputs" in run("apply").out
+
+
+def test_plan_names_transforms_of_labels_that_duckdb_computes_by_calling_python(
+    repo: Path, run: Run
+) -> None:
+    (repo / "future.py").write_text(LABELS, encoding="utf-8")
+    found = run("plan", "--json").json["notes"]["python_in_duckdb"]
+    assert list(found) == ["customer_future.lift"]
+
+
 def test_apply_says_which_services_wait_for_a_backfill(repo: Path, run: Run) -> None:
     assert run("apply", "--json").json["waiting"] == ["checkout"]
     assert run("materialize", "--json").json["went_live"] == ["checkout"]
