@@ -145,8 +145,9 @@ def repo_for(folder: Path, pipeline: str, redis_url: str) -> tuple[Path, dict[st
     wrapper = commands / "featurekit"
     wrapper.write_text(_WRAPPER.format(root=ROOT, python=shlex.quote(sys.executable)))
     wrapper.chmod(0o755)
-    for name in ("python", "python3"):
-        (commands / name).symlink_to(sys.executable)
+    for name in ("python", "python3"):  # a link would leave the virtual environment
+        (commands / name).write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+        (commands / name).chmod(0o755)
     env = {
         **os.environ,
         "PATH": f"{commands}:{os.environ['PATH']}",
