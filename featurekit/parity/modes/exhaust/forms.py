@@ -7,6 +7,7 @@ A form times a type is a `Space`, with a service of its own.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -30,14 +31,15 @@ _KEPT = (None, True, True, False, True)
 @dataclass(frozen=True, slots=True)
 class Form:
     """A way in which events count. `window` are parameters of each aggregate, or None for a view of
-    latest rows. `values` is how many of the values of a type it is tried with; with `ids` events
-    share so many ids, and with `ops` they also correct and delete one another (T7). `gaps` are
-    lengths of time after which an event has another effect, beside those that the bounds of the
-    windows tell."""
+    latest rows, which may have a `where`. `values` is how many of the values of a type it is tried
+    with; with `ids` events share so many ids, and with `ops` they also correct and delete one
+    another (T7). `gaps` are lengths of time after which an event has another effect, beside those
+    that the bounds of the windows tell."""
 
     name: str
     window: Mapping[str, Any] | None
     ttl: str | None = None
+    where: str | None = None
     values: int = 5
     ids: int = 0
     ops: tuple[str, ...] = ()
@@ -58,10 +60,12 @@ FORMS: tuple[Form, ...] = (
     Form("rows in a window where", {"window": "9s", "rows": 2, "where": "kept"}),
     Form("session", {"window": "20s", "session": "4s"}, gaps=(4 * SECOND,)),
     Form("window in a ttl", {"window": "9s"}, ttl="3s"),
+    Form("by category", {"window": "9s", "by": "kept", "top": 1}),
     Form("ids", {"window": "9s"}, values=3, ids=2),
     Form("corrections", {"window": "9s"}, values=2, ids=2, ops=("upsert", "delete")),
     Form("latest row", None),
     Form("latest row in a ttl", None, ttl="3s"),
+    Form("latest row where", None, where="kept"),
     Form("latest row of corrections", None, values=2, ids=2, ops=("upsert", "delete")),
 )
 
@@ -130,6 +134,7 @@ class Space:
             source=self.source,
             features=features,
             ttl=self.form.ttl,
+            where=self.form.where,
         )
         return FeatureService("s", features=[view])
 
@@ -159,7 +164,8 @@ class Space:
             return
         for name, kind in BY_NAME.items():
             for params in SAMPLES.get(name, ({},)):
-                told = "_".join([name, *(str(p) for p in params.values())]).replace(".", "_")
+                told = re.sub(r"[^A-Za-z0-9]+", "_", " ".join([name, *map(str, params.values())]))
+                told = told.rstrip("_")
                 one = self._aggregate(kind, params) if self._named(told) else None
                 if one is not None:
                     yield told, one
@@ -171,7 +177,8 @@ class Space:
         """The aggregate in this form; None where it takes no such values, or no such window."""
         assert self.form.window is not None
         try:
-            one = kind(("x", "kept") if kind.paired else "x", **params, **self.form.window)
+            given = ("x", "kept") if kind.paired else "x"
+            one = kind(given, **{**self.form.window, **params})
             compile_service(self._asking({"one": one}))
         except DefinitionError:
             return None
