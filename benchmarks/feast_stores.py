@@ -40,22 +40,26 @@ WIDE, NARROW = 50, 10
 SETTLED_S = 3
 """Until then a file that was just written is hashed each time."""
 HISTORICAL = {
-    "smoke": (2_000, 20_000),
-    "medium": (100_000, 1_000_000),
-    "full": (1_000_000, 10_000_000),
+    "smoke": [(2_000, 20_000)],
+    "medium": [(100_000, 1_000_000)],
+    "full": [(100_000, 1_000_000), (1_000_000, 10_000_000)],
 }
 MATERIALISED = {"smoke": 20_000, "medium": 1_000_000, "full": 1_000_000}
+APPLIED = {"smoke": 20, "medium": 500, "full": 500}
 
 
 def results(size: str, runs: int) -> Iterator[Result]:
-    """Historical features, materialisation, online features; nothing where Feast is absent."""
+    """Historical features, materialisation, online features, and an apply; nothing where Feast is
+    absent."""
     if not installed():
         return
     with tempfile.TemporaryDirectory() as name, ExitStack() as servers:
         folder = Path(name)
-        yield from _historical(folder / "historical", *HISTORICAL[size], runs)
+        for labels, events in HISTORICAL[size]:
+            yield from _historical(folder / f"historical_{events}", labels, events, runs)
         yield from _materialized(folder / "materialised", MATERIALISED[size], runs, servers)
         yield from _online(folder / "online", runs, servers)
+        yield from _applied(folder / "applied", APPLIED[size], servers)
 
 
 class Repo:
@@ -165,7 +169,8 @@ def _historical(folder: Path, labels: int, events: int, runs: int) -> Iterator[R
             repo = Repo(folder / name, folder / "rows.parquet", NARROW, None, ours=name == OURS)
             works[name] = partial(repo.historical, frame)
         wall = interleaved(works, runs)
-    yield Result("Feast: get_historical_features", size, "s", wall, NAME, 1 / 8)
+    goal = 1 / 8 if labels >= 100_000 else None
+    yield Result("Feast: get_historical_features", size, "s", wall, NAME, goal)
     cpu = {name: told["cpu"] for name, told in alone.items()}
     yield Result("the same, CPU of one call", size, "s", cpu, NAME)
     peak = {name: told["peak"] for name, told in alone.items()}
@@ -233,6 +238,92 @@ def _online(folder: Path, runs: int, servers: ExitStack) -> Iterator[Result]:
         for what, number, claimed in (("", "p50", goal), (", p99", "p99", None)):
             shown = {name: getattr(found, number) for name, found in taken.items()}
             yield Result(f"Feast: get_online_features{what}", size, "s", shown, NAME, claimed)
+
+
+def _applied(folder: Path, views: int, servers: ExitStack) -> Iterator[Result]:
+    """`apply` of a repo that publishes its views to a new registry, from its modules on; and
+    Feast's own, of as many views in memory."""
+    url = servers.enter_context(scratch_redis())
+    wall, cpu = {}, {}
+    for name, work in ((OURS, partial(_publish, folder / "ours", views, url)),
+                       (NAME, partial(_apply_to_feast, folder / "feast", views, url))):  # fmt: skip
+        made = work()
+        began, spent = time.perf_counter(), time.process_time()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            store = made()
+        wall[name], cpu[name] = time.perf_counter() - began, time.process_time() - spent
+        assert len(store.list_feature_views()) >= views
+    size = f"{views} views of {NARROW} features, SQLite"
+    yield Result("Feast: apply", size, "s", wall, NAME, 1 if views >= 500 else None)
+    yield Result("the same, CPU of the process", size, "s", cpu, NAME)
+
+
+def _settings_of(folder: Path, stores: dict[str, Any]) -> dict[str, Any]:
+    registry = {"registry_type": "sql", "path": f"sqlite:///{folder / 'registry.sqlite'}"}
+    return {
+        "project": "bench", "provider": "local", "registry": registry,
+        "entity_key_serialization_version": 3, **stores,
+    }  # fmt: skip
+
+
+def _publish(folder: Path, views: int, url: str) -> Callable[[], Any]:
+    from feast import FeatureStore as Feast
+
+    from featurekit import FeatureStore
+
+    folder.mkdir(parents=True)
+    settings = _settings_of(folder, _ours(url)) | {"featurekit": {"publish": "feast"}}
+    (folder / "feature_store.yaml").write_text(json.dumps(settings), encoding="utf-8")
+    columns = ", ".join(f'"f{i}": float' for i in range(NARROW))
+    sums = ", ".join(f'"sum_{i}": Sum("f{i}", window="7d")' for i in range(NARROW))
+    lines = ["from featurekit import Entity, EventSource, FeatureView"]
+    lines += [
+        "from featurekit.aggregates import Sum",
+        'key = Entity("key", join_keys={"key": int})',
+    ]
+    for i in range(views):
+        lines += [
+            f'source_{i} = EventSource("rows_{i}", path="rows_{i}.parquet", timestamp_field="at",',
+            f'    schema={{"key": int, {columns}}})',
+            f'view_{i} = FeatureView("view_{i}", entities=[key], source=source_{i},',
+            f"    features={{{sums}}})",
+        ]
+    (folder / "features.py").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    def apply() -> Any:
+        with FeatureStore(folder) as store:
+            store.apply()
+        return Feast(repo_path=str(folder))
+
+    return apply
+
+
+def _apply_to_feast(folder: Path, views: int, url: str) -> Callable[[], Any]:
+    from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig
+    from feast.types import Float64, Int64
+    from feast.value_type import ValueType
+
+    folder.mkdir(parents=True)
+    key = Entity(name="key", join_keys=["key"], value_type=ValueType.INT64)
+    schema = [Field(name="key", dtype=Int64)]
+    schema += [Field(name=f"f{i}", dtype=Float64) for i in range(NARROW)]
+    made: list[Any] = [key]
+    for i in range(views):
+        source = FileSource(name=f"rows_{i}", path=f"rows_{i}.parquet", timestamp_field="at")
+        made.append(
+            FeatureView(
+                name=f"view_{i}", entities=[key], ttl=365 * DAY, source=source, schema=schema
+            )
+        )
+    config = RepoConfig(repo_path=folder, **_settings_of(folder, _own(url)))
+
+    def apply() -> Any:
+        store = FeatureStore(config=config)
+        store.apply(made)
+        return store
+
+    return apply
 
 
 if __name__ == "__main__":

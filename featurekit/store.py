@@ -932,6 +932,7 @@ class FeatureStore(Named):
         self,
         *,
         log: str | Path | None = None,
+        share: float | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Profiled:
         """Keep profiles of what the serving log (or `log`) has that was not read before.
@@ -939,14 +940,17 @@ class FeatureStore(Named):
         They are kept in the state folder, by service, feature and part of time: counts, exact
         extremes and sums, sketches of quantiles and of distinct values, and values of few enough
         kinds. Each row counts once, whatever the order and the number of readings. `featurekit:
-        monitoring: profiles:` says how long a part is, and how long it is kept. `progress` is told
-        of the rows that were read. The rows and files that were read come back.
+        monitoring: profiles:` says how long a part is, and how long it is kept. With a `share`,
+        above 0 and at most 1, counting takes at most so much of one processor, and rests in
+        between. `progress` is told of the rows that were read. The rows and files that were read
+        come back.
 
-        ConfigError where there is no log, DataError for a file that cannot be read.
+        ConfigError where there is no log, DataError for a file that cannot be read, ArgumentError
+        for another share.
         """
         from featurekit.monitor.profiles.keep import keep_profiles
 
-        return keep_profiles(self.parts, log, progress)
+        return keep_profiles(self.parts, log, share, progress)
 
     @checked
     def profile_of(
@@ -964,6 +968,25 @@ class FeatureStore(Named):
         from featurekit.monitor.profiles.kept import profile_of
 
         return profile_of(self.parts, service, window, end)
+
+    @checked
+    def profile_training_set(
+        self, training: TrainingSet, *, every: Duration | None = None
+    ) -> list[dict[str, Any]]:
+        """What the rows of a training set are, a dict for each feature and label, as `profile_of`
+        says what was served; with `every`, for each part of time of the rows' instants too, and
+        `start` is its begin.
+
+        Neither the order of the rows nor the engine and the processes that compute them change a
+        bit of it (A2). The rows are computed for it, once more if they were computed before;
+        `get-historical --profile` counts them as it writes them. Nothing is kept. Beside the rows
+        eight bytes of each one are in memory. DefinitionError for an `every` that is no duration.
+        """
+        from featurekit.core.durations import duration_us
+        from featurekit.monitor.profiles.training import profile_training_set
+
+        part = None if every is None else duration_us(every, what="every")
+        return profile_training_set(training, part)
 
     @checked
     def push_outcomes(self, service: str, rows: Any) -> PushedOutcomes:

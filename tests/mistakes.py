@@ -204,6 +204,8 @@ MODULE_MISTAKES = [
         "import Count, Last, Mean, Quantile, Sum",
         "import Count, Last, Mean, Quantile\nfrom featurekit import Sum",
     ),
+    edit("aggregate_that_is_not_imported", "Last, Mean, Quantile, Sum", "Last, Mean, Quantile"),
+    edit("name_that_is_not_imported", "import Entity, EventSource", "import EventSource"),
     edit(
         "aggregate_of_another_name",
         "import Count, Last, Mean, Quantile, Sum",

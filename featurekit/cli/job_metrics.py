@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurekit.cli.arguments import argument, port
+from featurekit.core.screen import warn
 
 if TYPE_CHECKING:
     from featurekit.feed.consume import Consumer
@@ -74,7 +75,7 @@ def measured(
         metrics = _made(job, store, arguments, consumer)
         tally = Tally(metrics)
         if metrics is not None and arguments.metrics_file is not None:
-            stack.enter_context(metrics.written(arguments.metrics_file, _warn))
+            stack.enter_context(metrics.written(arguments.metrics_file, warn))
         if metrics is not None and arguments.metrics_port is not None:
             from featurekit.monitor.metrics import served
 
@@ -118,7 +119,3 @@ def counts(of: str, **numbers: int) -> Counts:
     from featurekit.monitor.jobs import Counts
 
     return Counts(of, **numbers)
-
-
-def _warn(text: str) -> None:
-    print(f"featurekit: warning: {text}", file=sys.stderr, flush=True)

@@ -137,6 +137,7 @@ EXAMPLES: dict[str, str] = {
     "target": '"churn@3"',
     "positive": '"churned"',
     "cut": "0.5",
+    "share": "0.1",
     "horizon": '"30d"',
     "logs": '["served"]',
     "feature": '"spend_7d"',

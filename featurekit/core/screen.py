@@ -165,6 +165,11 @@ def _fault(error: BaseException) -> dict[str, Any]:
     return {**said, "faults": faults} if faults else said
 
 
+def warn(text: str) -> None:
+    """A warning on standard error."""
+    print(f"featurekit: warning: {text}", file=sys.stderr, flush=True)
+
+
 def _console(file: IO[str]) -> Console:
     from rich.console import Console
 

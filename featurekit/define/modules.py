@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import Any
 
 from featurekit.core.calls import near
@@ -289,6 +289,31 @@ def _aggregate(name: str) -> str:
     return "" if asked is None else f"{asked} It is imported from featurekit.aggregates"
 
 
+def _home(name: str) -> str:
+    """The module of featurekit that a definition imports so exact a name from; "" if none is."""
+    from featurekit.aggregates import BY_NAME
+
+    if name in BY_NAME:
+        return "featurekit.aggregates"
+    public = getattr(sys.modules["featurekit"], "__all__", ())
+    return "featurekit" if name in public else ""
+
+
+def _of_undefined(name: str, trace: TracebackType) -> str:
+    """What to write instead of a name that a module uses and does not have."""
+    if home := _home(name):
+        return f"write `from {home} import {name}`"
+    last = list(traceback.walk_tb(trace))[-1][0]
+    known = [
+        n
+        for n, v in {**last.f_globals, **last.f_locals}.items()
+        if not n.startswith("_") and not isinstance(v, Broken)
+    ]
+    close = near(name, [*known, *dir(builtins)])
+    from_another = _aggregate(name) if name[:1].isupper() else ""
+    return _question(close) or from_another or "define or import it first"
+
+
 def _hint(error: BaseException) -> str:
     """What to write instead, where an exception of Python tells."""
     name = getattr(error, "name", None)
@@ -310,15 +335,7 @@ def _hint(error: BaseException) -> str:
                 return f"{instead_of(wanted)} {name} has {', '.join(known)}"
             return near(wanted, known, listed=f"{name} has")
         case NameError() if name and error.__traceback__:
-            last = list(traceback.walk_tb(error.__traceback__))[-1][0]
-            known = [
-                n
-                for n, v in {**last.f_globals, **last.f_locals}.items()
-                if not n.startswith("_") and not isinstance(v, Broken)
-            ]
-            close = near(name, [*known, *dir(builtins)])
-            from_another = _aggregate(name) if name[:1].isupper() else ""
-            return _question(close) or from_another or "define or import it first"
+            return _of_undefined(name, error.__traceback__)
         case AttributeError() if name:
             known = [one for one in dir(error.obj) if not one.startswith("_")]
             of_aggregates = getattr(error.obj, "__name__", "") == "featurekit.aggregates"

@@ -14,6 +14,7 @@ from featurekit.log.outcomes import OutcomeFile, outcomes_folder, read_outcomes,
 from featurekit.log.profiles import forget_few
 from featurekit.log.served.block import is_forgotten, rows_by_request
 from featurekit.log.tombstones import Secret, Tombstone, read_secret
+from featurekit.project.kept_profiles import profile_place
 from featurekit.project.project import Project
 
 _Columns = Mapping[str, str]
@@ -128,7 +129,7 @@ def strip_served(project: Project, tombstone: Tombstone, logs: Sequence[str | Pa
     secret = read_secret(project.state_dir, [tombstone])
     gone = ForgottenRows(project, [tombstone], secret, ever=True)
     rows = sum(place.strip(gone) for place in project.served_places(logs))
-    forget_few(project.state_dir)
+    forget_few(profile_place(project))
     return rows
 
 
@@ -176,6 +177,6 @@ def strip_late(project: Project) -> int:
     gone = ForgottenRows(project, tombstones, secret, ever=False)
     rows = sum(place.strip(gone) for place in project.served_places())
     if rows:
-        forget_few(project.state_dir)
+        forget_few(profile_place(project))
     strip_outcomes_of(project, tombstones, ever=False)
     return rows

@@ -9,24 +9,22 @@ it is there whole or not at all, so that each row counts once.
 from __future__ import annotations
 
 import json
-import uuid
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from featurekit.aggregates.quantiles import bucket, edges
 from featurekit.core.few import LEAST_ENTITIES
-from featurekit.core.files import locked, sync_folder, write_whole
-from featurekit.core.openness import make_folder
-from featurekit.errors import DataError, OnlineError
+from featurekit.errors import DataError
+from featurekit.log.profile_places import Overtaken, ProfilePlace
 
 FORMAT = 1
 MOST_DISTINCT = 1_000
 """A column of more distinct values than that has none of them counted."""
-_PATIENCE_S = 60.0
+_TRIES = 20
+_DAY_US = 86_400_000_000
 Profile = dict[str, Any]
 """What is counted of the rows of a service: `rows`, rows of `versions`, `columns` by name and type,
 and `repeats` of entities by view and keys."""
@@ -159,48 +157,30 @@ class Reading:
         return zlib.compress(json.dumps(told, sort_keys=True, separators=(",", ":")).encode())
 
 
-def profiles_folder(state_dir: Path) -> Path:
-    """Where profiles are kept."""
-    return state_dir / "profiles"
+def read(place: ProfilePlace) -> dict[str, Reading]:
+    """The readings that are in force, by their names. DataError for one that cannot be read."""
+    return _listed(place)[1]
 
 
-@contextmanager
-def held(state_dir: Path) -> Iterator[Path]:
-    """The folder of profiles, while no other process writes there."""
-    folder = profiles_folder(state_dir)
-    make_folder(folder)
-    with locked(folder / ".lock", wait_s=_PATIENCE_S) as mine:
-        if mine is None:
-            raise OnlineError(
-                f"another process has been working on {folder} for {_PATIENCE_S:.0f} s; end it, "
-                "and run this again"
-            )
-        yield folder
-
-
-def add(folder: Path, reading: Reading) -> None:
-    """Write a reading into the folder, which is `held`. It is there whole and for good when this
-    returns."""
-    path = folder / f"{uuid.uuid4().hex}.profile"
-    write_whole(path, reading.encoded(), durable=True)
-    sync_folder(str(folder))
-
-
-def read(state_dir: Path) -> dict[Path, Reading]:
-    """The readings that are in force, by their files. DataError for one that cannot be read."""
-    found: dict[Path, Reading] = {}
-    for path in sorted(profiles_folder(state_dir).glob("*.profile")):
+def _listed(place: ProfilePlace) -> tuple[list[str], dict[str, Reading]]:
+    """All names that are there, and the readings that are in force."""
+    found: dict[str, Reading] = {}
+    names = place.names()
+    for name in names:
         try:
-            found[path] = _decoded(path.read_bytes())
+            found[name] = _decoded(place.get(name))
         except FileNotFoundError:  # merged into another one meanwhile, which is read below
-            return read(state_dir)
+            return _listed(place)
         except (OSError, ValueError, KeyError, TypeError, zlib.error) as error:
             raise DataError(
-                f"{path} cannot be read: {error}; put it back from a copy, or remove the folder, "
-                "so that profiles are made anew of what the log still has"
+                f"{place.shown(name)} cannot be read: {error}; put it back from a copy, or remove "
+                "the folder, so that profiles are made anew of what the log still has"
             ) from None
     replaced = {name for one in found.values() for name in one.replaces}
-    return {path: one for path, one in found.items() if path.name not in replaced}
+    if place.shared:
+        last = max((name for name, one in found.items() if one.replaces), default="")
+        replaced |= {name for name in found if name < last}
+    return names, {name: one for name, one in found.items() if name not in replaced}
 
 
 def _decoded(data: bytes) -> Reading:
@@ -232,40 +212,64 @@ def together(readings: Iterable[Reading], every: int) -> Reading:
     return made
 
 
-def compact(folder: Path, state_dir: Path, every: int, *, since: int) -> None:
-    """Make one file of all, without parts of before `since`, and without the names of files that
-    their log has no longer. The folder is `held`; a crash leaves the old files beside the new one,
-    which says that they are not read."""
-    before = read(state_dir)
+def compact(place: ProfilePlace, every: int, *, since: int) -> None:
+    """Make one reading of all, without parts of before `since`, and without the names of files that
+    their log has no longer. The place is `held`; a crash leaves the old readings beside the new
+    one, which says that they are not read."""
+    there, before = _listed(place)
     whole = together(before.values(), every)
     kept = {
         service: {start: one for start, one in parts.items() if start >= since}
         for service, parts in whole.profiles.items()
     }
-    taken = {log: _still(log, names) for log, names in whole.taken.items()}
-    old = sorted(folder.glob("*.profile"))
-    add(folder, Reading(every, kept, taken, tuple(path.name for path in before)))
-    for path in old:
-        path.unlink(missing_ok=True)
+    still = _still_elsewhere if place.shared else _still
+    taken = {log: still(log, names, since - every) for log, names in whole.taken.items()}
+    _replace(place, there, Reading(every, kept, taken, tuple(before)))
 
 
-def _still(log: str, names: list[str]) -> list[str]:
+def _replace(place: ProfilePlace, there: Sequence[str], reading: Reading) -> None:
+    """Add a reading in the place of all that was there when it was made."""
+    place.add(reading.encoded())
+    for name in there:
+        place.remove(name)
+
+
+def _still(log: str, names: list[str], since: int) -> list[str]:
     if log.startswith("stream:"):
         return sorted(names, key=lambda id_: tuple(map(int, id_.split("-"))))[-1:]
     return [name for name in names if (Path(log) / name).exists()]
 
 
-def forget_few(state_dir: Path) -> None:
+def _still_elsewhere(log: str, names: list[str], since: int) -> list[str]:
+    """As `_still`, where a file may lie on another machine: its name begins with the instant of its
+    first row, so what is older than all that is kept may go."""
+    if log.startswith("stream:"):
+        return _still(log, names, since)
+    return [name for name in names if not name[:20].isdigit() or int(name[:20]) >= since - _DAY_US]
+
+
+def forget_few(place: ProfilePlace) -> None:
     """Take out of all profiles what few entities have, after one of them was forgotten."""
-    if not profiles_folder(state_dir).exists():
+    if not place.exists():
         return
-    with held(state_dir) as folder:
-        before = read(state_dir)
-        for path, one in before.items():
-            stripped = {
-                service: {start: without_few(profile) for start, profile in parts.items()}
-                for service, parts in one.profiles.items()
-            }
-            made = Reading(one.every, stripped, one.taken, one.replaces)
-            write_whole(path, made.encoded(), durable=True)
-        sync_folder(str(folder))
+    for _ in range(_TRIES):
+        try:
+            with place.held():
+                _forget_few(place)
+            return
+        except Overtaken as error:
+            told = error
+    raise told
+
+
+def _forget_few(place: ProfilePlace) -> None:
+    there, before = _listed(place)
+    if not before:
+        return
+    every = next(iter(before.values())).every
+    whole = together(before.values(), every)
+    stripped = {
+        service: {start: without_few(profile) for start, profile in parts.items()}
+        for service, parts in whole.profiles.items()
+    }
+    _replace(place, there, Reading(every, stripped, whole.taken, tuple(before)))

@@ -72,6 +72,7 @@ _GAUGES = {
 }
 _SECONDS = "featurekit_job_seconds"
 _BUCKETS = (0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0)
+_FILE = "file"
 _OUTCOMES = ("done", "failed")
 _EVERY_S, _FRESH_S = 15.0, 1.0
 _Key = tuple[str, tuple[tuple[str, str], ...]]
@@ -241,13 +242,15 @@ class JobMetrics(Collector):
             if family.type in ("counter", "histogram") and family.name.startswith("featurekit_job"):
                 for sample in family.samples:
                     if sample.labels.get("task") == self.job:
-                        self._before[_key(sample.name, sample.labels)] = sample.value
+                        labels = {n: v for n, v in sample.labels.items() if n != _FILE}
+                        self._before[_key(sample.name, labels)] = sample.value
 
     def write(self, path: Path) -> None:
         """Write the metrics whole, for the textfile collector of node_exporter: to a file beside
-        `path`, which is then renamed. ConfigError where that fails."""
+        `path`, which is then renamed. Each has the name of the file as a label, since the collector
+        refuses all files where two have one series. ConfigError where that fails."""
         try:
-            write_to_textfile(str(path), self)
+            write_to_textfile(str(path), _Labelled(self, path.stem))
         except OSError as error:
             raise ConfigError(
                 f"--metrics-file {path} cannot be written: {error.strerror or error}"
@@ -279,6 +282,21 @@ class JobMetrics(Collector):
                 self.write(path)
             except ConfigError as error:
                 warn(str(error))
+
+
+class _Labelled(Collector):
+    """Metrics with the name of their file as a label."""
+
+    def __init__(self, metrics: Collector, file: str) -> None:
+        self._metrics, self._file = metrics, file
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._metrics.collect():
+            metric.samples = [
+                sample._replace(labels={**sample.labels, _FILE: self._file})
+                for sample in metric.samples
+            ]
+            yield metric
 
 
 def _of_metric(metric: Metric, sample: str) -> bool:

@@ -85,6 +85,9 @@ Connect = Callable[[], Any]
 """Gives a DuckDB connection for one piece of work."""
 TakeSnapshot = Callable[[Any, View], Snapshot]
 """Reads the events of a view's source, for a connection."""
+Observer = Callable[[Sequence[Any], Sequence[Any], Sequence[Any], Any], None]
+"""Is told of a batch of rows: Arrow arrays of the columns of `names`, those of their statuses,
+those of the join keys, and the instants in microseconds, UTC."""
 
 
 class TrainingSet(Named):
@@ -138,6 +141,8 @@ class TrainingSet(Named):
         """Where it is made."""
         self.profiled = False
         """Whether the next computation counts what `contract` says of the columns."""
+        self.observer: Observer | None = None
+        """Told of each batch of the next computation."""
         self._statistics: dict[str, Any] | None = None
         self._manifest: dict[str, Any] | None = None
         self._profile: dict[str, ColumnProfile] | None = None
@@ -477,6 +482,15 @@ class TrainingSet(Named):
         assert self._statistics is not None
         return self._statistics
 
+    def compute(self, observer: Observer) -> None:
+        """Compute the rows, once more if they were computed before, and tell the observer."""
+        self.observer = observer
+        self._consume()
+
+    @property
+    def _tells_statuses(self) -> bool:
+        return self._statuses or self.profiled or self.observer is not None
+
     def _consume(self) -> None:
         with self.home.telling(None) as tell:
             run = _TrainingRun(self)
@@ -565,7 +579,7 @@ class _TrainingRun:
             service,
             [*self.events[:features], *self.arrived[features:]],
             self.frame.table,
-            statuses=owner._statuses or owner.profiled,
+            statuses=owner._tells_statuses,
             buckets=owner._buckets,
             elsewhere=None
             if owner._elsewhere is None
@@ -604,7 +618,7 @@ class _TrainingRun:
                 labels,
                 name,
                 known_at=None if v < features else owner._known_at,
-                statuses=owner._statuses or owner.profiled,
+                statuses=owner._tells_statuses,
                 buckets=owner._buckets or buckets_for(engine),
             )
 
@@ -684,6 +698,8 @@ class _TrainingRun:
         strict = _strict(service)
         counts = LabelCounts(owner._of, owner.names)
         profile = RowProfile(owner.types) if owner.profiled else None
+        observer, owner.observer = owner.observer, None
+        instants: Any = None if observer is None else self._instants()
         keys = [self.schema.names.index(name) for name in owner._of.features.join_keys]
         at, head = 0, self.schema.empty_table()
         for given, made in zip(self._given(), self._features(), strict=False):
@@ -696,9 +712,13 @@ class _TrainingRun:
             batch = pa.RecordBatch.from_arrays([*given, *cast], schema=self.schema)
             digest.update(batch)
             counts.update(made, cast)
-            if profile is not None:
+            if profile is not None or observer is not None:
                 statuses = [made.column(f"t{o}") for o in range(len(service.outputs))]
-                profile.update(cast[: len(statuses)], statuses, [batch.column(i) for i in keys])
+                told = cast[: len(statuses)], statuses, [batch.column(i) for i in keys]
+                if profile is not None:
+                    profile.update(*told)
+                if observer is not None:
+                    observer(*told, instants.slice(at, batch.num_rows))
             if not at:
                 head = pa.Table.from_batches([batch.take(pa.array(range(min(_SHOWN, len(batch)))))])
             at += batch.num_rows
@@ -780,6 +800,10 @@ class _TrainingRun:
                 self.con.execute(f"CREATE TEMP TABLE {relation} AS SELECT * FROM {self.joined.sql}")
             sql = f"SELECT * EXCLUDE (__rid) FROM {relation} ORDER BY __rid"
             yield from _even(self.con.sql(sql).to_arrow_reader(_BATCH))
+
+    def _instants(self) -> Any:
+        found = self.con.sql(f"SELECT __t FROM {self.frame.table} ORDER BY __rid")
+        return found.to_arrow_table().column(0)
 
     def _given(self) -> Iterator[list[Any]]:
         """The frame's own columns, in batches of `_BATCH`."""

@@ -27,6 +27,7 @@ from featurekit.core.calls import near
 from featurekit.core.durations import duration_us
 from featurekit.core.missing import no_folder
 from featurekit.core.postgres import SCHEMES
+from featurekit.define.object_stores import no_objects, scheme_of
 from featurekit.errors import ConfigError, DefinitionError
 from featurekit.online.store.limits import DEFAULT, Limits
 from featurekit.online.store.login import Login
@@ -169,11 +170,13 @@ class OpenLineageConfig(BaseModel):
 
 class ProfilesConfig(BaseModel):
     """How profiles of the serving log are kept (`featurekit monitor profile`): by parts of time
-    that are `every` long, for as long as `keep`."""
+    that are `every` long, for as long as `keep`. `folder` is a folder of S3; without it they lie in
+    the state folder."""
 
     model_config = ConfigDict(extra="forbid")
     every: str = "1d"
     keep: str = "400d"
+    folder: str | None = None
 
     @field_validator("every", "keep")
     @classmethod
@@ -182,6 +185,19 @@ class ProfilesConfig(BaseModel):
             duration_us(written, what="every")
         except DefinitionError as error:
             raise ValueError(str(error).partition(": ")[2]) from None
+        return written
+
+    @field_validator("folder")
+    @classmethod
+    def _of_s3(cls, written: str | None) -> str | None:
+        if written is None:
+            return None
+        wrong = scheme_of(written) != "s3" or no_objects(written) is not None
+        if wrong or any(sign in written for sign in "*?[#"):
+            raise ValueError(
+                'is no folder of S3; write the bucket and a folder, as in "s3://bucket/profiles", '
+                "or leave it out"
+            )
         return written
 
 
@@ -791,6 +807,7 @@ EXAMPLES = {
     "featurekit.monitoring.profiles": "{every: 1d, keep: 400d}",
     "featurekit.monitoring.profiles.every": "1d",
     "featurekit.monitoring.profiles.keep": "400d",
+    "featurekit.monitoring.profiles.folder": '"s3://bucket/profiles"',
 }
 """How each setting that featurekit reads may be written."""
 

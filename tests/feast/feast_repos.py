@@ -126,7 +126,8 @@ class Repo:
         )
         job = self.store.get_historical_features(frame, list(refs), **options)
         table = job.to_arrow()
-        return {ref.split(":")[1]: table[ref.split(":")[1]].to_pylist() for ref in refs}
+        names = [ref.split(":")[1] for ref in refs]
+        return {name: table[name].to_pylist(maps_as_pydicts="strict") for name in names}
 
     def online(self, refs: Sequence[str], keys: Sequence[Any]) -> dict[str, list]:
         """The same, from the online store."""

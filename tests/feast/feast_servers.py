@@ -37,9 +37,7 @@ def environment() -> dict[str, str]:
 @contextmanager
 def serving(folder: Path, *arguments: str, ready: str) -> Iterator[str]:
     """A server of Feast in a process of its own; the URL of what it serves."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = _free_port()
     log = folder / f"{arguments[0]}.log"
     with log.open("w") as written:
         process = subprocess.Popen(
@@ -61,6 +59,39 @@ def serving(folder: Path, *arguments: str, ready: str) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(timeout=60)
+
+
+@contextmanager
+def serving_registry(folder: Path) -> Iterator[str]:
+    """Feast's server of a repo's registry, in a process of its own; what `path:` of a remote
+    registry is to say."""
+    port = _free_port()
+    log = folder / "serve_registry.log"
+    with log.open("w") as written:
+        process = subprocess.Popen(
+            [FEAST, "serve_registry", "-p", str(port)], cwd=folder, env=environment(),
+            stdout=written, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        end = time.monotonic() + 120
+        while True:
+            assert process.poll() is None, log.read_text("utf-8")
+            assert time.monotonic() < end, log.read_text("utf-8")
+            try:
+                socket.create_connection(("localhost", port), timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.2)
+        yield f"localhost:{port}"
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def post(url: str, body: Any, **headers: str) -> Any:

@@ -192,15 +192,20 @@ def store(written: tuple[Path, Imported]) -> Iterator[FeatureStore]:
 @pytest.fixture(scope="module")
 def feast_store(feast_repo: Path) -> Any:
     """The Feast repo, applied."""
+    return applied(feast_repo)
+
+
+def applied(folder: Path) -> Any:
+    """A Feast repo, once it is applied."""
     from feast import FeatureStore as Feast
 
     script = "from feast.cli.cli import cli; cli()"
     told = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script, "-c", str(feast_repo), "apply"],
-        capture_output=True, text=True, check=False, cwd=feast_repo,
+        [sys.executable, "-W", "ignore", "-c", script, "-c", str(folder), "apply"],
+        capture_output=True, text=True, check=False, cwd=folder,
     )  # fmt: skip
     assert told.returncode == 0, told.stdout + told.stderr
-    return Feast(str(feast_repo))
+    return Feast(str(folder))
 
 
 FRAME = {
@@ -463,3 +468,71 @@ def test_the_loaded_repo_has_the_services_of_feast(written: tuple[Path, Imported
     repo = load_repo(written[0])
     assert set(repo.services) == {"quotes", "driver_extra"}
     assert repo.unnamed == []
+
+
+OURS = """\
+project: drivers
+provider: local
+registry: data/registry.db
+entity_key_serialization_version: 3
+offline_store: {type: featurekit.plugins.feast.FeaturekitOfflineStore}
+online_store: {type: featurekit.plugins.feast.FeaturekitOnlineStore, redis_url: "REDIS"}
+batch_engine: {type: featurekit.plugins.feast.FeaturekitEngine}
+"""
+ALIKE = """\
+from datetime import timedelta
+
+from feast import BatchFeatureView, Entity, FeatureService, FeatureView, Field, FileSource
+from feast.types import Float64, Int64, String
+
+driver = Entity(name="driver", join_keys=["driver_id"])
+stats = FileSource(
+    name="stats", path="data/stats.parquet", timestamp_field="event_timestamp",
+    created_timestamp_column="created",
+)
+untied = FileSource(name="untied", path="data/untied.parquet", timestamp_field="event_timestamp")
+seen = FeatureView(
+    name="seen", entities=[driver], ttl=timedelta(days=2), source=stats,
+    schema=[Field(name="driver_id", dtype=Int64), Field(name="rate", dtype=Float64)],
+)
+ties = FeatureView(
+    name="ties", entities=[driver], source=untied, ttl=timedelta(days=2),
+    schema=[Field(name="driver_id", dtype=Int64), Field(name="trips", dtype=Int64),
+            Field(name="city", dtype=String)],
+)
+turned = BatchFeatureView(
+    name="turned", mode="python", entities=[driver], source=untied, ttl=timedelta(days=2),
+    schema=[Field(name="driver_id", dtype=Int64), Field(name="city", dtype=String),
+            Field(name="trips", dtype=Int64)],
+)
+everything = FeatureService(name="everything", features=[seen, ties])
+"""
+
+
+def test_on_featurekit_s_own_stores_only_what_changes_is_called_so(
+    tmp_path: Path, redis_url: str
+) -> None:
+    import pandas as pd
+
+    old = write_feast(tmp_path / "old", ALIKE)
+    (old / "feature_store.yaml").write_text(OURS.replace("REDIS", redis_url))
+    tied = {
+        "driver_id": [1, 1, 2, 2], "event_timestamp": [T - DAY / 2] * 4,
+        "trips": [5, 7, 3, 3], "city": ["Rome", "Bonn", "Oslo", "Lima"],
+    }  # fmt: skip
+    pq.write_table(pa.table(tied), old / "data" / "untied.parquet")
+    made = import_feast(old, tmp_path / "new")
+    notes = {(one.kind, one.name): [n.what for n in one.notes] for one in made.report if one.notes}
+    assert list(notes) == [("view", "turned")]
+    assert "in the order of the source's schema" in notes["view", "turned"][0]
+    assert f"redis_url: {redis_url}" in (tmp_path / "new" / "feature_store.yaml").read_text()
+
+    frame = {"driver_id": [1, 2, 3, 1], "event_timestamp": [T, T, T, T + 3 * DAY]}
+    refs = ["seen:rate", "ties:trips", "ties:city"]
+    theirs = applied(old).get_historical_features(pd.DataFrame(frame), refs).to_arrow()
+    with FeatureStore(tmp_path / "new") as store:
+        store.apply()
+        ours = store.get_historical_features(pa.table(frame), "everything").to_arrow()
+    for name in ("rate", "trips", "city"):
+        assert exact(theirs[name].to_pylist()) == exact(ours[name].to_pylist()), name
+    assert theirs["city"].to_pylist() == ["Bonn", "Oslo", None, None]

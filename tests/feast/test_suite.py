@@ -55,6 +55,7 @@ def test_the_table_has_a_row_for_each_reason(found: list[Outcome]) -> None:
     assert lines[2] == "| 1 | 2 | 1 | 1 |"
     assert "| 1 | could not run | needs Docker | `online_store/test_b` |" in lines
     assert any("serves a row of 2024" in line for line in lines)
+    assert any("assert None == 200.0" in line for line in table(found, own=True).splitlines())
 
 
 def test_a_folder_without_tests_is_named(tmp_path: Path) -> None:

@@ -72,7 +72,11 @@ def samples(text: str) -> dict[str, float]:
 
 
 def read(path: Path) -> dict[str, float]:
-    return samples(path.read_text())
+    """The values of a file, without the label of its name, which each has."""
+    found = samples(path.read_text())
+    label = f'{{file="{path.stem}",'
+    assert all(label in name for name in found), found
+    return {name.replace(label, "{"): value for name, value in found.items()}
 
 
 def events(tmp_path: Path, *rows: dict[str, Any]) -> Path:
@@ -110,6 +114,17 @@ def test_a_push_counts_its_rows_and_goes_on_from_the_last_one(
         == found['featurekit_job_seconds_count{task="push"}']
     )
     assert [p.name for p in tmp_path.glob("push.prom*")] == ["push.prom"]
+
+
+def test_no_two_files_of_a_folder_have_one_series(run: Callable[..., int], tmp_path: Path) -> None:
+    """The textfile collector of node_exporter takes no file at all where two have."""
+    row = {"user_id": 1, "click_id": "c1", "at": AT}
+    assert run("materialize", "--metrics-file", tmp_path / "nightly.prom") == 0
+    for name in ("first", "second"):
+        out = tmp_path / f"{name}.prom"
+        assert run("push", "clicks", events(tmp_path, row), "--metrics-file", out) == 0
+    many = [samples(path.read_text()).keys() for path in tmp_path.glob("*.prom")]
+    assert len(set().union(*many)) == sum(map(len, many))
 
 
 def test_a_run_that_fails_is_counted_by_its_error(

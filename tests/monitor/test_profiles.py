@@ -8,6 +8,11 @@ import itertools
 import json
 import math
 import random
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,55 +21,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from profiled import CONFIG, DAY, HEAD, OUTPUTS, START, block, instant, log, told
+from profiled import repo as made_repo
+from watching import wait_for
 
 from featurekit.cli import main
+from featurekit.core import pace
 from featurekit.core.status import FORGOTTEN
-from featurekit.core.types import FLOAT, INT, STR
+from featurekit.core.types import INT
 from featurekit.errors import ArgumentError, ConfigError, DataError
 from featurekit.log import profiles
+from featurekit.log.profile_places import ProfileFolder
 from featurekit.log.profiles import Reading, merged, together
-from featurekit.log.served.block import ServedBlock, ServedHead, encode
-from featurekit.log.served.parquet import written
+from featurekit.log.served.block import Gathered, ServedBlock, encode
 from featurekit.monitor.profiles import keep
 from featurekit.monitor.profiles.counts import Profiler
 from featurekit.monitor.profiles.kept import summary
 from featurekit.online.store.server import scratch_redis
 from featurekit.store import FeatureStore
-
-DAY = 86_400_000_000
-START = 20_000 * DAY
-OUTPUTS = {"v__x": FLOAT.or_none(), "v__n": INT.or_none(), "v__word": STR.or_none()}
-HEAD = ServedHead("profiles", "s", "f" * 32, {}, ("v",), {"k": STR.or_none()}, {}, OUTPUTS)
-ODD = [math.nan, math.inf, -0.0, 0.0, 5e-324, 1e308, -1e308, 1e16, 1.0, None]
-
-
-def block(rng: random.Random, n: int, days: int = 3, shift: float = 0.0) -> ServedBlock:
-    at = [START + rng.randrange(days * DAY) for _ in range(n)]
-    return ServedBlock(
-        HEAD,
-        served_at=at,
-        as_of=at,
-        request=list(range(n)),
-        arrivals=[[one - rng.randrange(1_000) for one in at]],
-        keys=[[f"k{rng.randrange(40)}" for _ in range(n)]],
-        fields=[],
-        values=[
-            [rng.choice(ODD) if rng.random() < 0.1 else rng.gauss(shift, 3) for _ in range(n)],
-            [rng.randrange(-5, 2_000) for _ in range(n)],
-            [rng.choice(["a", "b", None, f"rare{rng.randrange(9)}"]) for _ in range(n)],
-        ],
-        statuses=[["PRESENT"] * n, [rng.choice(["PRESENT", "ERROR"]) for _ in range(n)],
-                  ["PRESENT"] * n],
-        until=[None],
-        process="p",
-    )  # fmt: skip
-
-
-def told(*blocks: ServedBlock) -> Reading:
-    made = Profiler(DAY, {"s": {"v": ("k",)}})
-    for one in blocks:
-        made.take(one)
-    return Reading(DAY, made.told(b"secret"))
 
 
 def test_neither_order_nor_grouping_leaves_a_trace():
@@ -116,44 +90,18 @@ def test_a_sketch_tells_about_how_many_distinct_values_there_are():
 
 # --- kept in a folder -----------------------------------------------------------------------------
 
-MODULE = """
-from featurekit import Entity, EventSource, FeatureService, FeatureView
-person = Entity("k", {"k": str})
-visits = EventSource("visits", path="visits.parquet", timestamp_field="ts",
-                     schema={"k": str, "x": float, "n": int, "word": str})
-v = FeatureView("v", entities=[person], source=visits, ttl="1d",
-                features={"x": "x", "n": "n", "word": "word"})
-s = FeatureService("s", features=[v])
-"""
-CONFIG = """
-project: profiles
-online_store: {type: redis}
-featurekit:
-  redis_url: redis://127.0.0.1:9/0
-  serving_log: {to: parquet}
-  monitoring: {profiles: {every: 1d, keep: 36500d}}
-"""
-
 
 @pytest.fixture
 def repo(tmp_path: Path) -> Path:
-    (tmp_path / "feature_store.yaml").write_text(CONFIG)
-    (tmp_path / "definitions.py").write_text(MODULE)
-    (tmp_path / ".featurekit" / "served").mkdir(parents=True)
-    return tmp_path
+    return made_repo(tmp_path)
 
 
-def log(repo: Path, name: str, made: ServedBlock) -> None:
-    data = written(HEAD, [b"".join(encode(made))], [{**made.about(), "rows": made.rows}])
-    (repo / ".featurekit" / "served" / f"{name}.parquet").write_bytes(data)
+def place(repo: Path) -> ProfileFolder:
+    return ProfileFolder(repo / ".featurekit")
 
 
 def kept(repo: Path) -> Any:
-    return together(profiles.read(repo / ".featurekit").values(), DAY).profiles
-
-
-def instant(us: int) -> dt.datetime:
-    return dt.datetime.fromtimestamp(us / 1e6, dt.UTC)
+    return together(profiles.read(place(repo)).values(), DAY).profiles
 
 
 def test_each_row_counts_once_whatever_was_read_before(repo, monkeypatch):
@@ -189,22 +137,22 @@ def test_files_of_a_long_log_become_one_while_it_is_read(repo, monkeypatch):
     with FeatureStore(repo) as store:
         store.profile()
     at_once = kept(repo)
-    folder = profiles.profiles_folder(repo / ".featurekit")
+    folder = place(repo).folder
     for path in folder.glob("*.profile"):
         path.unlink()
     most = []
 
-    def counted(folder: Path, reading: Any) -> None:
-        add(folder, reading)
+    def counted(self: ProfileFolder, data: bytes) -> None:
+        add(self, data)
         most.append(len([*folder.glob("*.profile")]))
 
-    add = profiles.add
-    monkeypatch.setattr(keep, "add", counted)
+    add = ProfileFolder.add
+    monkeypatch.setattr(ProfileFolder, "add", counted)
     monkeypatch.setattr(keep, "MOST_ROWS", 300)
     monkeypatch.setattr(keep, "MOST_FILES", 2)
     with FeatureStore(repo) as store:
         assert store.profile().files == 12
-    assert (len(most), max(most)) == (12, 3)
+    assert (len(most), max(most)) == (17, 4)  # of which five made one of three
     assert kept(repo) == at_once
 
 
@@ -250,7 +198,7 @@ def test_drift_of_profiles_is_that_of_the_log(repo):
             store.drift("s", "3d", profiles=True, window="1h", end=end)
         with pytest.raises(ArgumentError, match="profiles: they are compared with those of an ear"):
             store.drift("s", repo / "x.json", profiles=True)
-        with pytest.raises(DataError, match="no profile of service 'other' is kept"):
+        with pytest.raises(DataError, match="service 'other' is kept; there are those of s"):
             store.drift("other", "1d", profiles=True)
 
 
@@ -282,7 +230,7 @@ def test_forgetting_takes_out_what_few_entities_have(repo):
         text = str(kept(repo))
         assert "the words of one person" in text
         assert "'k1'" not in text
-        profiles.forget_few(repo / ".featurekit")
+        profiles.forget_few(place(repo))
     found = kept(repo)["s"][START]["columns"]
     words = found["v__word"]["str"]["values"]
     assert "the words of one person" not in str(kept(repo))
@@ -390,3 +338,176 @@ def test_both_zeros_are_one_least_number_in_either_order():
         signs = [math.copysign(1.0, column[end]) for end in ("least", "greatest")]
         assert signs == [1.0, 1.0]
         assert len(column["registers"]) == 1
+
+
+# --- beside serving -------------------------------------------------------------------------------
+
+
+def test_blocks_are_counted_together_without_a_trace():
+    """What is counted of joined blocks has the bytes of what each block gives; blocks of another
+    head are not joined with them."""
+    blocks = [block(random.Random(seed), 90) for seed in range(8)]
+    other = replace(HEAD, fingerprint="e" * 32, outputs={**OUTPUTS, "v__x": INT.or_none()})
+    for i in (3, 6):
+        values = [[1] * 90, *blocks[i].values[1:]]
+        blocks[i] = replace(blocks[i], head=other, values=values)
+    alone = together([told(one) for one in blocks], DAY).encoded()
+    for most in (1, 100, 250, 20_000):
+        made: list[ServedBlock] = []
+        gathered = Gathered(made.append, most)
+        for one in blocks:
+            gathered.take(one)
+        gathered.flush()
+        gathered.flush()
+        assert told(*made).encoded() == alone
+        assert sum(one.rows for one in made) == 720
+    assert [one.rows for one in made] == [270, 90, 180, 90, 90]
+    assert made[0].some(range(90, 180)) == replace(blocks[1], predicted=[])
+
+
+class Clocks:
+    """The clocks of a process that works for `work` seconds before each look at its own."""
+
+    def __init__(self, work: float) -> None:
+        self.used = self.now = 0.0
+        self.work = work
+        self.slept: list[float] = []
+
+    def process_time(self) -> float:
+        self.used += self.work
+        self.now += self.work
+        return self.used
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.1])
+def test_a_share_of_a_processor_is_kept(monkeypatch, share):
+    clocks = Clocks(0.25)
+    monkeypatch.setattr(pace, "time", clocks)
+    made = pace.Pace(share)
+    for _ in range(10):
+        made.rest()
+    assert clocks.slept == pytest.approx([0.25 / share - 0.25] * 10)
+    clocks.now += 100.0  # it had to wait, and rests no more for that
+    made.rest()
+    assert clocks.slept[-1] == 0.0
+    pace.Pace(None).rest()
+    assert len(clocks.slept) == 11
+
+
+def test_counting_rests_after_each_block_and_each_turn(repo, monkeypatch):
+    for number in range(3):
+        log(repo, f"{number:02d}", block(random.Random(number), 400))
+    shares: list[float | None] = []
+    rest = pace.Pace.rest
+    monkeypatch.setattr(pace.Pace, "rest", lambda self: (shares.append(self._share), rest(self)))
+    with FeatureStore(repo) as store:
+        assert store.profile(share=0.9).rows == 1_200
+        assert shares == [0.9] * 3
+        assert store.profile().rows == 0
+        for wrong in (0.0, -1.0, 1.5, math.nan):
+            with pytest.raises(ArgumentError, match=r"share: found .*; write a number above 0"):
+                store.profile(share=wrong)
+
+
+def test_who_needs_the_folder_meanwhile_waits_for_one_turn_alone(repo, monkeypatch):
+    """`forget` comes between two turns of a long count, which goes on with what is left."""
+    for number in range(6):
+        log(repo, f"{number:02d}", block(random.Random(number), 300))
+    monkeypatch.setattr(keep, "_TURN_S", 0.0)
+    came: list[int] = []
+
+    def forget() -> None:
+        wait_for(lambda: len([*folder.glob("*.profile")]) >= 2)
+        profiles.forget_few(place(repo))
+        came.append(sum(one["rows"] for one in kept(repo)["s"].values()))
+
+    folder = place(repo).folder
+    thread = threading.Thread(target=forget)
+    thread.start()
+    with FeatureStore(repo) as store:
+        assert store.profile() == keep.Profiled(1_800, 6)
+    thread.join()
+    assert came
+    assert 600 <= came[0] < 1_800
+    assert sum(one["rows"] for one in kept(repo)["s"].values()) == 1_800
+
+
+def test_it_counts_again_and_again_until_it_is_told_to_stop(repo):
+    log(repo, "0", block(random.Random(0), 200))
+    command = [sys.executable, "-m", "featurekit.cli", "--repo", str(repo), "--json", "monitor",
+               "profile", "--every", "100ms", "--share", "0.5"]  # fmt: skip
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        first = json.loads(process.stdout.readline())
+        assert (first["rows"], first["files"]) == (200, 1)
+        (repo / ".featurekit" / "served" / "1.parquet").write_bytes(b"half a file")
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        assert said.startswith("featurekit: warning: ")
+        assert "1.parquet cannot be read" in said
+        log(repo, "1", block(random.Random(1), 300))
+        found = (json.loads(line)["rows"] for line in process.stdout)
+        assert next(rows for rows in found if rows) == 300
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 143
+    assert errors.endswith("featurekit: terminated\n")
+    assert sum(one["rows"] for one in kept(repo)["s"].values()) == 500
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--share", "2"], "'2' is no number above 0 and at most 1"),
+        (["--share", "nan"], "'nan' is no number above 0"),
+        (["--every", "often"], "'often'"),
+        (["s", "--every", "1m"], "--every shows no SERVICE"),
+    ],
+)
+def test_wrong_words_are_refused(repo, capsys, words, said):
+    assert main(["--repo", str(repo), "monitor", "profile", *words]) == 64
+    assert said in capsys.readouterr().err
+
+
+def test_without_a_share_it_counts_at_a_tenth_of_a_processor(repo, monkeypatch):
+    asked: list[float] = []
+
+    def profile(self: FeatureStore, *, share: float, **how: Any) -> None:
+        asked.append(share)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FeatureStore, "profile", profile)
+    assert main(["--repo", str(repo), "monitor", "profile", "--every", "1m"]) == 130
+    assert asked == [0.1]
+
+
+def test_a_log_that_is_named_and_not_there_is_an_error(repo, capsys):
+    assert main(["--repo", str(repo), "monitor", "profile", "--log", str(repo / "no")]) == 2
+    assert "there is no serving log" in capsys.readouterr().err
+    (repo / ".featurekit" / "served").rmdir()
+    assert main(["--repo", str(repo), "monitor", "profile"]) == 0, "nothing was served yet"
+
+
+def test_a_service_that_nobody_defines_is_told(repo, capsys):
+    log(repo, "0", block(random.Random(0), 50))
+    words = ["--repo", str(repo), "monitor"]
+    assert main([*words, "drift", "z", "--reference", "1d"]) == 2
+    assert "The repo has no service 'z'; there are s" in capsys.readouterr().err
+    assert main([*words, "performance", "z"]) == 2
+    assert "The repo has no service 'z'; there are s" in capsys.readouterr().err
+    assert main([*words, "performance", "s"]) == 2
+    assert "The repo has" not in capsys.readouterr().err

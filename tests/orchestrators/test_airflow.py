@@ -6,6 +6,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -15,7 +16,11 @@ from typing import Any
 
 import pytest
 import redis
+import yaml
 
+from featurekit import FeatureStore
+from featurekit.log.served.block import ServedBlock, ServedHead, encode
+from featurekit.log.served.parquet import written
 from tests.orchestrators.described import GOOD, break_contract, repo_for, trace
 from tests.orchestrators.environments import program
 
@@ -205,3 +210,63 @@ def test_the_instant_of_an_exported_dag_is_that_of_the_operators() -> None:
 
     text = (ROOT / "featurekit" / "plugins" / "airflow.py").read_text(encoding="utf-8")
     assert exporter._END in text
+
+
+def serve_days(repo: Path, *centres: float) -> dt.datetime:
+    """A serving log of days one after another, whose spending lies about these; the end of the last
+    one comes back."""
+    end = dt.datetime(2026, 11, 20, tzinfo=dt.UTC)
+    first = end - dt.timedelta(days=len(centres))
+    with FeatureStore(repo) as store:
+        service = store.parts.repo.compiled_services["checkout"]
+    head = ServedHead.of("shop", service, {})
+    rng = random.Random(20)
+    n = 2_000
+    for day, centre in enumerate(centres):
+        at = int((first + dt.timedelta(days=day, hours=9)).timestamp() * 1e6)
+        columns = {"int": [rng.randrange(9) for _ in range(n)],
+                   "float": [rng.gauss(centre, 1.0) for _ in range(n)]}  # fmt: skip
+        block = ServedBlock(
+            head,
+            served_at=[at] * n,
+            as_of=[at] * n,
+            request=list(range(n)),
+            arrivals=[[at - 1] * n for _ in head.views],
+            keys=[list(range(n)) for _ in head.keys],
+            fields=[[1.0] * n for _ in head.request],
+            values=[columns.get(type_.name, [None] * n) for type_ in head.outputs.values()],
+            statuses=[["PRESENT"] * n for _ in head.outputs],
+            until=[None for _ in head.views],
+        )
+        made = written(head, [b"".join(encode(block))], [{**block.about(), "rows": n}])
+        folder = repo / ".featurekit" / "served"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{day:020d}.parquet").write_bytes(made)
+    return end
+
+
+def test_drift_fails_for_good_unless_it_may_go_on(running: Running) -> None:
+    """The window ends with the data interval, so a re-run says the same, whatever was served
+    since."""
+    end = serve_days(running.repo, 0.0, 0.0, 3.0)
+    words = "one('DriftOperator', service='checkout', reference='1d', end={!r}{}).execute({{}})"
+    days = [(end - dt.timedelta(days=n)).isoformat() for n in (1, 0)]
+    asks = [words.format(days[0], ""), words.format(days[1], ""),
+            words.format(days[1], ", go_on=(1,)"), words.format(days[0], ""),
+            words.format(days[0], ", window='1h'"),
+            words.format(days[0], ", command=['featurekit'], window='often'")]  # fmt: skip
+    log = running.repo / "feature_store.yaml"
+    config = yaml.safe_load(log.read_text())
+    config["featurekit"]["serving_log"] = {"to": "parquet"}
+    log.write_text(yaml.safe_dump(config))
+    before = running.states()
+    steady, failed, drifted, again, empty, odd = asked(running, *asks)
+    assert steady["exit_code"] == 0
+    assert steady["document"] == {"drifting": [], "rows": 2_000, "reference_rows": 2_000}
+    assert again == steady
+    assert failed.startswith("failed for good: exit code 1: featurekit --json monitor drift check")
+    assert drifted["exit_code"] == 1
+    assert drifted["document"]["drifting"]
+    assert empty.startswith("failed: exit code 2")
+    assert odd.startswith("failed for good: exit code 64")
+    assert running.states() == before

@@ -83,6 +83,7 @@ def prefect(repo: Path, env: Env, folder: Path) -> bool:
     modules = export("prefect", repo, env, folder / "prefect")
     (module,) = (path for path in modules if path.suffix == ".py")
     env = {**env, "PREFECT_HOME": str(folder / "home"), "DO_NOT_TRACK": "1"}
+    env["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "180"  # 20 are few on a busy machine
     return run([python, str(module)], folder, env)
 
 

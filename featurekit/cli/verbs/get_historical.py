@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -21,11 +22,13 @@ from featurekit.cli.arguments import (
 from featurekit.cli.repo import open_store
 from featurekit.cli.show import show_bad_rows
 from featurekit.cli.values import check_file
-from featurekit.core.files import check_writable
+from featurekit.core.durations import duration_us
+from featurekit.core.files import check_writable, write_whole
 from featurekit.core.screen import Screen, as_text, shown
 from featurekit.errors import DataError, DefinitionError, WriteError
 
 if TYPE_CHECKING:
+    from featurekit.monitor.profiles.training import TrainingProfiler
     from featurekit.results import TrainingSet
 
 _ENDINGS = (".csv", ".parquet", ".pq")
@@ -88,6 +91,19 @@ _ENDINGS = (".csv", ".parquet", ".pq")
         metavar="CONTRACT.json",
         help="and write the feature contract of the model that learns from it here",
     ),
+    argument(
+        "--profile",
+        type=Path,
+        metavar="PROFILE.json",
+        help="and write here what the rows are: counts, exact extremes and means, quantiles, "
+        "distinct and frequent values of each feature",
+    ),
+    argument(
+        "--profile-every",
+        type=duration,
+        metavar="DURATION",
+        help="with --profile, for each part of time, as in 1d",
+    ),
     argument("--limit", type=positive, default=10, metavar="N", help="rows to show (default: 10)"),
     argument(
         "--timezone", default="UTC", metavar="ZONE", help="of naive event_timestamps (default: UTC)"
@@ -135,6 +151,10 @@ def get_historical(arguments: Namespace, screen: Screen) -> None:
     _check_target(arguments)
     if arguments.contract is not None:
         check_writable(arguments.contract, "--contract")
+    if arguments.profile is not None:
+        check_writable(arguments.profile, "--profile")
+    elif arguments.profile_every is not None:
+        raise UsageError("--profile-every divides what --profile writes; write --profile FILE, too")
     with open_store(arguments) as store:
         asked_for = arguments.features or arguments.service
         training = store.get_historical_features(
@@ -152,6 +172,7 @@ def get_historical(arguments: Namespace, screen: Screen) -> None:
         with screen.progress() as move:
             training.progress = partial(move, "rows")
             training.profiled = arguments.contract is not None
+            profiler = _profiler(training, arguments)
             move("rows", 0, 0)  # the first rows come only after all events were read
             output = arguments.output or arguments.delta
             if output is not None:
@@ -161,6 +182,9 @@ def get_historical(arguments: Namespace, screen: Screen) -> None:
                 manifest = training.manifest
         if arguments.contract is not None:
             training.contract().save(arguments.contract)
+        if profiler is not None:
+            text = json.dumps(profiler.told(), indent=1) + "\n"
+            write_whole(arguments.profile, text.encode())
         if output is None:
             _show(table, manifest, arguments.limit, screen)
         else:
@@ -168,6 +192,8 @@ def get_historical(arguments: Namespace, screen: Screen) -> None:
     screen.line(f"Content hash {manifest['content_hash']}")
     if arguments.contract is not None:
         screen.line(f"Wrote the feature contract to {arguments.contract}.")
+    if arguments.profile is not None:
+        screen.line(f"Wrote what the rows are to {arguments.profile}.")
     show_labels(screen, manifest)
     _show_future(screen, manifest)
     show_bad_rows(screen, {n: about["quarantined"] for n, about in manifest["sources"].items()})
@@ -236,6 +262,18 @@ def _check_target(arguments: Namespace) -> None:
         raise UsageError("--dvc tracks the file that -o writes; write -o OUT.parquet, too")
     if arguments.output is not None:
         check_output(arguments.output)
+
+
+def _profiler(training: TrainingSet, arguments: Namespace) -> TrainingProfiler | None:
+    """What counts the rows as they are computed, where that is asked for."""
+    if arguments.profile is None:
+        return None
+    from featurekit.monitor.profiles.training import TrainingProfiler
+
+    every = arguments.profile_every
+    part = None if every is None else duration_us(every, what="every")
+    training.observer = profiler = TrainingProfiler(training.types, part)
+    return profiler
 
 
 def _written(training: TrainingSet, arguments: Namespace) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from featurekit.cli.arguments import argument, port, seconds, verb
 from featurekit.cli.interrupt import stopping
 from featurekit.cli.repo import open_store
-from featurekit.core.screen import Screen
+from featurekit.core.screen import Screen, warn
 from featurekit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _parts(store: FeatureStore, arguments: Namespace, screen: Screen) -> Parts:
         Record(project.state_dir, tell),
         metrics,
         Where(project.path, project.state_dir / "triggers"),
-        _warn,
+        warn,
         _beside(project, metrics, arguments),
     )
 
@@ -137,7 +137,7 @@ def _beside(
     if arguments.redis_url is not None:
         env[URL_VARIABLE] = arguments.redis_url  # not as an option: it may hold a password
     made = BesideMetrics(metrics.registry)
-    return Beside(config, project.path, lags_of(project, config), made, _warn, env).run
+    return Beside(config, project.path, lags_of(project, config), made, warn, env).run
 
 
 def _opener(project: Project) -> OpenProject:
@@ -154,7 +154,3 @@ def _opener(project: Project) -> OpenProject:
             made.close()
 
     return opened
-
-
-def _warn(text: str) -> None:
-    print(f"featurekit: warning: {text}", file=sys.stderr, flush=True)

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 from featurekit.core.status import FORGOTTEN, LOGGED_STATUSES
@@ -169,6 +170,48 @@ class ServedBlock:
     def about(self) -> dict[str, Any]:
         """The facts about the whole block, for JSON."""
         return {"process": self.process, "dropped": self.dropped, "until": self.until}
+
+
+class Gathered:
+    """Gives `take` the rows of blocks in larger ones: counting a column has a price for each block,
+    and serving writes a block every half second. Blocks of one head that follow each other become
+    one, of about `rows` rows; facts about a whole block are those of the first."""
+
+    def __init__(self, take: Callable[[ServedBlock], object], rows: int = 20_000) -> None:
+        self._take, self._most = take, rows
+        self._blocks: list[ServedBlock] = []
+        self._rows = 0
+
+    def take(self, block: ServedBlock) -> None:
+        """Take a block, which may wait for the next ones."""
+        if self._blocks and self._blocks[0].head != block.head:
+            self.flush()
+        self._blocks.append(block)
+        self._rows += block.rows
+        if self._rows >= self._most:
+            self.flush()
+
+    def flush(self) -> None:
+        """Give on what waits."""
+        blocks, self._blocks, self._rows = self._blocks, [], 0
+        if blocks:
+            self._take(blocks[0] if len(blocks) == 1 else _joined(blocks))
+
+
+def _joined(blocks: Sequence[ServedBlock]) -> ServedBlock:
+    """One block of the rows of several, which have one head."""
+
+    def all_of(name: str) -> list[list[Any]]:
+        many = [getattr(block, name) for block in blocks]
+        return [[*chain.from_iterable(columns)] for columns in zip(*many, strict=True)]
+
+    def of(name: str) -> list[Any]:
+        return [*chain.from_iterable(getattr(block, name) for block in blocks)]
+
+    columns = ("arrivals", "keys", "fields", "values", "statuses", "predicted")
+    made: dict[str, Any] = {name: all_of(name) for name in columns}
+    made |= {name: of(name) for name in ("served_at", "as_of", "request")}
+    return replace(blocks[0], **made)
 
 
 def is_forgotten(block: ServedBlock, i: int) -> bool:

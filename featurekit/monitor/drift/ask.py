@@ -16,7 +16,7 @@ from featurekit.define.feature_contract.contract import Contract
 from featurekit.errors import ArgumentError, ConfigError, DataError, DefinitionError
 from featurekit.monitor.drift.frames import Frame, OfTrainingSet, kept
 from featurekit.monitor.drift.judge import Thresholds
-from featurekit.monitor.drift.keys import keys_of
+from featurekit.monitor.drift.keys import keys_of, told_if_unknown
 from featurekit.monitor.drift.report import (
     Drift,
     drift_between,
@@ -59,7 +59,8 @@ def drift(
         was = Frame(earlier.start, earlier.end)
         if page is not None:
             blocks = kept(blocks, service, [was, now])
-        found = drift_between(service, blocks, earlier, asked, by, progress=progress)
+        with told_if_unknown(project, service):
+            found = drift_between(service, blocks, earlier, asked, by, progress=progress)
         return _with_evidently(found, page, was, now)
     contract, was = _trained(project, reference)
     if contract.service != service:

@@ -11,7 +11,7 @@ import numpy as np
 from featurekit.core.status import ERROR_STATUS
 from featurekit.core.types import INT, Type, from_text
 from featurekit.define.feature_contract.contract import Contract
-from featurekit.log.served.block import ServedBlock
+from featurekit.log.served.block import Gathered, ServedBlock
 from featurekit.monitor.drift.distances import Histogram
 from featurekit.monitor.drift.judge import Sample
 from featurekit.offline.profile import ColumnCounts
@@ -155,13 +155,19 @@ def windows(
     """Count the rows of a service in each of the windows, in one pass over the log; `progress` is
     told of the rows that were read."""
     many, rows = list(wanted), 0
+
+    def count(block: ServedBlock) -> None:
+        for window in many:
+            window.take(block)
+
+    gathered = Gathered(count)
     for block in blocks:
         rows += block.rows
         if block.head.service == service:
-            for window in many:
-                window.take(block)
+            gathered.take(block)
         if progress is not None:
             progress(rows)
+    gathered.flush()
 
 
 def inside(block: ServedBlock, start: int, end: int) -> list[int]:

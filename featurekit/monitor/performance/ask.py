@@ -16,6 +16,7 @@ from featurekit.core.durations import Duration, duration_us
 from featurekit.core.types import Instant, as_instant, micros
 from featurekit.errors import ArgumentError, ConfigError, DataError
 from featurekit.log.outcomes import in_force, read_outcomes
+from featurekit.monitor.drift.keys import told_if_unknown
 from featurekit.monitor.performance.join import Join, Judged, joined
 from featurekit.monitor.performance.judge import Asked
 from featurekit.monitor.performance.reference import of_training_set, reference_of
@@ -57,10 +58,11 @@ def performance(
     files = read_outcomes(project.state_dir, service)
     outcomes = in_force(one for file in files for one in file.outcomes)
     if not outcomes:
-        raise DataError(
-            f"there is no outcome of service {service!r}; push some with `featurekit outcomes push "
-            f"{service} FILE`"
-        )
+        with told_if_unknown(project, service):
+            raise DataError(
+                f"there is no outcome of service {service!r}; push some with `featurekit outcomes "
+                f"push {service} FILE`"
+            )
     join = Join(
         service,
         outcomes.values(),

@@ -12,7 +12,7 @@ import numpy as np
 from featurekit.core.few import LEAST_ENTITIES
 from featurekit.core.types import Type
 from featurekit.log.profiles import Profile
-from featurekit.log.served.block import ServedBlock
+from featurekit.log.served.block import Gathered, ServedBlock
 from featurekit.monitor.drift.samples import Window
 from featurekit.offline.profile import ColumnCounts, written_value
 
@@ -137,10 +137,14 @@ class Profiler:
         self.every, self.keys = every, keys
         self.rows = 0
         self._windows: dict[tuple[str, int], Window] = {}
+        self._gathered = Gathered(self._count)
 
     def take(self, block: ServedBlock) -> None:
-        """Count the rows of a block."""
+        """Count the rows of a block, at the latest when it is `told`."""
         self.rows += block.rows
+        self._gathered.take(block)
+
+    def _count(self, block: ServedBlock) -> None:
         service = block.head.service
         for start in sorted({at - at % self.every for at in block.served_at}):
             place = service, start
@@ -151,6 +155,7 @@ class Profiler:
 
     def told(self, secret: bytes) -> dict[str, dict[int, Profile]]:
         """The profiles by service and by the begin of their parts."""
+        self._gathered.flush()
         made: dict[str, dict[int, Profile]] = {}
         for (service, start), window in self._windows.items():
             if window.rows:

@@ -21,6 +21,7 @@ from featurekit.monitor.drift.judge import Sample
 from featurekit.monitor.drift.samples import AGE, Repeats, shares_of
 from featurekit.monitor.profiles.counts import SUM_UNIT
 from featurekit.monitor.profiles.keep import settings
+from featurekit.project.kept_profiles import profile_place
 from featurekit.project.project import Project
 
 _NONE: Profile = {"rows": 0, "versions": {}, "columns": {}, "repeats": {}}
@@ -99,10 +100,14 @@ def kept_windows(project: Project, service: str, end: int, *lengths: int) -> lis
                 f"profiles are kept by parts of {every // 1_000_000:,} s, found a window of "
                 f"{length // 1_000_000:,} s; write a whole number of parts"
             )
-    parts = together(read(project.state_dir).values(), every).profiles.get(service)
+    kept = together(read(profile_place(project)).values(), every).profiles
+    parts = kept.get(service)
     if not parts:
+        others = ", ".join(sorted(name for name, some in kept.items() if some))
+        told = f"; there are those of {others}" if others else ""
         raise DataError(
-            f"no profile of service {service!r} is kept; run `featurekit monitor profile` first"
+            f"no profile of service {service!r} is kept{told}. `featurekit monitor profile` keeps "
+            "what the serving log has of it"
         )
     made, until = [], end - end % every
     for length in reversed(lengths):

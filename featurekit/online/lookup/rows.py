@@ -53,7 +53,7 @@ def typed_column(columns: Columns, name: str, type_: Type) -> list[Any]:
     if type_.name == "int" and type_.choices is None and _plain_ints(values):
         return list(values)
     if name in columns.of_pandas:
-        values = [_of_pandas(value, type_) for value in values]
+        values = [of_pandas(value, type_) for value in values]
     return [typed(value, type_, name, i) for i, value in enumerate(values)]
 
 
@@ -68,7 +68,9 @@ def _plain_ints(values: Sequence[Any]) -> bool:
     return True
 
 
-def _of_pandas(value: Any, type_: Type) -> Any:
+def of_pandas(value: Any, type_: Type) -> Any:
+    """A value of a frame's column: NaN is None in an optional column and in one of another type
+    than float, and a float that is an int is one where an int is declared (S1)."""
     if type(value) is not float:
         return value
     if value != value:

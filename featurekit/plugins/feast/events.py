@@ -20,9 +20,11 @@ from featurekit.define.definitions import EventSource
 from featurekit.define.origins import Delta
 from featurekit.errors import DataError, DefinitionError, SourceError
 from featurekit.offline.events import EventRows, Snapshot
+from featurekit.plugins.feast.arrays import DICTS
 from featurekit.plugins.feast.kinds import Kind, OpaqueKind
 from featurekit.plugins.feast.transformed import transformed, transforms
 from featurekit.plugins.feast.views import NO_ENTITY, Mapped, mapped, plain_name
+from featurekit.plugins.feast.words import in_words_of_feast
 from featurekit.sources import read_events
 
 
@@ -60,7 +62,8 @@ def view_rows(con: Any, config: Any, view: Any, *, by_created: bool = False) -> 
     read = _event_source(source, view.name, columns, made, folder_of(config), back, numbers)
     if table is not None or any(kind.opaque for _, kind in columns.values()):
         read = _held(con, rows, read, columns)
-    files = read_events(con, read, base=folder_of(config), state_dir=state_folder(config))
+    with in_words_of_feast():
+        files = read_events(con, read, base=folder_of(config), state_dir=state_folder(config))
     parts = [
         f"{quote(old)}::VARCHAR AS {quote(new)}"
         if old in numbers
@@ -188,7 +191,8 @@ def _held(
     table = con.execute(f"SELECT {', '.join(map(quote, wanted))} FROM {rows}").to_arrow_table()
     for old, kind in columns.values():
         if isinstance(kind, OpaqueKind):
-            kept = kind.of_column(table[old].to_pylist(), old)
+            values = table[old].to_pylist(**DICTS)
+            kept = kind.of_column(values, f"feature {old!r}")
             place = table.column_names.index(old)
             table = table.set_column(place, old, pa.array(kept, pa.binary()))
     made = EventSource(

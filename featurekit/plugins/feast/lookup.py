@@ -14,10 +14,10 @@ from feast.type_map import feast_value_type_to_python_type
 
 from featurekit.core.status import NULL_VALUE, PRESENT
 from featurekit.core.types import INT, INT_MAX, INT_MIN, STR
-from featurekit.errors import EntityFrameError
-from featurekit.online.lookup.rows import typed
+from featurekit.errors import DataError, EntityFrameError
+from featurekit.online.lookup.rows import of_pandas, typed
 from featurekit.plugins.feast.answers import Answered, Answering
-from featurekit.plugins.feast.kinds import Kind, kind_of
+from featurekit.plugins.feast.kinds import Kind, OpaqueKind, kind_of
 from featurekit.plugins.feast.on_demand import on_demand_columns
 from featurekit.plugins.feast.response import Column, FeaturekitResponse
 from featurekit.plugins.feast.views import wanted
@@ -186,11 +186,18 @@ def _native(values: Any) -> list[Any]:
 
 
 def _typed(values: list[Any], kind: Kind, name: str) -> list[Any]:
+    """The values that are kept of those of a join key or a request field. As in a frame of pandas,
+    NaN is None, and a float that is an int is one where an int is declared."""
     plain = kind.type == INT and list(map(type, values)).count(int) == len(values) > 0
     if plain and min(values) >= INT_MIN and max(values) <= INT_MAX:
         return values
+    if isinstance(kind, OpaqueKind):
+        try:
+            return kind.of_column(values, f"entity rows: {name!r}")
+        except DataError as error:
+            raise EntityFrameError(str(error)) from None
     optional = kind.type.or_none()
-    return [typed(value, optional, name, i) for i, value in enumerate(values)]
+    return [typed(of_pandas(value, optional), optional, name, i) for i, value in enumerate(values)]
 
 
 def _given(name: str, kind: Kind, values: Sequence[Any]) -> Column:

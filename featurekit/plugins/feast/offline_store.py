@@ -16,6 +16,7 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 from feast.data_format import DeltaFormat
 from feast.feature_logging import LoggingConfig, LoggingSource
+from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 from feast.infra.offline_stores.file_source import FileLoggingDestination, FileSource
 from feast.infra.offline_stores.offline_store import OfflineStore, RetrievalJob, RetrievalMetadata
 from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_entity_df
@@ -24,7 +25,7 @@ from feast.repo_config import FeastConfigBaseModel
 from feast.utils import compute_non_entity_date_range
 
 from featurekit.core.files import whole
-from featurekit.core.sql import quote
+from featurekit.core.sql import quote, text_literal
 from featurekit.core.types import micros
 from featurekit.errors import DataError, DefinitionError, EntityFrameError
 from featurekit.offline.session import connect
@@ -138,7 +139,8 @@ class FeaturekitOfflineStore(Monitored, OfflineStore):
         by = f"PARTITION BY {keys} " if keys else ""
         last = f"QUALIFY rank() OVER ({by}ORDER BY {', '.join(latest)}) = 1"
         where = _between(timestamp_field, start_date, end_date)
-        return _rows_job(config, data_source, columns, f"{where} {last}")
+        keyless = not join_key_columns
+        return _rows_job(config, data_source, columns, f"{where} {last}", keyless=keyless)
 
     @staticmethod
     def pull_all_from_table_or_query(
@@ -156,7 +158,7 @@ class FeaturekitOfflineStore(Monitored, OfflineStore):
             [*join_key_columns, *feature_name_columns, timestamp_field], created_timestamp_column
         )
         where = _between(timestamp_field, start_date, end_date)
-        return _rows_job(config, data_source, columns, where)
+        return _rows_job(config, data_source, columns, where, keyless=not join_key_columns)
 
     @staticmethod
     def write_logged_features(
@@ -218,7 +220,7 @@ class FeaturekitOfflineStore(Monitored, OfflineStore):
                 f"{path}: the rows have the columns {', '.join(table.column_names)}, and it has "
                 f"{', '.join(schema.names)}; give the same columns in the same order"
             )
-        made = table.cast(schema)
+        made = _cast(table, schema, feature_view.name)
         if delta:
             from deltalake import write_deltalake
 
@@ -228,6 +230,22 @@ class FeaturekitOfflineStore(Monitored, OfflineStore):
                 pq.write_table(pa.concat_tables([pq.read_table(path), made]), hidden)
         if progress is not None:
             progress(table.num_rows)
+
+
+def _cast(table: pa.Table, schema: pa.Schema, view: str) -> pa.Table:
+    """The rows in the types of a file. DataError, which names the column, where one does not
+    fit."""
+    columns = []
+    for field in schema:
+        try:
+            columns.append(table[field.name].cast(field.type))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise DataError(
+                f"Feast's view {view!r}, column {field.name!r}: the file has {field.type}, and the "
+                f"rows {table[field.name].type} ({error}); nothing was written to it. Give values "
+                "of that type"
+            ) from None
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _delta_schema(path: Path) -> pa.Schema:
@@ -256,13 +274,19 @@ def _us(column: str) -> str:
     return f"epoch_us({quote(column)}::TIMESTAMPTZ)"
 
 
-def _rows_job(config: Any, source: Any, columns: Sequence[str], rest: str) -> TableJob:
-    """A job for rows of a source as its files have them."""
+def _rows_job(
+    config: Any, source: Any, columns: Sequence[str], rest: str, *, keyless: bool
+) -> TableJob:
+    """A job for rows of a source as its files have them. Those of a view without entities are
+    `keyless`: Feast wants the key that stands for all of its rows."""
 
     def make() -> pa.Table:
         with closing(connect(state_folder(config))) as con:
             relation = file_rows(con, config, source)
-            shown = ", ".join(map(quote, columns))
+            names = [*map(quote, columns)]
+            if keyless:
+                names.append(f"{text_literal(DUMMY_ENTITY_VAL)} AS {quote(DUMMY_ENTITY_ID)}")
+            shown = ", ".join(names)
             found = con.execute(f"SELECT {shown} FROM {relation} {rest}")
             return found.to_arrow_table()
 
@@ -308,7 +332,17 @@ def _of_range(
         names = dict.fromkeys(name for _, one, _ in asked for name in one.columns.values())
         order = ["event_timestamp", *(quote(name) for name in names if name != NO_ENTITY)]
         found = con.execute(f"SELECT * FROM ({united}) ORDER BY {', '.join(order)}")
-        return _frame(found.to_arrow_table())
+        return _frame(_keys_as_given(found.to_arrow_table(), [one for _, one, _ in asked]))
+
+
+def _keys_as_given(table: pa.Table, asked: Sequence[Wanted]) -> pa.Table:
+    """The table, in which join keys that are kept as Feast's protos are what a frame gives."""
+    kinds = {name: one.mapped.key_kinds[key] for one in asked for key, name in one.columns.items()}
+    for name, kind in kinds.items():
+        if kind.opaque:
+            place = table.column_names.index(name)
+            table = table.set_column(place, name, kind.array(table[name].to_pylist()))
+    return table
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:

@@ -6,15 +6,17 @@ the rows come from files or from Redis.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from featurekit.core.types import INT
 from featurekit.errors import DataError, DefinitionError, EntityFrameError
-from featurekit.plugins.feast.kinds import Kind, kind_of
+from featurekit.plugins.feast.arrays import DICTS
+from featurekit.plugins.feast.kinds import Kind, OpaqueKind, kind_of
 
 Columns = list[tuple[str, Kind, pa.Array]]
 
@@ -48,20 +50,14 @@ def on_demand_columns(
         parts = _by_nulls(given) if view.mode != "python" else [np.arange(table.num_rows)]
         order = pa.array(np.argsort(np.concatenate(parts), kind="stable"))
         mades = [
-            (_made(view, given if len(parts) == 1 else given.take(pa.array(part))), len(part))
+            (_computed(view, given if len(parts) == 1 else given.take(pa.array(part))), len(part))
             for part in parts
         ]
         for name in wanted:
             what = f"on-demand view {view.name!r}, feature {name!r}"
-            columns = []
-            for made, rows in mades:
-                if made.get(name) is None:
-                    raise DataError(
-                        f"{what}: its function gives {', '.join(made)}; give {name!r} too"
-                    )
-                columns.append(_typed(made[name], kinds[name], rows, what))
-            shown = f"{title}__{name}" if full else name
             kind = kind_of(kinds[name], what=what)
+            columns = [_typed(made(name, what), kind, rows, what) for made, rows in mades]
+            shown = f"{title}__{name}" if full else name
             column = columns[0] if len(parts) == 1 else pa.chunked_array(columns).take(order)
             found.append((shown, kind, column))
     return found
@@ -86,14 +82,16 @@ def _by_nulls(table: pa.Table) -> list[Any]:
 def _field(column: Any, dtype: Any, name: str) -> Any:
     """A request field in its declared type, which a training frame may have in another width."""
     kind = kind_of(dtype, what=f"request field {name!r}")
-    if kind.opaque or pa.types.is_null(column.type):
-        return column if kind.opaque else column.cast(kind.arrow)
+    if isinstance(kind, OpaqueKind):
+        return kind.array(kind.of_column(column.to_pylist(**DICTS), f"request field {name!r}"))
+    if pa.types.is_null(column.type):
+        return column.cast(kind.arrow)
     text, flag = pa.types.is_string, pa.types.is_boolean
     other = any(of(column.type) != of(kind.arrow) for of in (text, flag))
     instant = pa.types.is_timestamp(column.type) and pa.types.is_timestamp(kind.arrow)
     try:
         if not other:
-            return column.cast(kind.arrow, safe=not instant)
+            return kind.held(column.cast(kind.arrow, safe=not instant))
         why = f"found {column.type}"
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         why = str(error)
@@ -124,25 +122,79 @@ def _given(view: Any, table: pa.Table) -> pa.Table:
     return pa.table(columns)
 
 
-def _made(view: Any, table: pa.Table) -> dict[str, Any]:
-    """The columns that the function of a view gives."""
-    if view.mode != "python":
-        made = view.feature_transformation.transform_arrow(table, view.features)
-        return {name: made[name] for name in made.column_names}
-    udf = view.feature_transformation.udf
-    if not view.singleton:
-        return dict(udf(table.to_pydict()))
-    rows = [udf(row) for row in table.to_pylist()]
-    if not rows:
-        return {field.name: [] for field in view.features}
-    return {name: [row.get(name) for row in rows] for name in rows[0]}
+Made = Callable[[str, str], Any]
+"""Gives the column of a feature's name; DataError, which says the second, where there is none."""
 
 
-def _typed(column: Any, dtype: Any, rows: int, what: str) -> pa.Array:
-    """The column in its declared type."""
-    kind = kind_of(dtype, what=what)
+def _computed(view: Any, table: pa.Table) -> Made:
+    """What the function of a view gives for the rows of a table."""
+    of = f"on-demand view {view.name!r}: its function"
+    function = view.feature_transformation
+    if view.mode == "python":
+        if view.singleton:
+            return _of_rows([function.udf(row) for row in table.to_pylist(**DICTS)], of)
+        return _of_columns(function.udf(table.to_pydict(**DICTS)), of)
+    if view.mode == "pandas":
+        made = function.udf(table.to_pandas(**DICTS))
+        if not isinstance(made, pd.DataFrame):
+            raise DataError(f"{of} gives a {_class(made)}; give a frame of pandas")
+        return _of_columns({name: made[name] for name in made.columns}, of)
+    found = function.transform_arrow(table, view.features)
+    return _of_columns({name: found[name] for name in found.column_names}, of)
+
+
+def _of_columns(made: Any, of: str) -> Made:
+    if not isinstance(made, Mapping):
+        raise DataError(f"{of} gives a {_class(made)}; give a dict with a list for each feature")
+
+    def column(name: str, what: str) -> Any:
+        found = made.get(name)
+        if found is None:
+            raise DataError(f"{what}: its function gives {_names(made)}; give {name!r} too")
+        listed = isinstance(found, (Sequence, np.ndarray, pd.Series, pa.Array, pa.ChunkedArray))
+        if not listed or isinstance(found, (str, bytes)):
+            raise DataError(
+                f"{what}: its function gives a {_class(found)} for all rows; give a list with a "
+                "value for each"
+            )
+        return found
+
+    return column
+
+
+def _of_rows(made: Sequence[Any], of: str) -> Made:
+    for row in made:
+        if not isinstance(row, Mapping):
+            raise DataError(f"{of} gives a {_class(row)} for a row; give a dict of its features")
+
+    def column(name: str, what: str) -> list[Any]:
+        for row in made:
+            if name not in row:
+                raise DataError(
+                    f"{what}: its function gives {_names(row)} for a row; give {name!r} too"
+                )
+        return [row[name] for row in made]
+
+    return column
+
+
+def _names(made: Mapping[Any, Any]) -> str:
+    return ", ".join(map(repr, made)) or "nothing"
+
+
+def _class(made: Any) -> str:
+    return type(made).__name__
+
+
+def _typed(column: Any, kind: Kind, rows: int, what: str) -> pa.Array:
+    """The column in its declared type, or of the values that are kept where Arrow has no such
+    type."""
     try:
-        if isinstance(column, (pa.Array, pa.ChunkedArray)):
+        if isinstance(kind, OpaqueKind):
+            made = kind.kept_array(_values(column), what)
+        elif isinstance(column, pd.Series):
+            made = pa.chunked_array([pa.Array.from_pandas(column)]).cast(kind.arrow)
+        elif isinstance(column, (pa.Array, pa.ChunkedArray)):
             made = column.cast(kind.arrow)
         else:
             values = list(column)
@@ -150,6 +202,7 @@ def _typed(column: Any, dtype: Any, rows: int, what: str) -> pa.Array:
             if kind.type == INT and parts:
                 raise TypeError(f"{parts[0]!r} is no int")
             made = kind.array(values)
+        made = made if kind.opaque else kind.held(made)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError,
             OverflowError) as error:  # fmt: skip
         raise DataError(
@@ -159,3 +212,12 @@ def _typed(column: Any, dtype: Any, rows: int, what: str) -> pa.Array:
     if len(made) != rows:
         raise DataError(f"{what}: its function gives {len(made)} values for {rows} rows")
     return made
+
+
+def _values(column: Any) -> list[Any]:
+    """The values of a column, with None for what pandas has in the place of a null."""
+    if isinstance(column, (pa.Array, pa.ChunkedArray)):
+        return list(column.to_pylist(**DICTS))
+    if isinstance(column, pd.Series):
+        return [None if value is pd.NA or value != value else value for value in column]
+    return list(column)

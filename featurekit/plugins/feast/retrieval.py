@@ -23,8 +23,9 @@ from featurekit.errors import DefinitionError, EntityFrameError
 from featurekit.offline.events import Snapshot
 from featurekit.offline.session import connect
 from featurekit.offline.training_set import TrainingSet
+from featurekit.plugins.feast.arrays import DICTS, array_of
 from featurekit.plugins.feast.events import folder_of, state_folder, view_rows
-from featurekit.plugins.feast.kinds import Kind, out_of_range
+from featurekit.plugins.feast.kinds import Kind, OpaqueKind, out_of_range
 from featurekit.plugins.feast.on_demand import on_demand_columns
 from featurekit.plugins.feast.views import NO_ENTITY, Wanted, service_of
 
@@ -73,7 +74,8 @@ class TableJob(RetrievalJob):
                 self._on_demand, table, refs, full=self._full_names, stored=False
             )
             table = self._named(table)
-            for name, _, column in made:
+            for name, kind, column in made:
+                column = kind.array(column.to_pylist()) if kind.opaque else column
                 table = table.append_column(name, column)
         else:
             table = self._named(table)
@@ -85,8 +87,13 @@ class TableJob(RetrievalJob):
         own = table.num_columns - len(self._shown)
         return table.rename_columns([*table.column_names[:own], *self._shown])
 
+    def to_df(self, validation_reference: Any = None, timeout: int | None = None) -> pd.DataFrame:
+        """The table as a frame, in which a map is a dict, as in an online answer."""
+        table = self.to_arrow(validation_reference=validation_reference, timeout=timeout)
+        return table.to_pandas(**DICTS)
+
     def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
-        return self._to_arrow_internal(timeout).to_pandas()
+        return self._to_arrow_internal(timeout).to_pandas(**DICTS)
 
     def persist(
         self, storage: Any, allow_overwrite: bool = False, timeout: int | None = None
@@ -184,12 +191,15 @@ def _key_rows(frame: pd.DataFrame, keys: Sequence[str], asked: Sequence[Wanted])
     for one in asked:
         for key, name in one.columns.items():
             if name in keys:
-                rows[name] = digits(rows[name], one.mapped.key_kinds[key])
+                rows[name] = as_kept(rows[name], one.mapped.key_kinds[key])
     return rows
 
 
-def digits(given: pd.Series, kind: Kind) -> pd.Series:
-    """A column of a join key, of which ints are texts of their digits where the key is a text."""
+def as_kept(given: pd.Series, kind: Kind) -> pd.Series:
+    """A column of a join key, of which ints are texts of their digits where the key is a text, and
+    values that featurekit has no type for are what is kept of them."""
+    if isinstance(kind, OpaqueKind):
+        return pd.Series(kind.of_column(list(given), f"entity frame: {given.name!r}"), dtype=object)
     if kind.type != STR or pd.api.types.is_string_dtype(given):
         return given
     return given.map(kind.key)
@@ -197,12 +207,21 @@ def digits(given: pd.Series, kind: Kind) -> pd.Series:
 
 def carried(frame: pd.DataFrame, keys: Sequence[str]) -> pa.Table:
     """The frame's own columns, of which the join keys are marked."""
-    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    maps = {name: array_of(list(frame[name])) for name in frame.columns if _has_dicts(frame[name])}
+    plain = frame.drop(columns=list(maps)) if maps else frame
+    table = pa.Table.from_pandas(plain, preserve_index=False).replace_schema_metadata(None)
+    for place, name in enumerate(frame.columns):
+        if name in maps:
+            table = table.add_column(place, name, maps[name])
     fields = [
         field.with_metadata({"role": "key"}) if field.name in keys else field
         for field in table.schema
     ]
     return table.cast(pa.schema(fields))
+
+
+def _has_dicts(column: pd.Series) -> bool:
+    return column.dtype == object and any(isinstance(value, dict) for value in column)
 
 
 def instants_of(given: pd.Series) -> pd.Series:

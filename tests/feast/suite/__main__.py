@@ -33,12 +33,12 @@ def main() -> int:
     parser.add_argument("--own", action="store_true", help="on Feast's own stores")
     parser.add_argument("--table", type=Path, metavar="FILE", help="write the table there, too")
     parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
-    asked = parser.parse_args()
+    asked = parser.parse_intermixed_args()  # names may follow an option
     with tempfile.TemporaryDirectory(prefix="feast-suite-") as name:
         folder = Path(name)
         copied(asked.path, folder)
         found = run(folder, asked.names or PARTS, own=asked.own, workers=asked.workers)
-    told = table(found)
+    told = table(found, own=asked.own)
     print(told)
     if asked.table is not None:
         asked.table.write_text(told + "\n", encoding="utf-8")
@@ -69,7 +69,8 @@ def run(
     tests = [f"tests/integration/{name}" for name in names]
     command = [
         str(python()), "-m", "pytest", "--integration", "-p", "no:cacheprovider",
-        f"--junitxml={report}", "-n", str(workers), *tests,
+        # A test of its commands starts many processes, each of which loads Feast for seconds.
+        "--timeout=1800", f"--junitxml={report}", "-n", str(workers), *tests,
     ]  # fmt: skip
     with scratch_redis() as url:
         env = {

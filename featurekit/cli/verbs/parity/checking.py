@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +12,7 @@ from featurekit.cli.arguments import Option, Parser, argument, budget, budget_of
 from featurekit.cli.repo import open_store
 from featurekit.core.calls import near
 from featurekit.core.files import check_writable
-from featurekit.core.screen import Screen
+from featurekit.core.screen import Screen, warn
 from featurekit.errors import FeaturekitError
 from featurekit.parity.budget import Budget
 
@@ -194,8 +193,3 @@ def write_reports(reports: list[Report], arguments: Namespace) -> list[Featureki
         except FeaturekitError as error:
             failed.append(error)
     return failed
-
-
-def warn(text: str) -> None:
-    """A warning on standard error."""
-    print(f"featurekit: warning: {text}", file=sys.stderr, flush=True)

@@ -20,10 +20,9 @@ from featurekit.cli.verbs.parity.checking import (
     conclude,
     service_names,
     service_options,
-    warn,
     write_reports,
 )
-from featurekit.core.screen import Screen
+from featurekit.core.screen import Screen, warn
 from featurekit.errors import FeaturekitError
 from featurekit.parity.budget import Budget
 

@@ -17,6 +17,7 @@ _PLAIN = {
     ValueType.PDF_BYTES: "bytes",
     ValueType.IMAGE_BYTES: "bytes",
     ValueType.UNIX_TIMESTAMP: "datetime",
+    ValueType.ZONED_TIMESTAMP: "datetime",
 }
 _HINTS = _PLAIN | {
     ValueType[f"{one.name}_LIST"]: f"list[{hint}]"

@@ -21,6 +21,7 @@ from feast.repo_operations import parse_repo
 from featurekit.errors import ConfigError, DefinitionError
 
 SETTINGS = "feature_store.yaml"
+_OURS = "featurekit.plugins.feast"
 
 
 @dataclass(slots=True)
@@ -35,6 +36,14 @@ class FeastRepo:
     contents: Any
     columns: dict[str, dict[str, Any]] = field(default_factory=dict)
     unread: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def ours(self) -> bool:
+        """Whether its stores are featurekit's own, so that much of it means there what it means
+        here."""
+        given = [self.settings.get(name) for name in ("offline_store", "online_store")]
+        types = [one.get("type") if isinstance(one, dict) else one for one in given]
+        return types == [f"{_OURS}.FeaturekitOfflineStore", f"{_OURS}.FeaturekitOnlineStore"]
 
     @property
     def entities(self) -> list[Any]:

@@ -72,7 +72,8 @@ def source_of(draft: Draft, source: Any) -> SourceDraft:
         made.created = back.get(made.created, made.created)
         made.schema[made.created] = "datetime | None"
         draft.imports.add("from datetime import datetime")
-        told.changed(*_CREATED)
+        if not draft.repo.ours:
+            told.changed(*_CREATED)
     told.here = made.variable
     draft.sources[source.name] = made
     return made

@@ -127,7 +127,8 @@ def draft_views(draft: Draft) -> None:
             continue
         told.here = made.variable
         draft.views[view.name] = made
-        if kind != "FeatureView" and not aggregations_of(view):
+        alike = kind == "FeatureView" or draft.repo.ours
+        if not alike and not aggregations_of(view):
             told.changed(f"a {kind} is a view like any other here, computed by both paths")
 
 
@@ -161,7 +162,7 @@ def _view(draft: Draft, view: Any, told: Told) -> ViewDraft:
         features, hints, names = _columns(draft, view, source)
     if not features:
         raise Lost("none of its features came over", "see its features")
-    _about_view(view, told, aggregated=bool(aggregations_of(view)))
+    _about_view(draft, view, source, told)
     comments = {names[f.name]: f.description for f in view.features if f.name in names}
     part = definition(
         "FeatureView",
@@ -186,21 +187,31 @@ def _ttl(view: Any) -> str | None:
     return text(duration_text(view.ttl // dt.timedelta(microseconds=1)))
 
 
-def _about_view(view: Any, told: Told, *, aggregated: bool) -> None:
+def _about_view(draft: Draft, view: Any, source: SourceDraft, told: Told) -> None:
     """What every view means otherwise here."""
-    if view.ttl:
+    if view.ttl and not draft.repo.ours:
         told.changed(
             f"the ttl is (t − {duration_text(view.ttl // dt.timedelta(microseconds=1))}, t] on "
             "both paths (T4): a row that is exactly so old counts no more, and online an older row "
             "is None"
         )
-    if not aggregated and not view.batch_source.created_timestamp_column:
-        told.changed(
-            "of rows of one instant the greatest counts, by their columns in the order of the "
-            "schema (T6); Feast takes any"
-        )
+    if not aggregations_of(view) and not view.batch_source.created_timestamp_column:
+        _about_ties(draft, view, source, told)
     if not view.online:
         told.changed("online=False: a view is filled where a service reads it")
+
+
+def _about_ties(draft: Draft, view: Any, source: SourceDraft, told: Told) -> None:
+    """Which of the rows of one instant counts, where Feast or its view says something else."""
+    counts = "of rows of one instant the greatest counts, by their columns in the order of the "
+    if not draft.repo.ours:
+        told.changed(f"{counts}schema (T6); Feast takes any")
+        return
+    keys = [draft.entities[name][2] for name in view.entities]
+    back = {new: old for old, new in (view.batch_source.field_mapping or {}).items()}
+    wanted = [back.get(field.name, field.name) for field in view.features]
+    if [column for column in source.schema if column not in keys][: len(wanted)] != wanted:
+        told.changed(f"{counts}source's schema (T6), which several views read; in Feast the view's")
 
 
 def _keys(draft: Draft, view: Any, source: SourceDraft) -> dict[str, str]:
@@ -252,7 +263,7 @@ def _columns(draft: Draft, view: Any, source: SourceDraft) -> Found:
         name = plain_name(field.name)
         if name != field.name:
             told.changed(f"it is called `{name}` here")
-        _about_type(field, columns.get(column), told)
+        _about_type(field, columns.get(column), told, ours=draft.repo.ours)
         _import_hint(draft, hint)
         features[name] = text(column)
         hints[name] = "list[float] | None" if hint.startswith("Vector") else f"{hint} | None"
@@ -290,18 +301,21 @@ def _inferred(draft: Draft, view: Any, columns: dict[str, Any]) -> list[Field]:
     return found
 
 
-def _about_type(field: Any, arrow: Any, told: Told) -> None:
-    """Where the type says something else here than in Feast."""
+def _about_type(field: Any, arrow: Any, told: Told, *, ours: bool) -> None:
+    """Where the type says something else here than in Feast, or on `ours`, its stores of
+    featurekit."""
     declared = value_type(field.dtype)
     if is_text(field.dtype):
         told.changed(f"{declared.name} is read as a text")
     if declared is ValueType.FLOAT and str(arrow) != "float":
         held = "may be doubles" if arrow is None else f"are {arrow}"
+        rounds = "there, both paths give" if ours else "online, Feast gives"
         told.changed(
             f"its values {held}, and are not rounded to Float32: both paths give the double; "
-            "online, Feast gives the rounded one"
+            f"{rounds} the rounded one"
         )
-    if declared in (ValueType.INT32, ValueType.INT64) and str(arrow) in ("float", "double"):
+    ints = declared in (ValueType.INT32, ValueType.INT64)
+    if ints and not ours and str(arrow) in ("float", "double"):
         told.changed(
             f"the files hold {arrow}: a number with a fraction is a bad row (S1)",
             "write `float | None` in the source's schema where fractions are meant",

@@ -26,13 +26,16 @@ def files_of(draft: Draft) -> dict[str, str]:
     return files
 
 
+_REDIS = ("connection_string", "redis_url")
+
+
 def _settings(draft: Draft) -> str:
     """feature_store.yaml, with Feast's Redis where it has one."""
     online: dict[str, Any] = {"type": "redis"}
     given = draft.repo.settings.get("online_store")
     told = draft.report.about("settings", "feature_store.yaml")
-    if isinstance(given, dict) and given.get("type") == "redis":
-        online |= {k: v for k, v in given.items() if k == "connection_string"}
+    if draft.repo.ours or (isinstance(given, dict) and given.get("type") == "redis"):
+        online |= {k: v for k, v in (given or {}).items() if k in _REDIS}
     else:
         kind = given.get("type") if isinstance(given, dict) else given
         told.changed(
