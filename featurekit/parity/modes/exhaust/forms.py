@@ -7,6 +7,7 @@ A form times a type is a `Space`, with a service of its own.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -159,7 +160,7 @@ class Space:
             return
         for name, kind in BY_NAME.items():
             for params in SAMPLES.get(name, ({},)):
-                told = "_".join([name, *(str(p) for p in params.values())]).replace(".", "_")
+                told = "_".join(re.findall("[^\\W_]+", f"{name} {[*params.values()]}"))
                 one = self._aggregate(kind, params) if self._named(told) else None
                 if one is not None:
                     yield told, one
