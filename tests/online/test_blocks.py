@@ -227,8 +227,7 @@ def test_features_that_nobody_asks_for_are_not_computed(name: str) -> None:
                     n = len(compiled.features)
                     both = ["too old"] if len(answer) == 1 else [answer[f], answer[n + f]]
                     assert found[at] == both
-                own = (feature_.slot, feature_.where, feature_.by)
-                assert read <= {s for s in own if s is not None}
+                assert read <= {*feature_.reads}
 
 
 def test_a_lookup_that_a_push_overtakes_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,8 +164,7 @@ class Space:
             return
         for name, kind in BY_NAME.items():
             for params in SAMPLES.get(name, ({},)):
-                told = re.sub(r"[^A-Za-z0-9]+", "_", " ".join([name, *map(str, params.values())]))
-                told = told.rstrip("_")
+                told = "_".join(re.findall("[^\\W_]+", f"{name} {[*params.values()]}"))
                 one = self._aggregate(kind, params) if self._named(told) else None
                 if one is not None:
                     yield told, one
