@@ -34,7 +34,7 @@ class _Paired(Listed):
     def __init__(
         self, input: Any = None, other: Any = None, window: Any = "", **options: Any
     ) -> None:
-        both = input if other is None else (input, other)
+        both = input if other is None or input is None else (input, other)
         given = {"input": both, "window": window, **options}
         for one in fields(self):
             object.__setattr__(self, one.name, given.pop(one.name, one.default))

@@ -550,10 +550,11 @@ class _ViewCompiler:
         for role, given in [*taken, ("where", aggregate.where), ("by", aggregate.by)]:
             if given is not None and not isinstance(given, (str, Transform)):
                 shown = getattr(given, "__name__", None) or found(given)
-                write = (
-                    f'write {what}("amount", …) for a column, or {what}(amount, …) for a @feature'
-                )
-                how = f"{write}, which is not called here"
+                place = f"{what}({'' if role == 'input' else f'{role}='}"
+                how = f'write {place}"amount", …) for a column, or {place}amount, …) for a @feature'
+                how = f"{how}, which is not called here"
+                if role == "by" and isinstance(given, (list, tuple)):
+                    how = "make one category of several columns in a @feature"
                 how = "write @feature above its def" if callable(given) else how
                 raise self.fail(
                     name,

@@ -380,12 +380,25 @@ class _Printer:
         return f"_i{self.temporaries}"
 
     def call(self, op: ops.Op, args: Sequence[str], *, checked: bool) -> str:
-        text = f"({op.python.format(*args)})"
+        text = f"({_applied(op.python, args)})"
         self.raises |= op.raises
         if op.result != INT or not op.raises or not checked:
             return text
         name = self.temporary()
         return f"({name} if {INT_MIN} <= ({name} := {text}) <= {INT_MAX} else _overflow())"
+
+
+def _applied(template: str, args: Sequence[str]) -> str:
+    """An operator's Python over the texts of its arguments.
+
+    In a comprehension an argument may not hold a walrus where it is run over, and would not be
+    evaluated where it is run over nothing, so that an error of it would be lost (R3). So a
+    comprehension becomes a function of the arguments.
+    """
+    if " for " not in template:
+        return template.format(*args)
+    names = [f"_a{i}" for i in range(len(args))]
+    return f"(lambda {', '.join(names)}: {template.format(*names)})({', '.join(args)})"
 
 
 _DEEP = 30

@@ -750,6 +750,7 @@ def test_one_of_windows_is_the_feature_written_alone():
         ),
         (lambda: Correlation("x", "1d"), "Correlation needs a window"),
         (lambda: compiled(a=Correlation("x", window="1d")), "Correlation takes two inputs, as in"),
+        (lambda: compiled(a=Ratio(other="x", window="1d")), "Ratio needs two inputs, each"),
         (lambda: compiled(a=Covariance("x", "s", window="1d")), "bool, found str for 's'"),
         (lambda: compiled(a=Covariance("x", "y", window="1d")), "has no column 'y'"),
         (lambda: compiled(a=Covariance("xs", "x", window="1d")), r"found list\[float\] for 'xs'"),

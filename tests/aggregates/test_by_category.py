@@ -230,6 +230,8 @@ def compiled(**features: Any) -> Any:
         (lambda: compiled(a=Count(**W, by="x")), "by= is float | None, and a category is bool"),
         (lambda: compiled(a=Count(**W, by="xs")), r"by= is list\[float\], and a category is"),
         (lambda: compiled(a=Count(**W, by=3)), "Count's by is a column's name or a @feature"),
+        (lambda: compiled(a=Count(**W, by=3)), r'write Count\(by="amount", …\) for a column'),
+        (lambda: compiled(a=Count(**W, by=["kind", "n"])), "several columns in a @feature"),
         (lambda: compiled(a=Count(**W, by="kin")), "no column 'kin'"),
         (lambda: compiled(a=LastN("x", n=2, **BY)), r"gives list\[float\], and by= takes"),
         (lambda: compiled(a=ValueCounts("kind", **BY)), r"gives dict\[str, int\], and by= takes"),

@@ -250,6 +250,32 @@ def f(ls: list[str], lf: list[float], p: bool) -> list[str]:
     words = sorted(ls, key=len, reverse=True) + sorted(ls, key=str.lower)
     return words + [str(v) for v in last]
 """,
+    "sorted_by_a_key_that_may_leave_int64": """
+def f(li: list[int], s: str, k: int) -> list[str]:
+    largest = sorted(li, key=lambda v: -v)
+    return [str(v) for v in largest + sorted(li, key=abs)] + sorted(s, key=lambda c: -ord(c))
+""",
+    "sets_of_what_may_err": """
+def f(li: list[int], a: int, b: int) -> int:
+    s = set(li)
+    s.discard(a // b)
+    negated = {-v for v in li}
+    return len(s) * 100 + len(negated & {-a}) * 10 + len(negated - {b * 2})
+""",
+    "a_shared_element_that_errs_beside_an_empty_set": """
+def f(li: list[int], a: int, b: int) -> int:
+    return len(set(li) & {a // b})
+""",
+    "a_missing_element_that_errs_beside_an_empty_set": """
+def f(li: list[int], a: int, b: int) -> int:
+    return len(set(li) - {a // b})
+""",
+    "places_and_counts_of_computed_inputs": """
+def f(s: str, k: int) -> list[str]:
+    from collections import Counter
+    ends = [str(m.end()) for m in re.finditer("a", s[-k:])]
+    return ends + [w for w, _ in Counter(s.split()).most_common(k + 1)]
+""",
     "extremes_by_a_key": """
 def f(ls: list[str], li: list[int]) -> str:
     if not ls:

@@ -132,6 +132,23 @@ def test_an_aggregate_s_steps_end_in_its_value(store):
     assert made.steps[3][1].startswith("1005.3000000000000")
 
 
+@pytest.mark.parametrize("special", [float("nan"), float("inf")])
+def test_inputs_of_none_and_nan_are_shown_together(make_repo, redis_store, redis_url, special):
+    module = MODULE.replace("import Mean, Sum", "import LastN, Mean, Sum").replace(
+        '"spend": Sum("amount", window="1d")',
+        '"spend": Sum("amount", window="1d"),\n'
+        '        "lasts": LastN("amount", n=9, window="1d", keep_none=True)',
+    )
+    rows = orders()
+    amounts = [special if x == 0.1 else x for x in rows["amount"].to_pylist()]
+    at = rows.column_names.index("amount")
+    rows = rows.set_column(at, "amount", pa.array(amounts, pa.float64()))
+    with FeatureStore(make_repo(module, {"orders": rows}), redis_url=redis_url) as store:
+        made = store.explain("service", "lasts", ROW, T)
+    assert ("NaN or infinite inputs", 1) in made.steps
+    assert bits(made.steps[-1][1]) == bits(made.offline[0])
+
+
 def test_a_condition_and_an_error_leave_events_out(store):
     made = store.explain("service", "windows__mean_each", ROW, T)
     found = dict(whys(made)[:6])

@@ -62,7 +62,8 @@ def steps_of(feature: Feature, view: View, events: Sequence[Seen]) -> list[tuple
             deviation = squares - total * total / len(values)
             steps.append(("exact sum of squared deviations", _decimal(deviation)))
     elif not finite:
-        steps.append(("NaN or infinite inputs", sum(v - v != 0.0 for v in values)))
+        special = sum(isinstance(v, float) and v - v != 0.0 for v in values)
+        steps.append(("NaN or infinite inputs", special))
     if aggregate.timed or feature.by is not None:
         return steps
     try:
