@@ -234,10 +234,16 @@ def plain(value: Any) -> Any:
         case bytes():
             return value.hex()
         case Mapping():
-            return {str(k): plain(v) for k, v in value.items()}
+            return {_key(k): plain(v) for k, v in value.items()}
         case list() | tuple():
             return [plain(v) for v in value]
         case None | bool() | int() | str():
             return value
         case _:
             return str(value)
+
+
+def _key(value: Any) -> str:
+    """A key as a text: a value that is none, as JSON has it."""
+    found = plain(value)
+    return found if isinstance(found, str) else json.dumps(found)
