@@ -12,7 +12,6 @@ import io
 import json
 import math
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -31,7 +30,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.feast_peer import NAME, installed
-from benchmarks.measure import OURS, Result, interleaved, latencies
+from benchmarks.measure import OURS, Result, interleaved, latencies, peak_memory
 from featurekit.online.store.server import scratch_redis
 
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
@@ -179,7 +178,7 @@ def _historical(folder: Path, labels: int, events: int, runs: int) -> Iterator[R
 
 def alone_in(folder: Path, name: str) -> dict[str, float]:
     """One call of `get_historical_features` in a process of its own: wall and CPU seconds, the
-    bytes that the call added to the process's peak, and the sum of all values."""
+    bytes by which memory grew at most during it, and the sum of all values."""
     asked = [sys.executable, "-m", "benchmarks.feast_stores", str(folder), name]
     told = subprocess.run(asked, check=True, stdout=subprocess.PIPE, text=True).stdout
     found: dict[str, float] = json.loads(told.splitlines()[-1])
@@ -191,17 +190,19 @@ def _alone(folder: Path, name: str) -> dict[str, float]:
         repo = Repo(Path(made) / "repo", folder / "rows.parquet", NARROW, None, ours=name == OURS)
         frame = pd.read_parquet(folder / "frame.parquet")
         repo.historical(frame[:10])  # what is loaded once is loaded
-        before = _peak()
+        before = _peak_from_now()
         began, spent = time.perf_counter(), time.process_time()
         table = repo.historical(frame)
         wall, cpu = time.perf_counter() - began, time.process_time() - spent
-        peak = _peak() - before
+        peak = peak_memory() - before
     values = (v for ref in repo.refs for v in table[ref.split(":")[1]].to_numpy() if v == v)
-    return {"wall": wall, "cpu": cpu, "peak": max(peak, 1), "sum": math.fsum(values)}
+    return {"wall": wall, "cpu": cpu, "peak": peak, "sum": math.fsum(values)}
 
 
-def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def _peak_from_now() -> int:
+    """The resident bytes now, which are then the peak: an earlier one would hide what is taken."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak_memory()
 
 
 def _materialized(folder: Path, rows: int, runs: int, servers: ExitStack) -> Iterator[Result]:
