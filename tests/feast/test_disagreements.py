@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -268,17 +269,23 @@ def test_a_singleton_view_of_python_is_computed_for_each_row(repo: Repo) -> None
     agree(repo, ["made:y"], [1, 2], {"y": [50, 70]})
 
 
-def test_a_part_of_an_int_that_a_function_gives_is_an_error_on_both_paths(repo: Repo) -> None:
-    from feast.types import Int64
+@pytest.mark.parametrize("form", [float, np.float32, lambda half: [1, half]])
+def test_a_part_of_an_int_that_a_function_gives_is_an_error_on_both_paths(
+    repo: Repo, form: Callable[[float], Any]
+) -> None:
+    from feast.types import Array, Int64
 
+    listed = isinstance(form(0.5), list)
     table = pa.table({"key": [1], "at": [NOW - DAY], "x": [5]})
     repo.view("v", table, {"x": Int64})
     repo.materialize()
 
     def half(row: dict[str, Any]) -> dict[str, Any]:
-        return {"y": row["x"] / 2 if row["x"] == 5 else 1}  # Feast tries it on a value of its own
+        tried = [1] if listed else 1  # by Feast, on a value of its own
+        return {"y": form(row["x"] / 2) if row["x"] == 5 else tried}
 
-    _on_demand(repo, Int64, Int64, half, mode="python", singleton=True)
+    made = Array(Int64) if listed else Int64
+    _on_demand(repo, Int64, made, half, mode="python", singleton=True)
     for asking in (repo.offline, repo.online):
         with pytest.raises(DataError, match=r"INT64.*2\.5 is no int"):
             asking(["made:y"], [1])

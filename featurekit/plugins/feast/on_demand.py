@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from featurekit.core.types import INT
+from featurekit.core.types import INT, list_of
 from featurekit.errors import DataError, DefinitionError, EntityFrameError
 from featurekit.plugins.feast.arrays import DICTS
 from featurekit.plugins.feast.kinds import Kind, OpaqueKind, kind_of
@@ -198,9 +198,8 @@ def _typed(column: Any, kind: Kind, rows: int, what: str) -> pa.Array:
             made = column.cast(kind.arrow)
         else:
             values = list(column)
-            parts = [v for v in values if isinstance(v, float) and v % 1 > 0]
-            if kind.type == INT and parts:
-                raise TypeError(f"{parts[0]!r} is no int")
+            if kind.type in (INT, list_of(INT)):
+                _check_whole(values)
             made = kind.array(values)
         made = made if kind.opaque else kind.held(made)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError,
@@ -212,6 +211,15 @@ def _typed(column: Any, kind: Kind, rows: int, what: str) -> pa.Array:
     if len(made) != rows:
         raise DataError(f"{what}: its function gives {len(made)} values for {rows} rows")
     return made
+
+
+def _check_whole(values: Any) -> None:
+    """TypeError for a number with a part, which Arrow would leave out, also in a list."""
+    for value in values:
+        if isinstance(value, (list, tuple, np.ndarray)):
+            _check_whole(value)
+        elif isinstance(value, (float, np.floating)) and value % 1 > 0:
+            raise TypeError(f"{float(value)!r} is no int")
 
 
 def _values(column: Any) -> list[Any]:
