@@ -16,7 +16,7 @@ from pathlib import Path
 
 from featurekit.core import openness
 from featurekit.core.waiting import until
-from featurekit.errors import ConfigError, WriteError
+from featurekit.errors import ConfigError, OnlineError, WriteError
 
 WRITING = ".writing"
 """The suffix of files that are still being written; their names begin with a dot, so that no glob
@@ -226,3 +226,20 @@ def locked(
         yield file if lock(file, wait_s=wait_s, every_s=every_s) else None
     finally:
         os.close(file)
+
+
+_PATIENCE_S = 60.0
+
+
+@contextlib.contextmanager
+def held_folder(folder: Path) -> Iterator[Path]:
+    """The folder, made where it is absent, while no other process holds it. OnlineError for one
+    that is held for long."""
+    openness.make_folder(folder)
+    with locked(folder / ".lock", wait_s=_PATIENCE_S) as mine:
+        if mine is None:
+            raise OnlineError(
+                f"another process has been working on {folder} for {_PATIENCE_S:.0f} s; end it, "
+                "and run this again"
+            )
+        yield folder

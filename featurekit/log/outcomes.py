@@ -11,20 +11,18 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featurekit.core.files import locked, sync_folder, write_whole
-from featurekit.core.openness import make_folder
+from featurekit.core.files import held_folder, sync_folder, write_whole
 from featurekit.core.types import Type
-from featurekit.errors import DataError, OnlineError
+from featurekit.errors import DataError
 from featurekit.language.wire import from_json, to_json
 
 FORMAT = 1
 _HEAD = b"featurekit.outcomes"
-_PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,18 +110,9 @@ def outcomes_folder(state_dir: Path) -> Path:
     return state_dir / "outcomes"
 
 
-@contextmanager
-def held(state_dir: Path) -> Iterator[Path]:
+def held(state_dir: Path) -> AbstractContextManager[Path]:
     """The folder of outcomes, while no other process adds any or takes any out."""
-    folder = outcomes_folder(state_dir)
-    make_folder(folder)
-    with locked(folder / ".lock", wait_s=_PATIENCE_S) as mine:
-        if mine is None:
-            raise OnlineError(
-                f"another process has been working on {folder} for {_PATIENCE_S:.0f} s; end it, "
-                "and run this again"
-            )
-        yield folder
+    return held_folder(outcomes_folder(state_dir))
 
 
 def add(folder: Path, head: OutcomeHead, outcomes: Sequence[Outcome]) -> None:

@@ -15,14 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from featurekit.core.files import locked, sync_folder, write_whole
-from featurekit.core.openness import make_folder
+from featurekit.core.files import held_folder, sync_folder, write_whole
 from featurekit.errors import ConfigError, DataError, OnlineError
 from featurekit.sources.check import first_line
 from featurekit.sources.object_store import without_credentials
 
 FORMAT = 1
-_PATIENCE_S = 60.0
 _ABOUT = "about.json"
 _NUMBERED = re.compile(r"[0-9]{20}\.profile")
 
@@ -70,19 +68,6 @@ def profiles_folder(state_dir: Path) -> Path:
     return state_dir / "profiles"
 
 
-@contextmanager
-def _held(state_dir: Path) -> Iterator[None]:
-    folder = profiles_folder(state_dir)
-    make_folder(folder)
-    with locked(folder / ".lock", wait_s=_PATIENCE_S) as mine:
-        if mine is None:
-            raise OnlineError(
-                f"another process has been working on {folder} for {_PATIENCE_S:.0f} s; end it, "
-                "and run this again"
-            )
-        yield
-
-
 class ProfileFolder:
     """Profiles in a state folder; see `ProfilePlace`. Only who holds it writes."""
 
@@ -99,7 +84,7 @@ class ProfileFolder:
         return self.folder.exists()
 
     def held(self) -> Any:
-        return _held(self._state_dir)
+        return held_folder(profiles_folder(self._state_dir))
 
     def claim(self, secret: str) -> None:
         """The secret lies in the same state folder."""
@@ -147,7 +132,7 @@ class ProfileObjects:
         return True
 
     def held(self) -> Any:
-        return _held(self._state_dir)
+        return held_folder(profiles_folder(self._state_dir))
 
     def claim(self, secret: str) -> None:
         mine = {"format": FORMAT, "secret": secret}

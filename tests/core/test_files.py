@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from featurekit.core.files import locked, sync_folder, whole, write_named, write_whole
-from featurekit.errors import ConfigError, WriteError
+from featurekit.core import files
+from featurekit.core.files import held_folder, locked, sync_folder, whole, write_named, write_whole
+from featurekit.errors import ConfigError, OnlineError, WriteError
 
 DAY_S = 86_400
 
@@ -130,3 +131,19 @@ def test_a_process_that_is_given_the_descriptor_keeps_the_lock(tmp_path: Path) -
     process.communicate(b"\n")
     with locked(path) as other:
         assert other is not None
+
+
+def test_a_folder_that_is_held_for_long_is_an_error_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_PATIENCE_S", 0.05)
+    folder = tmp_path / "new" / "outcomes"
+    with held_folder(folder) as held:
+        assert held == folder
+        with (
+            pytest.raises(OnlineError, match=r"working on .*outcomes for .*end it"),
+            held_folder(folder),
+        ):
+            raise AssertionError("two hold it")
+    with held_folder(folder):
+        pass
